@@ -1,0 +1,3 @@
+//! The load generator's program.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Checked, framed, immutable snapshots of a cache.

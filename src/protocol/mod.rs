@@ -1,0 +1,18 @@
+//! The wire. Pure: bytes in, bytes out. No I/O, no clock, no threads.
+//!
+//! The words are those of docs/protocol.md, which is the contract: where the code and it
+//! differ, the code is wrong.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        clippy::cast_possible_truncation
+    )
+)]
+
+mod id;
+
+pub use id::{ARCHIVE_INDEXES, Class, GroupId, MASTER_INDEX};
