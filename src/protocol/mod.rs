@@ -1,7 +1,8 @@
 //! The wire. Pure: bytes in, bytes out. No I/O, no clock, no threads.
 //!
 //! The words are those of docs/protocol.md, which is the contract: where the code and it
-//! differ, the code is wrong.
+//! differ, the code is wrong. [`ServerSession`] is the server's side of one connection,
+//! [`ClientSession`] the client's.
 #![cfg_attr(
     not(test),
     deny(
@@ -13,6 +14,15 @@
     )
 )]
 
+pub mod client;
+pub mod frame;
+pub mod handshake;
 mod id;
+pub mod queue;
+pub mod request;
+pub mod session;
 
+pub use client::ClientSession;
+pub use handshake::{Builds, Status};
 pub use id::{ARCHIVE_INDEXES, Class, GroupId, MASTER_INDEX};
+pub use session::ServerSession;

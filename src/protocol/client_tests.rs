@@ -1,0 +1,189 @@
+//! What the client's session accepts and refuses, and that both sessions agree.
+
+use super::*;
+use crate::protocol::frame::{append_keyed, frame};
+use crate::protocol::session::{Profile, ServerSession, Step};
+use crate::protocol::{Builds, MASTER_INDEX};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Collects whole responses.
+#[derive(Default)]
+struct Collect {
+    status: Option<Status>,
+    container: Vec<u8>,
+    answered: Vec<(Class, GroupId, u32, Vec<u8>)>,
+}
+
+impl ResponseSink<u32> for Collect {
+    fn status(&mut self, status: Status) {
+        self.status = Some(status);
+    }
+
+    fn begin(&mut self, _head: &Head) -> bool {
+        self.container.clear();
+        true
+    }
+
+    fn data(&mut self, bytes: &[u8]) {
+        self.container.extend_from_slice(bytes);
+    }
+
+    fn end(&mut self, answered: Answered<u32>) {
+        let container = std::mem::take(&mut self.container);
+        self.answered.push((answered.class, answered.head.id, answered.token, container));
+    }
+}
+
+fn asked(requests: &[(Class, u16)]) -> ClientSession<u32> {
+    let mut client = ClientSession::new(Matching::ByPrefetchBit);
+    let mut out = Vec::new();
+    client.receive(&[0], &mut Collect::default()).expect("status 0");
+    for (token, &(class, group)) in requests.iter().enumerate() {
+        client.request(class, GroupId { archive: 2, group }, token as u32, &mut out);
+    }
+    client
+}
+
+/// An uncompressed container: `00`, the length, the payload.
+fn plain_container(payload_len: usize) -> Vec<u8> {
+    let mut container = vec![0];
+    container.extend(u32::try_from(payload_len).expect("short").to_be_bytes());
+    container.extend((0..payload_len).map(|i| (i * 31) as u8));
+    container
+}
+
+#[test]
+fn what_the_real_client_sends_is_sent() {
+    let mut client = ClientSession::<()>::new(Matching::ByPrefetchBit);
+    let mut out = Vec::new();
+    client.handshake(550, &mut out);
+    client.greet(false, 7, &mut out);
+    client.request(Class::Urgent, MASTER_INDEX, (), &mut out);
+    let expected = [15, 0, 0, 2, 38, 6, 0, 0, 3, 3, 0, 0, 0, 4, 7, 0, 0, 1, 255, 0, 255];
+    assert_eq!(out, expected);
+}
+
+#[test]
+fn a_server_that_errs_is_found_out() {
+    let mut unframed = frame(GroupId { archive: 2, group: 3 }, &plain_container(600));
+    unframed[512] = 0xFE;
+    let id = GroupId { archive: 2, group: 3 };
+    let cases: [(&str, Vec<u8>, Fault); 7] = [
+        (
+            "unasked",
+            vec![2, 0, 9, 0, 0, 0, 0, 1],
+            Fault::Unasked { id: GroupId { archive: 2, group: 9 } },
+        ),
+        ("class", vec![2, 0, 3, 0x80, 0, 0, 0, 1], Fault::WrongClass { id }),
+        (
+            "compression",
+            vec![2, 0, 3, 4, 0, 0, 0, 1],
+            Fault::UnknownCompression { id, compression: 4 },
+        ),
+        ("key", vec![7, 5, 6, 5, 5, 5, 5, 4], Fault::WrongKey { key: 5 }),
+        ("length", vec![2, 0, 3, 0, 1, 0, 0, 0], Fault::WrongKey { key: 1 }),
+        ("marker", unframed, Fault::WrongMarker { id, block: 1, found: 0xFE }),
+        ("twice", [[2, 0, 3, 0, 0, 0, 0, 0]; 2].concat(), Fault::Unasked { id }),
+    ];
+    for (name, bytes, fault) in cases {
+        let mut client = asked(&[(Class::Urgent, 3)]);
+        assert_eq!(client.receive(&bytes, &mut Collect::default()), Err(fault), "{name}");
+    }
+    let mut client = ClientSession::<u32>::new(Matching::ByPrefetchBit);
+    assert_eq!(client.receive(&[3], &mut Collect::default()), Err(Fault::UnknownStatus(3)));
+    let mut client = ClientSession::<u32>::new(Matching::ByPrefetchBit);
+    assert_eq!(client.receive(&[7, 1], &mut Collect::default()), Err(Fault::AfterRefusal));
+}
+
+#[test]
+fn the_same_group_in_both_classes_is_answered_twice() {
+    let mut client = asked(&[(Class::Prefetch, 3), (Class::Urgent, 3)]);
+    let container = plain_container(2);
+    let mut bytes = frame(GroupId { archive: 2, group: 3 }, &container);
+    bytes.extend(frame(GroupId { archive: 2, group: 3 }, &container));
+    bytes[10 + 3] |= 0x80;
+    let mut sink = Collect::default();
+    client.receive(&bytes, &mut sink).expect("both are right");
+    let id = GroupId { archive: 2, group: 3 };
+    let expected = [(Class::Urgent, id, 1, container.clone()), (Class::Prefetch, id, 0, container)];
+    assert_eq!(sink.answered, expected);
+    assert_eq!(client.outstanding().count(), 0);
+}
+
+#[test]
+fn a_server_without_the_prefetch_bit_is_matched_by_group() {
+    let mut client = ClientSession::new(Matching::ByGroup);
+    client.receive(&[0], &mut Collect::default()).expect("status 0");
+    let id = GroupId { archive: 2, group: 3 };
+    client.request(Class::Prefetch, id, 1, &mut Vec::new());
+    let mut sink = Collect::default();
+    client.receive(&frame(id, &plain_container(2)), &mut sink).expect("answered");
+    assert_eq!(sink.answered[0].0, Class::Prefetch);
+}
+
+/// One session pair over a pipe that splits and delays: the containers, a framing model and both
+/// sessions must agree whatever the seed.
+fn simulate(seed: u64) {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let queue_len_max = random.usize(20..=40);
+    let profile = Profile { builds: Builds::Any, prefetch_bit: true, queue_len_max };
+    let mut server = ServerSession::new(Arc::new(profile), None);
+    let mut client = ClientSession::new(Matching::ByPrefetchBit);
+    let lens = [0, 1, 504, 505, 1015, 1016, 3000];
+    let containers: BTreeMap<u16, Vec<u8>> =
+        (0..20).map(|group| (group, plain_container(lens[usize::from(group) % 7]))).collect();
+    let (mut upstream, mut downstream) = (Vec::new(), Vec::new());
+    let mut sink = Collect::default();
+    let mut asked = Vec::new();
+    client.handshake(550, &mut upstream);
+    client.greet(random.bool(), random.u8(..), &mut upstream);
+    let wanted = random.u32(1..60);
+    while (sink.answered.len() as u32) < wanted {
+        match random.u8(0..10) {
+            0..=2 if (asked.len() as u32) < wanted => {
+                let class = if random.bool() { Class::Urgent } else { Class::Prefetch };
+                let id = GroupId { archive: 2, group: random.u16(0..20) };
+                client.request(class, id, asked.len() as u32, &mut upstream);
+                asked.push((class, id));
+            }
+            3 => client.rekey(random.u8(..), &mut upstream),
+            4..=6 => {
+                let len = random.usize(0..=upstream.len());
+                let taken = server.receive(&upstream[..len]).expect("a valid stream");
+                upstream.drain(..taken);
+            }
+            7 => match server.next_step() {
+                Step::Status(status) => downstream.push(status.to_byte()),
+                Step::Response(response) => {
+                    let mut framed = frame(response.id, &containers[&response.id.group]);
+                    framed[3] |= if response.prefetch_bit { 0x80 } else { 0 };
+                    append_keyed(&mut downstream, &framed, response.key);
+                }
+                Step::Idle | Step::Close(_) => {}
+            },
+            _ => {
+                let len = random.usize(0..=downstream.len());
+                client.receive(&downstream[..len], &mut sink).expect("a correct server");
+                downstream.drain(..len);
+            }
+        }
+    }
+    sink.answered.sort_by_key(|answered| answered.2);
+    for ((class, id, token, container), (n, asked)) in
+        sink.answered.iter().zip(asked.iter().enumerate())
+    {
+        assert_eq!((*token as usize, *class, *id), (n, asked.0, asked.1));
+        assert_eq!(container, &containers[&id.group]);
+    }
+}
+
+#[test]
+fn both_sessions_agree_over_any_pipe() {
+    for seed in 0..2000 {
+        // The seed is in the panic's backtrace only if it is said here.
+        if std::panic::catch_unwind(|| simulate(seed)).is_err() {
+            panic!("seed {seed} fails; run simulate({seed})");
+        }
+    }
+}

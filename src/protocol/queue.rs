@@ -1,0 +1,55 @@
+//! A bounded queue of requests of one class.
+
+use super::GroupId;
+use std::collections::VecDeque;
+
+/// Requests in the order in which they came. Full is back-pressure, never an error: the session
+/// stops parsing and the connection stops reading.
+#[derive(Debug, Default)]
+pub struct RequestQueue {
+    /// Grows to what the peer really keeps in flight, at most `len_max`.
+    requests: VecDeque<GroupId>,
+}
+
+impl RequestQueue {
+    /// Appends a request, unless `len_max` are there already.
+    #[inline]
+    #[must_use]
+    pub fn push(&mut self, id: GroupId, len_max: usize) -> bool {
+        let room = self.requests.len() < len_max;
+        if room {
+            self.requests.push_back(id);
+        }
+        room
+    }
+
+    /// Takes the oldest request.
+    #[inline]
+    pub fn pop(&mut self) -> Option<GroupId> {
+        self.requests.pop_front()
+    }
+
+    /// How many requests wait.
+    #[inline]
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.requests.len()
+    }
+
+    /// Whether none waits.
+    #[inline]
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.requests.is_empty()
+    }
+
+    /// Drops all requests and gives most of the memory back.
+    pub fn clear(&mut self) {
+        self.requests = VecDeque::new();
+    }
+
+    /// Gives back what a burst above `len_kept` places left behind.
+    pub fn shrink(&mut self, len_kept: usize) {
+        self.requests.shrink_to(len_kept);
+    }
+}

@@ -1,0 +1,353 @@
+//! The server's side of one connection, as pure state.
+//!
+//! Bytes go in through [`ServerSession::receive`], what to do comes out of
+//! [`ServerSession::next_step`]. The session keeps at most a partial message and two bounded queues.
+//! The surprise: `receive` may take less than it is given. A queue is full then, and the rest
+//! must be offered again once responses have gone out: that is the back-pressure.
+
+use super::handshake::{Builds, HANDSHAKE_LEN, OPCODE_JS5, Status};
+use super::queue::RequestQueue;
+use super::request::{MESSAGE_LEN, Message};
+use super::{Class, GroupId};
+use std::sync::Arc;
+
+/// Queue places that an idle session may keep: a read of 256 bytes holds 64 requests.
+const IDLE_QUEUE_LEN: usize = 64;
+
+/// What a revision of the client expects, and how much a session may hold.
+#[derive(Clone, Debug)]
+pub struct Profile {
+    /// Builds that are served; others read status 6.
+    pub builds: Builds,
+    /// Whether responses to prefetch requests carry the prefetch bit. The old-school clients
+    /// must not get it.
+    pub prefetch_bit: bool,
+    /// Requests a class that wait at most. The real client sends 20, tools up to 500.
+    pub queue_len_max: usize,
+}
+
+/// Something that a peer must not do. Counted, and answered by closing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Violation {
+    /// The connection opened with another service's opcode.
+    NotJs5 {
+        /// The first byte.
+        opcode: u8,
+    },
+    /// A message with an opcode that the protocol does not know.
+    UnknownOpcode {
+        /// The first byte of the message.
+        opcode: u8,
+    },
+}
+
+/// A response to send: the group, and what is applied to its framed bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Response {
+    /// The group asked for.
+    pub id: GroupId,
+    /// The class asked for.
+    pub class: Class,
+    /// Whether the compression byte carries the prefetch bit.
+    pub prefetch_bit: bool,
+    /// XORed with every byte; 0 is none. Holds for the whole response.
+    pub key: u8,
+}
+
+/// What to do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Send this status byte.
+    Status(Status),
+    /// Send this response.
+    Response(Response),
+    /// Everything is sent that will be: close.
+    Close(CloseCause),
+    /// Nothing until more is received.
+    Idle,
+}
+
+/// Why a session ends by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CloseCause {
+    /// The status byte refused the peer.
+    Refused(Status),
+    /// The peer sent opcode 7.
+    Disconnected,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// The five bytes are not complete.
+    Handshake,
+    /// The status byte is decided and not taken yet.
+    Answer(Status),
+    /// Requests are served.
+    Open,
+    /// The status byte has been taken; nothing is parsed and nothing served.
+    Refused(Status),
+}
+
+/// What a session took in since it was last asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Received {
+    /// Urgent requests.
+    pub urgent: u32,
+    /// Prefetch requests.
+    pub prefetch: u32,
+    /// Opcode 4.
+    pub rekeys: u32,
+    /// Opcodes 2 and 3.
+    pub state_changes: u32,
+}
+
+/// The server's side of one connection.
+#[derive(Debug)]
+pub struct ServerSession {
+    profile: Arc<Profile>,
+    urgent: RequestQueue,
+    prefetch: RequestQueue,
+    /// The beginning of a message whose end has not come; the first `partial_len` bytes count.
+    partial: [u8; HANDSHAKE_LEN],
+    partial_len: u8,
+    phase: Phase,
+    /// Set by admission before the handshake: what it is answered with.
+    refusal: Option<Status>,
+    key: u8,
+    logged_in: bool,
+    /// Opcode 7 has come: the status byte still goes out, nothing else does.
+    disconnected: bool,
+    received: Received,
+}
+
+impl ServerSession {
+    /// A session that waits for its handshake. With a `refusal` it answers that status
+    /// whatever the build.
+    #[must_use]
+    pub fn new(profile: Arc<Profile>, refusal: Option<Status>) -> Self {
+        Self {
+            profile,
+            urgent: RequestQueue::default(),
+            prefetch: RequestQueue::default(),
+            partial: [0; HANDSHAKE_LEN],
+            partial_len: 0,
+            phase: Phase::Handshake,
+            refusal,
+            key: 0,
+            logged_in: false,
+            disconnected: false,
+            received: Received::default(),
+        }
+    }
+
+    /// Takes in bytes of the peer, and says how many. Fewer than given: a queue is full.
+    ///
+    /// # Errors
+    /// The peer broke the protocol; the connection is to be closed.
+    pub fn receive(&mut self, input: &[u8]) -> Result<usize, Violation> {
+        let mut rest = input;
+        if self.phase == Phase::Handshake {
+            rest = self.receive_handshake(rest)?;
+        }
+        while self.accepts_messages() {
+            let Some((message, later)) = self.complete_message(rest) else {
+                rest = self.keep_partial(rest);
+                break;
+            };
+            match Message::parse(message) {
+                Ok(message) => {
+                    if !self.take(message) {
+                        break;
+                    }
+                }
+                Err(unknown) => return Err(Violation::UnknownOpcode { opcode: unknown.0 }),
+            }
+            self.partial_len = 0;
+            rest = later;
+        }
+        if self.discards() {
+            // Taken in all the same: unread input at a close becomes a reset, which can destroy
+            // what the peer has not read yet.
+            rest = &[];
+        }
+        Ok(input.len().saturating_sub(rest.len()))
+    }
+
+    /// What to do next. `Response` is popped from its queue: it must be sent, and sent once.
+    #[inline]
+    pub fn next_step(&mut self) -> Step {
+        match self.phase {
+            Phase::Open => {
+                if let Some(id) = self.urgent.pop() {
+                    self.respond(id, Class::Urgent)
+                } else if let Some(id) = self.prefetch.pop() {
+                    self.respond(id, Class::Prefetch)
+                } else if self.disconnected {
+                    Step::Close(CloseCause::Disconnected)
+                } else {
+                    Step::Idle
+                }
+            }
+            Phase::Handshake => Step::Idle,
+            Phase::Answer(status) => {
+                self.phase = match status {
+                    Status::Ok => Phase::Open,
+                    refused => Phase::Refused(refused),
+                };
+                Step::Status(status)
+            }
+            Phase::Refused(status) => Step::Close(CloseCause::Refused(status)),
+        }
+    }
+
+    /// Decides the status of a peer that admission refuses and whose handshake did not come in
+    /// time: it reads the reason all the same.
+    pub fn refuse_now(&mut self) {
+        if let (Phase::Handshake, Some(status)) = (self.phase, self.refusal) {
+            self.phase = Phase::Answer(status);
+        }
+    }
+
+    /// Whether the handshake is still to come.
+    #[must_use]
+    pub fn awaits_handshake(&self) -> bool {
+        self.phase == Phase::Handshake
+    }
+
+    /// Whether responses wait to be taken by `next_step`.
+    #[must_use]
+    pub fn has_queued(&self) -> bool {
+        !(self.urgent.is_empty() && self.prefetch.is_empty())
+    }
+
+    /// Requests that wait, urgent and prefetch.
+    #[must_use]
+    pub fn queued(&self) -> (usize, usize) {
+        (self.urgent.len(), self.prefetch.len())
+    }
+
+    /// Whether the player is logged in, as far as the peer has said.
+    #[must_use]
+    pub fn logged_in(&self) -> bool {
+        self.logged_in
+    }
+
+    /// What came in since the last call.
+    pub fn take_received(&mut self) -> Received {
+        std::mem::take(&mut self.received)
+    }
+
+    /// Gives back memory that a burst left behind.
+    pub fn shrink(&mut self) {
+        self.urgent.shrink(IDLE_QUEUE_LEN);
+        self.prefetch.shrink(IDLE_QUEUE_LEN);
+    }
+
+    #[inline]
+    fn respond(&self, id: GroupId, class: Class) -> Step {
+        let prefetch_bit = class == Class::Prefetch && self.profile.prefetch_bit;
+        // The key of the moment in which the response is taken: none of its bytes has been
+        // handed to the socket.
+        Step::Response(Response { id, class, prefetch_bit, key: self.key })
+    }
+
+    fn accepts_messages(&self) -> bool {
+        matches!(self.phase, Phase::Open | Phase::Answer(Status::Ok)) && !self.disconnected
+    }
+
+    fn discards(&self) -> bool {
+        self.phase != Phase::Handshake && !self.accepts_messages()
+    }
+
+    fn receive_handshake<'a>(&mut self, input: &'a [u8]) -> Result<&'a [u8], Violation> {
+        let first = if self.partial_len == 0 { input.first() } else { self.partial.first() };
+        match first {
+            None => return Ok(input),
+            Some(&OPCODE_JS5) => {}
+            Some(&opcode) => return Err(Violation::NotJs5 { opcode }),
+        }
+        let have = usize::from(self.partial_len);
+        let wanted = HANDSHAKE_LEN.saturating_sub(have);
+        let Some((head, rest)) = input.split_at_checked(wanted) else {
+            return Ok(self.keep_partial(input));
+        };
+        if let Some(to) = self.partial.get_mut(have..) {
+            to.copy_from_slice(head);
+        }
+        self.partial_len = 0;
+        let [_, a, b, c, d] = self.partial;
+        let build = u32::from_be_bytes([a, b, c, d]);
+        let status = match self.refusal {
+            Some(refusal) => refusal,
+            None if self.profile.builds.admits(build) => Status::Ok,
+            None => Status::OutOfDate,
+        };
+        self.phase = Phase::Answer(status);
+        Ok(rest)
+    }
+
+    /// The next whole message, from the partial one and `input`, and what follows it. Changes
+    /// nothing, so that a message for which there is no room can be offered again.
+    #[inline]
+    fn complete_message<'a>(&self, input: &'a [u8]) -> Option<([u8; MESSAGE_LEN], &'a [u8])> {
+        if self.partial_len == 0 {
+            let (message, rest) = input.split_first_chunk::<MESSAGE_LEN>()?;
+            return Some((*message, rest));
+        }
+        let have = self.partial.get(..usize::from(self.partial_len))?;
+        let (head, rest) = input.split_at_checked(MESSAGE_LEN.saturating_sub(have.len()))?;
+        let mut message = [0; MESSAGE_LEN];
+        for (to, from) in message.iter_mut().zip(have.iter().chain(head)) {
+            *to = *from;
+        }
+        Some((message, rest))
+    }
+
+    /// Keeps the beginning of a message; takes all of `input`, which does not complete it.
+    fn keep_partial<'a>(&mut self, input: &'a [u8]) -> &'a [u8] {
+        for byte in input {
+            if let Some(to) = self.partial.get_mut(usize::from(self.partial_len)) {
+                *to = *byte;
+                self.partial_len = self.partial_len.saturating_add(1);
+            }
+        }
+        &[]
+    }
+
+    /// Acts on one message; false if there is no room for it.
+    #[inline]
+    fn take(&mut self, message: Message) -> bool {
+        let len_max = self.profile.queue_len_max;
+        match message {
+            Message::Request(Class::Urgent, id) => {
+                let taken = self.urgent.push(id, len_max);
+                self.received.urgent = self.received.urgent.saturating_add(u32::from(taken));
+                return taken;
+            }
+            Message::Request(Class::Prefetch, id) => {
+                let taken = self.prefetch.push(id, len_max);
+                self.received.prefetch = self.received.prefetch.saturating_add(u32::from(taken));
+                return taken;
+            }
+            Message::Rekey(key) => {
+                self.key = key;
+                self.received.rekeys = self.received.rekeys.saturating_add(1);
+            }
+            Message::LoggedIn(logged_in) => {
+                self.logged_in = logged_in;
+                self.received.state_changes = self.received.state_changes.saturating_add(1);
+            }
+            Message::Connected => {}
+            Message::Disconnect => {
+                self.urgent.clear();
+                self.prefetch.clear();
+                self.disconnected = true;
+            }
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;
