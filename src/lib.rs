@@ -1,5 +1,11 @@
 //! `js5d` serves a game cache over JS5.
+//!
+//! Read in this order: [`protocol`] is the wire and knows nothing else; [`cache`] reads the
+//! stores on disk; [`catalog`] checks and frames what they hold; [`net`] serves it on the ring;
+//! [`platform`] asks the system for what that needs.
 
 pub mod cache;
 pub mod catalog;
+pub mod net;
+pub mod platform;
 pub mod protocol;
