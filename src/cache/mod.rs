@@ -30,6 +30,7 @@ mod write;
 mod tests;
 
 pub use error::{Entry, GroupError, Place, StoreError, StoreFault, StoreWarning};
+pub use ring_file::block_on;
 pub use store::{Store, StoreKind};
 pub use write::{StoreWriter, WriteSummary};
 

@@ -66,8 +66,7 @@ impl<T> Started<T> {
     }
 }
 
-/// Runs `future` on a ring of its own.
-#[cfg(test)]
-pub(super) fn block_on<F: Future>(future: F) -> F::Output {
+/// Runs `future` on a ring of its own, on the calling thread, for as long as it takes.
+pub fn block_on<F: Future>(future: F) -> F::Output {
     tokio_uring::start(future)
 }

@@ -19,10 +19,10 @@ impl Connection {
         }
         self.peer.shut_down();
         if let Some(sending) = self.sending.take() {
-            sending.await;
+            let _ = sending.await;
         }
         if let Some(receiving) = self.receiving.take() {
-            receiving.await;
+            let _ = receiving.await;
         }
     }
 }

@@ -273,6 +273,8 @@ const fn empty_message() -> libc::msghdr {
 /// Outputs for reuse. An idle connection holds none; a worker keeps at most [`POOL_LEN_MAX`].
 #[derive(Default)]
 pub struct OutputPool {
+    /// Boxed already: the kernel reads an output's message header at a fixed address.
+    #[allow(clippy::vec_box, reason = "outputs are boxed when they come and when they go")]
     free: Vec<Box<Output>>,
 }
 

@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 use tracing::{debug, info, warn};
 
 /// How often a worker looks at its deadlines.
-pub const HEARTBEAT_MS: u64 = 100;
+const HEARTBEAT_MS: u64 = 100;
 
 /// How often the kernel is asked whether a peer takes anything in.
 const PROGRESS_SAMPLE_MS: u64 = 1000;
@@ -102,7 +102,8 @@ pub(super) struct Worker {
     snapshot: RefCell<SnapshotRef>,
 }
 
-/// Runs a worker on the calling thread until it has drained.
+/// Runs a worker on the calling thread until it has drained. `ready` is called once its ring is
+/// set up and connections are accepted.
 ///
 /// # Errors
 /// Its ring cannot be set up.
@@ -111,6 +112,7 @@ pub fn run(
     listeners: Vec<Listener>,
     control: Arc<Control>,
     published: Arc<Published>,
+    ready: impl FnOnce(),
 ) -> io::Result<()> {
     let mut ring = tokio_uring::uring_builder();
     // Not DEFER_TASKRUN, with which the runtime hangs: it never enters to reap events.
@@ -133,6 +135,7 @@ pub fn run(
         for listener in listeners {
             tokio_uring::spawn(Rc::clone(&worker).accept(Rc::new(listener.socket)));
         }
+        ready();
         worker.beat(&control, &published).await;
     });
     Ok(())
@@ -267,11 +270,12 @@ impl Worker {
                     peer.wake();
                 }
                 Phase::Idle if waited > idle_ms => peer.cut(Close::IdleTimeout),
-                Phase::Lingering if waited > linger_ms => {
-                    // At the end of the process a slow peer still gets what was begun.
-                    if !self.draining.get() || is_delivered(&**peer).unwrap_or(true) {
-                        peer.shut_down();
-                    }
+                // At the end of the process a slow peer still gets what was begun.
+                Phase::Lingering
+                    if waited > linger_ms
+                        && (!self.draining.get() || is_delivered(&**peer).unwrap_or(true)) =>
+                {
+                    peer.shut_down();
                 }
                 Phase::Sending if waited >= SLOW_AFTER_MS => {
                     if !peer.slow.replace(true) {
