@@ -110,6 +110,7 @@ fn an_impossible_entry_is_refused() {
     for (len_bytes, sector, what) in [
         (0, 1, "0 bytes from sector 1 on: a group has at least one byte"),
         (700, 0, "700 bytes from sector 0 on: sector 0 belongs to no group"),
+        (2049, 1, "2049 bytes from sector 1 on, but all of main_file_cache.dat2 has 2600 bytes"),
         (
             0xFF_FFFF,
             1,
