@@ -7,6 +7,8 @@ mod random;
 mod sound;
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write as _;
 use std::path::Path;
 
 use super::{GroupError, GroupVisitor, Store, StoreError, StoredGroup, ring_file};
@@ -42,7 +44,11 @@ impl Image {
         for (name, bytes) in &self.files {
             let path = dir.join(name);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, bytes).unwrap();
+            // Not emptied first: some file systems then wait for the disk on every close.
+            let mut file =
+                File::options().write(true).create(true).truncate(false).open(path).unwrap();
+            file.write_all(bytes).unwrap();
+            file.set_len(bytes.len() as u64).unwrap();
         }
     }
 
