@@ -106,14 +106,13 @@ impl Connection {
         &self.worker
     }
 
-    /// Serves the peer to its end. The socket is closed when the result is dropped.
-    pub(super) async fn run(mut self) -> Self {
+    /// Serves the peer to its end. The socket is closed when the connection is dropped.
+    pub(super) async fn run(&mut self) {
         let reason = self.serve().await;
         self.set_logged_in(false);
         self.worker.counters.count_close(reason);
         tracing::debug!(?reason, "connection closed");
         self.close(reason).await;
-        self
     }
 
     async fn serve(&mut self) -> Close {
