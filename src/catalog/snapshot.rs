@@ -95,6 +95,15 @@ impl SnapshotBuilder {
         Some(place)
     }
 
+    /// Takes back the room of a response that came to nothing, if none was given out since: what
+    /// a corrupt store claims must not use the arena up.
+    pub fn release(&mut self, place: Place) {
+        let range = place.range();
+        if range.end.next_multiple_of(ALIGNMENT) == self.used {
+            self.used = range.start;
+        }
+    }
+
     /// The response at `place`, to be filled by [`crate::protocol::frame::place`].
     pub fn framed_mut(&mut self, place: Place) -> &mut [u8] {
         self.arena.get_mut(place.range()).unwrap_or_default()
@@ -172,9 +181,10 @@ impl Snapshot {
     /// The groups of an archive that are served, in order, with the length of their responses.
     pub fn groups(&self, archive: u8) -> impl Iterator<Item = (GroupId, usize)> {
         let table = self.tables.get(usize::from(archive)).map_or(&[][..], |table| table);
-        (0..=u16::MAX).zip(table).filter(|(_, place)| place.len > 0).map(move |(group, place)| {
-            (GroupId { archive, group }, place.len as usize)
-        })
+        (0..=u16::MAX)
+            .zip(table)
+            .filter(|(_, place)| place.len > 0)
+            .map(move |(group, place)| (GroupId { archive, group }, place.len as usize))
     }
 
     /// Archives (255 left out), groups (archive indexes and master index included) and bytes on
@@ -259,7 +269,8 @@ mod tests {
     #[test]
     fn what_was_published_is_found_and_nothing_else() {
         let id = |archive, group| GroupId { archive, group };
-        let containers = [(id(0, 0), vec![1; 6]), (id(7, 65535), vec![2; 1000]), (id(255, 7), vec![3; 509])];
+        let containers =
+            [(id(0, 0), vec![1; 6]), (id(7, 65535), vec![2; 1000]), (id(255, 7), vec![3; 509])];
         let snapshot = snapshot(&containers);
         for (id, container) in &containers {
             assert_eq!(snapshot.response(*id), Some(&frame(*id, container)[..]));

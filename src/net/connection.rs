@@ -283,7 +283,11 @@ impl Connection {
             Ok(sent) => {
                 add(&self.worker.counters.sent_bytes, sent as u64);
                 let done = output.advance(sent);
-                if done { self.speed_up() } else { self.slow_down() }
+                if done {
+                    self.speed_up()
+                } else {
+                    self.slow_down()
+                }
                 Ok(done)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
