@@ -17,6 +17,9 @@ const ALIGNMENT: usize = 8;
 /// The largest arena whose offsets, in units of [`ALIGNMENT`], fit into 32 bits.
 const ARENA_LEN_MAX: u64 = (ALIGNMENT as u64) << 32;
 
+/// The arena is mapped in multiples of this, so that a small one, too, is one huge page.
+const HUGE_PAGE_LEN: usize = 2 << 20;
+
 /// Where a response stands in the arena.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Place {
@@ -70,6 +73,7 @@ impl SnapshotBuilder {
         let bytes = framed_bytes.saturating_add(padding).max(ALIGNMENT as u64);
         let len = usize::try_from(bytes).ok().filter(|_| bytes <= ARENA_LEN_MAX);
         let len = len.ok_or(ArenaError::TooLarge { bytes })?;
+        let len = len.next_multiple_of(HUGE_PAGE_LEN);
         let map = MmapOptions::new().len(len).no_reserve_swap().map_anon();
         let arena = map.map_err(|source| ArenaError::NoMemory { bytes, source })?;
         // Fewer page faults while loading and fewer TLB misses while serving; where huge pages
@@ -279,8 +283,8 @@ mod tests {
     #[test]
     fn a_full_arena_says_so() {
         let mut builder = SnapshotBuilder::new(1, 20).expect("small");
+        assert!(builder.allocate(MASTER_INDEX, 2 << 20).is_none());
         assert!(builder.allocate(MASTER_INDEX, 17).is_some());
-        assert!(builder.allocate(MASTER_INDEX, 17).is_none());
         assert!(matches!(SnapshotBuilder::new(1, 1 << 40), Err(ArenaError::TooLarge { .. })));
     }
 }
