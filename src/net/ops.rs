@@ -12,6 +12,7 @@ use std::io;
 use std::marker::PhantomData;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
+use std::time::Duration;
 use tokio_uring::{InFlightOneshot, OneshotOutputTransform, UnsubmittedOneshot};
 
 /// Bytes read at once: 64 requests. 64 bytes cost 2.2 times as much CPU a request at 40 in
@@ -82,4 +83,15 @@ pub(super) fn send_now(output: &Output, peer: &Peer) -> io::Result<usize> {
     // borrowed for the call; the kernel only reads them.
     let sent = unsafe { libc::sendmsg(peer.raw_fd(), output.message(), flags) };
     usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+}
+
+/// How long to wait before an operation that failed in passing is tried again.
+pub(super) const RETRY_PAUSE: Duration = Duration::from_millis(10);
+
+/// Failures of an operation that say nothing about the socket: try again.
+pub(super) fn is_passing(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EINTR | libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM | libc::ECANCELED)
+    )
 }
