@@ -122,15 +122,13 @@ impl Connection {
                     match result {
                         Ok(0) => self.input_ended = true,
                         Ok(len) => self.input = 0..len,
-                        Err(error) if ops::is_passing(&error) => {
-                            tokio::time::sleep(ops::RETRY_PAUSE).await
-                        }
+                        Err(error) if ops::is_passing(&error) => ops::pause().await,
                         Err(error) => return self.reason_of(&error),
                     }
                 }
                 Event::Sent(Err(error), output) if ops::is_passing(&error) => {
                     // Nothing went out; the deadline goes on.
-                    tokio::time::sleep(ops::RETRY_PAUSE).await;
+                    ops::pause().await;
                     self.sending = Some(ops::send(output, Rc::clone(&self.peer)));
                 }
                 Event::Sent(Err(error), _) => return self.reason_of(&error),

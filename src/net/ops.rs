@@ -11,6 +11,7 @@ use io_uring::{cqueue, opcode, squeue, types};
 use std::io;
 use std::marker::PhantomData;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio_uring::{InFlightOneshot, OneshotOutputTransform, UnsubmittedOneshot};
@@ -86,7 +87,12 @@ pub(super) fn send_now(output: &Output, peer: &Peer) -> io::Result<usize> {
 }
 
 /// How long to wait before an operation that failed in passing is tried again.
-pub(super) const RETRY_PAUSE: Duration = Duration::from_millis(10);
+const RETRY_PAUSE: Duration = Duration::from_millis(10);
+
+/// Waits before another try. Boxed: it is rare, and would make each idle connection larger.
+pub(super) fn pause() -> Pin<Box<tokio::time::Sleep>> {
+    Box::pin(tokio::time::sleep(RETRY_PAUSE))
+}
 
 /// Failures of an operation that say nothing about the socket: try again.
 pub(super) fn is_passing(error: &io::Error) -> bool {
