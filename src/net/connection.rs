@@ -9,7 +9,7 @@
 use super::counters::{Close, add};
 use super::ops::{self, InFlight, READ_LEN, ReadBuffer, Receiving, Sending};
 use super::output::{COPY_LEN_MAX, Cursor, Output, SnapshotRef};
-use super::pace::{DIRECT_LEN_MAX, Pace, SLOW_UNSENT_MAX};
+use super::pace::{DIRECT_LEN_MAX, Pace, SLOW_UNSENT_MAX, UNSENT_MAX};
 use super::peer::{Peer, Phase};
 use super::worker::Worker;
 use crate::platform::socket::bound_unsent;
@@ -293,7 +293,7 @@ impl Connection {
     fn speed_up(&mut self, sent: usize) {
         if self.pace.speed_up(sent) {
             self.peer.slow.set(false);
-            let _ = bound_unsent(&*self.peer, u32::MAX);
+            let _ = bound_unsent(&*self.peer, UNSENT_MAX);
             self.session.shrink();
         }
     }

@@ -12,6 +12,11 @@ pub(super) const DIRECT_LEN_MAX: usize = 64 << 10;
 /// kernel's share, [`SLOW_UNSENT_MAX`].
 const SLOW_SEND_LEN_MAX: usize = 16 << 10;
 
+/// Unsent bytes that the kernel keeps for any peer. What it has not put onto the line it cannot
+/// take back: without a bound a peer that reads nothing ties up megabytes, and an urgent
+/// response waits behind them. Measured to cost nothing (docs/decisions/0005).
+pub(super) const UNSENT_MAX: u32 = 32 << 10;
+
 /// Unsent bytes that the kernel keeps for a slow peer.
 pub(super) const SLOW_UNSENT_MAX: u32 = 16 << 10;
 
