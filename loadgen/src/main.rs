@@ -1,3 +1,3 @@
 //! The load generator's program.
-
-fn main() {}
+mod x;
+fn main() {x::f()}
