@@ -15,6 +15,7 @@
 )]
 
 pub mod client;
+pub mod container;
 pub mod frame;
 pub mod handshake;
 mod id;
