@@ -115,7 +115,7 @@ fn every_cut_and_every_changed_byte_is_survived() {
 
 #[test]
 fn what_is_packed_is_unpacked() {
-    let payload: Vec<u8> = (0..200_000_u64).map(|i| (i * i >> 7) as u8).collect();
+    let payload: Vec<u8> = (0..200_000_u64).map(|i| ((i * i) >> 7) as u8).collect();
     for compression in [Compression::None, Compression::Bzip2, Compression::Gzip, Compression::Lzma]
     {
         for payload in [&payload[..], &payload[..1], &[]] {
