@@ -13,18 +13,18 @@ use std::path::PathBuf;
 /// Without a command it runs a short closed-loop download against 127.0.0.1:43594.
 #[derive(Debug, Parser)]
 #[command(name = "js5-loadgen", version, args_conflicts_with_subcommands = true)]
-pub struct Cli {
+pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]
-    pub command: Option<Command>,
+    pub(crate) command: Option<Command>,
     /// The run without a command.
     #[command(flatten)]
-    pub run: RunArgs,
+    pub(crate) run: RunArgs,
 }
 
 /// The commands.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Put a load on a server and report what it did.
     Run(Box<RunArgs>),
     /// Compare two servers in one run, in balanced alternating intervals.
@@ -45,198 +45,198 @@ pub enum Command {
 
 /// `run`.
 #[derive(Clone, Debug, Default, Args)]
-pub struct RunArgs {
+pub(crate) struct RunArgs {
     /// Read the load from a scenario file.
     ///
     /// The keys are the long names of the options; options on the command line win.
     #[arg(long, short = 'f', value_name = "FILE")]
-    pub file: Option<PathBuf>,
+    pub(crate) file: Option<PathBuf>,
     /// Print the resulting scenario file and do nothing else.
     #[arg(long)]
-    pub print_scenario: bool,
+    pub(crate) print_scenario: bool,
     /// The load.
     #[command(flatten)]
-    pub load: LoadOptions,
+    pub(crate) load: LoadOptions,
     /// Where results go.
     #[command(flatten)]
-    pub output: OutputOptions,
+    pub(crate) output: OutputOptions,
     /// Which part of a run this process is; set by the process that started it.
     #[arg(long, hide = true, value_name = "I/N")]
-    pub child: Option<String>,
+    pub(crate) child: Option<String>,
 }
 
 /// What describes a load: options, and keys of a scenario file.
 #[derive(Clone, Debug, Default, Args, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 #[command(next_help_heading = "Load")]
-pub struct LoadOptions {
+pub(crate) struct LoadOptions {
     /// The server [default: 127.0.0.1:43594].
     #[arg(value_name = "HOST:PORT")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub target: Option<String>,
+    pub(crate) target: Option<String>,
     /// What the clients do [default: download].
     #[arg(long, short = 's', value_enum)]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub scenario: Option<Scenario>,
+    pub(crate) scenario: Option<Scenario>,
     /// Several scenarios by weight, as in play=8,churn=2.
     #[arg(long, value_name = "NAME=WEIGHT,..", conflicts_with = "scenario")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub mix: Option<String>,
+    pub(crate) mix: Option<String>,
     /// How many clients, or a ramp of them: 64, 10..1000.
     ///
     /// A ramp opens the first number at the start and the rest evenly over --ramp.
     #[arg(long, short = 'c', value_name = "N|A..B")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub connections: Option<Ramp>,
+    pub(crate) connections: Option<Ramp>,
     /// Requests a second, together; without it the loop is closed.
     ///
     /// An open loop asks at its times, whether or not the server keeps up; latency counts from
     /// the time at which a request should have been sent. In login-storm a request is a login.
     #[arg(long, short = 'r', value_name = "N|A..B")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub rate: Option<Ramp>,
+    pub(crate) rate: Option<Ramp>,
     /// How the requests of an open loop are spaced [default: even].
     #[arg(long, value_enum)]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub arrivals: Option<Arrivals>,
+    pub(crate) arrivals: Option<Arrivals>,
     /// How long the ramps of --rate and --connections take [default: the whole run].
     #[arg(long, value_name = "TIME")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub ramp: Option<Span>,
+    pub(crate) ramp: Option<Span>,
     /// How long to measure [default: 10s, if nothing else ends the run].
     #[arg(long, short = 'd', value_name = "TIME")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub duration: Option<Span>,
+    pub(crate) duration: Option<Span>,
     /// End after this many requests, together.
     #[arg(long, short = 'n', value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub requests: Option<Quantity>,
+    pub(crate) requests: Option<Quantity>,
     /// End when each client has downloaded everything this many times.
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub downloads: Option<u32>,
+    pub(crate) downloads: Option<u32>,
     /// Leave the first part of the run out of the measurement [default: 0s].
     #[arg(long, short = 'w', value_name = "TIME")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub warmup: Option<Span>,
+    pub(crate) warmup: Option<Span>,
     /// Urgent requests that a client keeps in flight [default: 20, as the real client].
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub urgent: Option<u32>,
+    pub(crate) urgent: Option<u32>,
     /// Prefetch requests that a client keeps in flight [default: 20, as the real client].
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub prefetch: Option<u32>,
+    pub(crate) prefetch: Option<u32>,
     /// Keys: none, a number for all, random (one a connection), changing (in mid-stream).
     #[arg(long, value_name = "none|1..255|random|changing")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub key: Option<String>,
+    pub(crate) key: Option<String>,
     /// Same seed, same groups in the same order [default: 1].
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub seed: Option<u64>,
+    pub(crate) seed: Option<u64>,
     /// The client build to announce [default: 550].
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub build: Option<u32>,
+    pub(crate) build: Option<u32>,
     /// The server sends no prefetch bit (old-school revisions): match by group alone.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub no_prefetch_bit: Option<bool>,
+    pub(crate) no_prefetch_bit: Option<bool>,
     /// Wait between the status and the first request, for servers that lose what follows at once.
     #[arg(long, value_name = "TIME")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub settle: Option<Span>,
+    pub(crate) settle: Option<Span>,
     /// No byte for so long with requests in flight is a stall [default: 5s].
     ///
     /// A stalled connection is named in the report and given up; the run ends with exit code 3.
     #[arg(long, value_name = "TIME")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub stall_timeout: Option<Span>,
+    pub(crate) stall_timeout: Option<Span>,
     /// Open a client's connection again after a refusal, a cut or a failure [default: never].
     #[arg(long, value_name = "TIME")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub retry: Option<Span>,
+    pub(crate) retry: Option<Span>,
     /// Connections opened a second at most [default: as fast as it goes].
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub open_rate: Option<Quantity>,
+    pub(crate) open_rate: Option<Quantity>,
     /// Check the CRC of one response in N against the archive index; 0 is never [default: 100].
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub crc_every: Option<u32>,
+    pub(crate) crc_every: Option<u32>,
     /// Compare every byte with this cache.
     ///
     /// A dat2 cache or flat files, as the server itself would load it.
     #[arg(long, value_name = "DIR")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub cache: Option<PathBuf>,
+    pub(crate) cache: Option<PathBuf>,
     /// Ask for these groups, not for what the server's indexes list: 0/0..4095,2/7.
     #[arg(long, value_name = "LIST")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub groups: Option<String>,
+    pub(crate) groups: Option<String>,
     /// Worker threads, each with its own ring [default: half of the cores].
     #[arg(long, short = 't', value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub threads: Option<u32>,
+    pub(crate) threads: Option<u32>,
     /// Pin the workers to these cores: 1 or 1,3.
     #[arg(long, value_name = "CORES", value_delimiter = ',')]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub pin: Option<Vec<u32>>,
+    pub(crate) pin: Option<Vec<u32>>,
     /// Spread the load over this many processes, where descriptors run out [default: 1].
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub processes: Option<u32>,
+    pub(crate) processes: Option<u32>,
     /// Source addresses [default: for loopback as many of 127.x.y.z as needed].
     #[arg(long, value_name = "ADDR,..", value_delimiter = ',')]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub sources: Option<Vec<std::net::IpAddr>>,
+    pub(crate) sources: Option<Vec<std::net::IpAddr>>,
     /// play: mean time between bursts [default: 2s].
     #[arg(long, value_name = "TIME")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub think: Option<Span>,
+    pub(crate) think: Option<Span>,
     /// play: urgent requests in a burst, at most [default: 8].
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub burst: Option<u32>,
+    pub(crate) burst: Option<u32>,
     /// play: mean time between prefetch requests [default: 100ms].
     #[arg(long, value_name = "TIME")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub prefetch_gap: Option<Span>,
+    pub(crate) prefetch_gap: Option<Span>,
     /// play, churn, priority: Zipf exponent of the groups' popularity [default: 1.0].
     #[arg(long, value_name = "S")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub zipf: Option<f64>,
+    pub(crate) zipf: Option<f64>,
     /// update-day: which part of the groups has changed [default: 0.05].
     #[arg(long, value_name = "0..1")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub changed: Option<f64>,
+    pub(crate) changed: Option<f64>,
     /// slow: bytes that each client reads in a second [default: 7000].
     #[arg(long, value_name = "BYTES")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub read_rate: Option<Quantity>,
+    pub(crate) read_rate: Option<Quantity>,
     /// churn: requests before a client goes [default: 10].
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub churn_requests: Option<u32>,
+    pub(crate) churn_requests: Option<u32>,
     /// idle: ask for the master index this often, as proof of life [default: 25s].
     #[arg(long, value_name = "TIME")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub keepalive: Option<Span>,
+    pub(crate) keepalive: Option<Span>,
     /// hostile: only these tricks [default: all of them].
     #[arg(long, value_enum, value_delimiter = ',')]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub tricks: Option<Vec<Trick>>,
+    pub(crate) tricks: Option<Vec<Trick>>,
     /// hostile: how long a trick is held [default: 5s].
     #[arg(long, value_name = "TIME")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub hold: Option<Span>,
+    pub(crate) hold: Option<Span>,
 }
 
 /// What a client does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Scenario {
+pub(crate) enum Scenario {
     /// Fetch a whole cache as fast as the windows allow, again and again.
     Download,
     /// Think times, small urgent bursts, prefetch in the background, some groups popular.
@@ -260,7 +260,7 @@ pub enum Scenario {
 /// How the requests of an open loop are spaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Arrivals {
+pub(crate) enum Arrivals {
     /// One every 1/rate.
     Even,
     /// Independent of each other, as players are.
@@ -270,7 +270,7 @@ pub enum Arrivals {
 /// What a hostile client tries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Trick {
+pub(crate) enum Trick {
     /// Connects and sends nothing.
     Silent,
     /// Sends the first byte of the handshake only.
@@ -300,144 +300,144 @@ pub enum Trick {
 /// Where results go.
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Results")]
-pub struct OutputOptions {
+pub(crate) struct OutputOptions {
     /// Write the result as JSON; - is standard output.
     #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
+    pub(crate) json: Option<PathBuf>,
     /// Write the histograms of each interval as an HdrHistogram log, with a tag a class.
     #[arg(long, value_name = "FILE")]
-    pub hlog: Option<PathBuf>,
+    pub(crate) hlog: Option<PathBuf>,
     /// Write PREFIX-CLASS.hgrm files, the percentile spectrum of each class.
     #[arg(long, value_name = "PREFIX")]
-    pub hgrm: Option<PathBuf>,
+    pub(crate) hgrm: Option<PathBuf>,
     /// Write a self-contained page with plots.
     #[arg(long, value_name = "FILE")]
-    pub html: Option<PathBuf>,
+    pub(crate) html: Option<PathBuf>,
     /// Write the requests, in the order and at the times in which they were written.
     #[arg(long, value_name = "FILE")]
-    pub trace: Option<PathBuf>,
+    pub(crate) trace: Option<PathBuf>,
     /// What must hold, as in urgent.response.p99<20ms; exit code 4 if it does not.
     #[arg(long = "assert", short = 'a', value_name = "CONDITION")]
-    pub asserts: Vec<String>,
+    pub(crate) asserts: Vec<String>,
     /// Begin at this Unix time in seconds, on several machines together; or in, as in +5s.
     #[arg(long, value_name = "TIME")]
-    pub start_at: Option<String>,
+    pub(crate) start_at: Option<String>,
     /// Start although the limits table says that something is short.
     #[arg(long)]
-    pub ignore_limits: bool,
+    pub(crate) ignore_limits: bool,
     /// No live line and no tables; files and exit code only.
     #[arg(long, short = 'q')]
-    pub quiet: bool,
+    pub(crate) quiet: bool,
 }
 
 /// `compare`.
 #[derive(Clone, Debug, Args)]
-pub struct CompareArgs {
+pub(crate) struct CompareArgs {
     /// The one server.
     #[arg(long, value_name = "HOST:PORT")]
-    pub a: String,
+    pub(crate) a: String,
     /// The other; left out, A is compared with itself, which gives the noise floor.
     #[arg(long, value_name = "HOST:PORT")]
-    pub b: Option<String>,
+    pub(crate) b: Option<String>,
     /// Process of A: its CPU time a request is reported.
     #[arg(long, value_name = "PID")]
-    pub pid_a: Option<u32>,
+    pub(crate) pid_a: Option<u32>,
     /// Process of B.
     #[arg(long, value_name = "PID")]
-    pub pid_b: Option<u32>,
+    pub(crate) pid_b: Option<u32>,
     /// How many pairs of intervals [default: 10].
     #[arg(long, default_value_t = 10, value_name = "N", hide_default_value = true)]
-    pub rounds: u32,
+    pub(crate) rounds: u32,
     /// How long an interval is [default: 1s].
     #[arg(long, default_value = "1s", value_name = "TIME", hide_default_value = true)]
-    pub interval: Span,
+    pub(crate) interval: Span,
     /// The load.
     #[command(flatten)]
-    pub run: RunArgs,
+    pub(crate) run: RunArgs,
 }
 
 /// `find-max`.
 #[derive(Clone, Debug, Args)]
-pub struct FindMaxArgs {
+pub(crate) struct FindMaxArgs {
     /// Where to begin [default: 1000].
     #[arg(long, default_value = "1000", value_name = "N", hide_default_value = true)]
-    pub rate_min: Quantity,
+    pub(crate) rate_min: Quantity,
     /// Where to end [default: 1M].
     #[arg(long, default_value = "1M", value_name = "N", hide_default_value = true)]
-    pub rate_max: Quantity,
+    pub(crate) rate_max: Quantity,
     /// How long each step is [default: 5s].
     #[arg(long, default_value = "5s", value_name = "TIME", hide_default_value = true)]
-    pub step: Span,
+    pub(crate) step: Span,
     /// Steps of the first pass, shuffled [default: 6].
     #[arg(long, default_value_t = 6, value_name = "N", hide_default_value = true)]
-    pub steps: u32,
+    pub(crate) steps: u32,
     /// Stop when the bounds are this close [default: 0.05].
     #[arg(long, default_value_t = 0.05, value_name = "PART", hide_default_value = true)]
-    pub precision: f64,
+    pub(crate) precision: f64,
     /// The load; --assert says what must hold.
     #[command(flatten)]
-    pub run: RunArgs,
+    pub(crate) run: RunArgs,
 }
 
 /// `self-test`.
 #[derive(Clone, Copy, Debug, Args)]
-pub struct SelfTestArgs {
+pub(crate) struct SelfTestArgs {
     /// Only the stall test, with shorter times: for continuous integration.
     #[arg(long)]
-    pub quick: bool,
+    pub(crate) quick: bool,
 }
 
 /// `record`.
 #[derive(Clone, Debug, Args)]
-pub struct RecordArgs {
+pub(crate) struct RecordArgs {
     /// Where clients connect.
     #[arg(long, value_name = "ADDR:PORT")]
-    pub listen: String,
+    pub(crate) listen: String,
     /// The server behind.
     #[arg(long, value_name = "HOST:PORT")]
-    pub to: String,
+    pub(crate) to: String,
     /// Stop after this time [default: when interrupted].
     #[arg(long, short = 'd', value_name = "TIME")]
-    pub duration: Option<Span>,
+    pub(crate) duration: Option<Span>,
     /// The trace.
-    pub trace: PathBuf,
+    pub(crate) trace: PathBuf,
 }
 
 /// `replay`.
 #[derive(Clone, Debug, Args)]
-pub struct ReplayArgs {
+pub(crate) struct ReplayArgs {
     /// The trace.
     #[arg(long, value_name = "FILE")]
-    pub from: PathBuf,
+    pub(crate) from: PathBuf,
     /// How many times as fast as it was recorded [default: 1].
     #[arg(long, default_value_t = 1.0, value_name = "FACTOR", hide_default_value = true)]
-    pub speed: f64,
+    pub(crate) speed: f64,
     /// The load; the trace decides on clients, requests and times.
     #[command(flatten)]
-    pub run: RunArgs,
+    pub(crate) run: RunArgs,
 }
 
 /// `merge`.
 #[derive(Clone, Debug, Args)]
-pub struct MergeArgs {
+pub(crate) struct MergeArgs {
     /// Result files, as --json writes them.
     #[arg(required = true)]
-    pub files: Vec<PathBuf>,
+    pub(crate) files: Vec<PathBuf>,
     /// Where the sum goes.
     #[command(flatten)]
-    pub output: OutputOptions,
+    pub(crate) output: OutputOptions,
 }
 
 /// `null-server`.
 #[derive(Clone, Debug, Args)]
-pub struct NullServerArgs {
+pub(crate) struct NullServerArgs {
     /// Where clients connect [default: 127.0.0.1:43595].
     #[arg(long, default_value = "127.0.0.1:43595", value_name = "ADDR:PORT")]
-    pub listen: String,
+    pub(crate) listen: String,
     /// Bytes of each response on the wire.
     #[arg(long, default_value_t = 300, value_name = "BYTES")]
-    pub size: u32,
+    pub(crate) size: u32,
     /// Pin to this core.
     #[arg(long, value_name = "CORE")]
-    pub pin: Option<u32>,
+    pub(crate) pin: Option<u32>,
 }

@@ -8,25 +8,25 @@ use std::time::Duration;
 
 /// A length of time: `90s`, `250ms`, `2m`, `1h`, `40us`; a bare number is seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Span(pub Duration);
+pub(crate) struct Span(pub(crate) Duration);
 
 /// A number: `250`, `10k`, `3M`.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
-pub struct Quantity(pub f64);
+pub(crate) struct Quantity(pub(crate) f64);
 
 /// A number, or the two ends of a ramp: `1000..50000`.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Ramp {
+pub(crate) struct Ramp {
     /// Where it begins.
-    pub from: f64,
+    pub(crate) from: f64,
     /// Where it ends, and stays.
-    pub to: f64,
+    pub(crate) to: f64,
 }
 
 /// What cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not {wanted}")]
-pub struct Unreadable {
+pub(crate) struct Unreadable {
     text: String,
     wanted: &'static str,
 }
@@ -70,7 +70,7 @@ impl fmt::Display for Span {
 impl Span {
     /// Nanoseconds.
     #[must_use]
-    pub fn ns(self) -> u64 {
+    pub(crate) fn ns(self) -> u64 {
         u64::try_from(self.0.as_nanos()).unwrap_or(u64::MAX)
     }
 }

@@ -1,3 +1,12 @@
 //! The load generator's program.
-mod x;
-fn main() {x::f()}
+#![allow(dead_code, reason = "the parts come together one by one")]
+
+mod catalogue;
+mod cli;
+mod engine;
+mod human;
+mod ring;
+mod stats;
+mod trace;
+
+fn main() {}

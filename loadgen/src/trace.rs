@@ -23,20 +23,20 @@ const HEAD: &str =
 
 /// The requests of one client of a trace, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TracedClient {
+pub(crate) struct TracedClient {
     /// When (microseconds from the trace's start), and what.
-    pub requests: Vec<TracedRequest>,
+    pub(crate) requests: Vec<TracedRequest>,
 }
 
 /// One request of a trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TracedRequest {
+pub(crate) struct TracedRequest {
     /// Microseconds from the trace's start.
-    pub at_us: u64,
+    pub(crate) at_us: u64,
     /// The class.
-    pub class: Class,
+    pub(crate) class: Class,
     /// The group.
-    pub id: GroupId,
+    pub(crate) id: GroupId,
 }
 
 /// Writes requests, which are put in order of time. Times count from the first.
@@ -78,7 +78,7 @@ pub(crate) fn write_line(
 ///
 /// # Errors
 /// The file cannot be read, or a line is none of a trace's: the error names it.
-pub fn read(path: &Path) -> io::Result<Vec<TracedClient>> {
+pub(crate) fn read(path: &Path) -> io::Result<Vec<TracedClient>> {
     let mut clients = BTreeMap::<u32, TracedClient>::new();
     for (index, line) in io::BufReader::new(std::fs::File::open(path)?).lines().enumerate() {
         let line = line?;

@@ -79,6 +79,8 @@ pub(crate) struct Client {
     progress_ns: u64,
     /// A slow reader reads again at this time.
     next_read_ns: u64,
+    /// Bytes that came on this connection.
+    bytes: u64,
     downloads: u32,
     requests_sent: u32,
 }
@@ -107,6 +109,7 @@ impl Client {
             visit_started_ns: 0,
             progress_ns: 0,
             next_read_ns: 0,
+            bytes: 0,
             downloads: 0,
             requests_sent: 0,
         }
@@ -146,7 +149,8 @@ impl Client {
             Phase::Open | Phase::Handshaking => {
                 if core.plan.pace.is_some() {
                     // How late the generator itself is: nothing but its own loop is between.
-                    core.tally.lag(core.clock.now_ns().saturating_sub(due_ns));
+                    let noticed_ns = core.tick();
+                    core.tally.recorder.lag(due_ns, noticed_ns);
                 }
                 self.receive(core);
                 self.go_on(core);
@@ -164,11 +168,16 @@ impl Client {
             return;
         }
         self.connect_started_ns = core.tick();
+        self.visit_started_ns = self.connect_started_ns;
+        self.bytes = 0;
         self.session = ClientSession::new(plan.matching);
         self.check = Check::default();
         self.out.clear();
         self.out_sent = 0;
         let kind = self.kind(&plan);
+        if plan.pace.is_some() && kind.paced_visits {
+            self.visit_started_ns = self.asker.take_visit(&plan);
+        }
         let source = match plan.sources.len() {
             0 => None,
             n => plan.sources.get((self.number / plan.part.of) as usize % n).copied(),
@@ -187,7 +196,7 @@ impl Client {
     }
 
     fn connect_failed(&mut self, core: &mut Core, error: &io::Error) {
-        core.tally.event(self.number, Event::connect_failed(error));
+        core.tally.connect_failed(error);
         self.retry_or_finish(core);
     }
 
@@ -209,9 +218,7 @@ impl Client {
     }
 
     fn connected(&mut self, core: &mut Core) {
-        core.tally.connect(core.now_ns - self.connect_started_ns);
-        core.open += 1;
-        self.visit_started_ns = self.connect_started_ns;
+        core.tally.recorder.connect(self.connect_started_ns, core.now_ns);
         self.progress_ns = core.now_ns;
         self.phase = Phase::Handshaking;
         self.handshake_sent_ns = core.now_ns;
@@ -235,9 +242,16 @@ impl Client {
         if self.hostile.as_ref().is_some_and(Hostile::reads_nothing) {
             return;
         }
+        if let Some(len) = self.hostile.as_ref().and_then(Hostile::read_limit) {
+            core.ring.recv(socket.as_fd(), user_data, len);
+            self.receiving = true;
+            return;
+        }
         match core.plan.kinds[self.kind].read_rate {
             None => core.ring.recv_multi(socket.as_fd(), user_data),
-            Some(_) if self.next_read_ns > core.now_ns => return self.wake_at(core, self.next_read_ns),
+            Some(_) if self.next_read_ns > core.now_ns => {
+                return self.wake_at(core, self.next_read_ns);
+            }
             Some(rate) => {
                 let piece = (rate / SLOW_READS_PER_S).clamp(1, u64::from(u16::MAX));
                 core.ring.recv(socket.as_fd(), user_data, piece as u32);
@@ -255,7 +269,7 @@ impl Client {
         }
         let bytes = core.ring.bytes(held);
         let len = bytes.len();
-        core.tally.received(len);
+        self.bytes += len as u64;
         let mut sink = Sink {
             tally: &mut core.tally,
             verify: &core.plan.verify,
@@ -283,14 +297,26 @@ impl Client {
         }
     }
 
+    /// What follows a completion of the receive: another one, and more requests.
+    pub(crate) fn received(&mut self, core: &mut Core) {
+        match self.phase {
+            Phase::Closing(_) => self.closed_if_quiet(core),
+            Phase::Handshaking | Phase::Settling | Phase::Open => {
+                self.receive(core);
+                self.go_on(core);
+            }
+            _ => {}
+        }
+    }
+
     /// The receive that was armed has ended: it is armed again by `receive`.
     pub(crate) fn receive_ended(&mut self) {
         self.receiving = false;
     }
 
     fn on_status(&mut self, core: &mut Core, status: Status) {
-        core.tally.handshake(core.now_ns - self.handshake_sent_ns);
-        core.tally.event(self.number, Event::Status(status));
+        core.tally.recorder.handshake(self.handshake_sent_ns, core.now_ns);
+        core.tally.event(Event::Status(status));
         if status != Status::Ok {
             return self.retry_or_finish(core);
         }
@@ -317,6 +343,9 @@ impl Client {
     }
 
     fn on_fault(&mut self, core: &mut Core, fault: Fault) {
+        if self.hostile.as_ref().is_some_and(Hostile::broke_the_protocol) {
+            return self.hostile_cut(core);
+        }
         let wrong = match fault {
             Fault::Unasked { id } if self.check.has_come(id) => Wrong::Duplicate { id },
             other => Wrong::Fault(other),
@@ -338,10 +367,10 @@ impl Client {
         }
         let owed = self.session.outstanding().count();
         for (class, _, token) in self.session.outstanding() {
-            core.tally.in_flight(class, &token, core.now_ns);
+            core.tally.in_flight(class, &token);
         }
         let has_status = self.session.status().is_some();
-        core.tally.event(self.number, Event::Cut { errno, owed, has_status });
+        core.tally.event(Event::Cut { errno, owed, has_status });
         self.retry_or_finish(core);
     }
 
@@ -375,6 +404,7 @@ impl Client {
                     self.rekey_now_and_then(&plan);
                     let token = Token { intended_ns, written_ns: now };
                     self.session.request(class, id, token, &mut self.out);
+                    core.tally.recorder.request(class, now);
                     if let Some(written) = &mut core.written {
                         written.push(Written { at_ns: now, client: self.number, class, id });
                     }
@@ -409,7 +439,7 @@ impl Client {
     /// The work is done and all of it answered. True if it begins again at once.
     fn end_visit(&mut self, core: &mut Core, kind: &Kind, now: u64) -> bool {
         if self.asker.budget > 0 && kind.is_download {
-            core.tally.download(now - self.visit_started_ns);
+            core.tally.recorder.download(self.visit_started_ns, now);
             self.downloads += 1;
         }
         let enough = core.plan.downloads.is_some_and(|enough| self.downloads >= enough);
@@ -477,7 +507,7 @@ impl Client {
     /// Closes as soon as the ring has let go of the socket.
     pub(super) fn close(&mut self, core: &mut Core, after: After) {
         if matches!(self.phase, Phase::Handshaking | Phase::Settling | Phase::Open) {
-            core.open -= 1;
+            core.tally.recorder.disconnect(core.now_ns);
         }
         self.phase = Phase::Closing(after);
         for (armed, op) in [(self.receiving, Op::Receive), (self.polling, Op::Writable)] {
@@ -515,7 +545,7 @@ impl Client {
             Phase::Connecting => {
                 if core.now_ns - self.connect_started_ns > core.plan.stall_timeout_ns {
                     core.opening -= 1;
-                    core.tally.event(self.number, Event::ConnectTimeout);
+                    core.tally.event(Event::ConnectTimeout);
                     self.retry_or_finish(core);
                 }
                 return;
@@ -529,12 +559,12 @@ impl Client {
         }
         let outstanding: Vec<_> = self.session.outstanding().collect();
         for (class, _, token) in &outstanding {
-            core.tally.in_flight(*class, token, core.now_ns);
+            core.tally.in_flight(*class, token);
         }
         core.tally.stalled(&Stall {
             client: self.number,
             since_ns: self.progress_ns,
-            seen_ns: core.now_ns,
+            bytes: self.bytes,
             outstanding: outstanding.len(),
             examples: outstanding.iter().take(STALL_EXAMPLES).map(|o| (o.0, o.1)).collect(),
             has_status: self.session.status().is_some(),
@@ -549,7 +579,7 @@ impl Client {
         let now = core.now_ns;
         if self.hostile.is_none() && matches!(self.phase, Phase::Open | Phase::Closing(_)) {
             for (class, id, token) in self.session.outstanding() {
-                core.tally.in_flight(class, &token, now);
+                core.tally.in_flight(class, &token);
                 // One that was written long before another of its class that has been answered
                 // is not slow: it is lost.
                 let answered_ns = self.check.answered_written_ns[class_index(class)];
@@ -559,9 +589,14 @@ impl Client {
             }
         }
         let plan = core.plan.clone();
-        if !self.kind(&plan).paced_visits && self.phase == Phase::Open {
+        let paced_visits = self.kind(&plan).paced_visits && plan.pace.is_some();
+        let visits = matches!(self.phase, Phase::Connecting | Phase::Queued | Phase::Handshaking);
+        if paced_visits && visits {
+            core.tally.unwritten(Class::Urgent, self.visit_started_ns);
+        }
+        if paced_visits || self.phase == Phase::Open {
             for (class, due_ns) in self.asker.unwritten(&plan, now) {
-                core.tally.unwritten(class, due_ns, now);
+                core.tally.unwritten(class, due_ns);
             }
         }
         if let Some(socket) = &self.socket {

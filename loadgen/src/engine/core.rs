@@ -59,8 +59,6 @@ pub(crate) struct Core {
     pub(crate) queued: VecDeque<u32>,
     /// Clients that will do nothing more.
     pub(crate) finished: usize,
-    /// Connections that are open.
-    pub(crate) open: u32,
     /// What was written, if a trace is wanted.
     pub(crate) written: Option<Vec<Written>>,
 }
@@ -68,6 +66,7 @@ pub(crate) struct Core {
 impl Core {
     pub(crate) fn tick(&mut self) -> u64 {
         self.now_ns = self.clock.now_ns();
+        self.tally.now_ns = self.now_ns;
         self.now_ns
     }
 

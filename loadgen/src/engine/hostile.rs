@@ -131,7 +131,7 @@ impl Client {
             }
             Do::Reset => self.hostile_reset(core),
             Do::Nothing | Do::Leave => {
-                core.tally.event(self.number, Event::HostileLeft);
+                core.tally.event(Event::Left);
                 self.close(core, After::Reopen(core.now_ns));
             }
         }
@@ -139,7 +139,7 @@ impl Client {
 
     /// The server closed on a hostile client.
     pub(super) fn hostile_cut(&mut self, core: &mut Core) {
-        core.tally.event(self.number, Event::HostileCut);
+        core.tally.event(Event::HostileCut);
         self.close(core, After::Reopen(core.now_ns));
     }
 
@@ -147,7 +147,7 @@ impl Client {
         if let Some(socket) = &self.socket {
             socket::reset_on_close(socket);
         }
-        core.tally.event(self.number, Event::HostileLeft);
+        core.tally.event(Event::Left);
         self.close(core, After::Reopen(core.now_ns));
     }
 

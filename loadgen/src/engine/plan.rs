@@ -29,6 +29,8 @@ pub(crate) struct Plan {
     pub(crate) pace: Option<Pace>,
     pub(crate) poisson: bool,
     pub(crate) warmup_ns: u64,
+    /// The length of the intervals that are recorded apart.
+    pub(crate) interval_ns: u64,
     /// How long to measure after the warm-up; without it another bound ends the run.
     pub(crate) duration_ns: Option<u64>,
     pub(crate) requests: Option<u64>,
