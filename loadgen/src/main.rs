@@ -5,6 +5,8 @@ mod catalogue;
 mod cli;
 mod engine;
 mod human;
+mod learn;
+mod null_server;
 mod ring;
 mod stats;
 mod trace;
