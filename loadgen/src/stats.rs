@@ -272,6 +272,11 @@ impl Recorder {
         let mut stats = self.stats;
         let measured_ms = end_ns.saturating_sub(self.start_ns) / NS_PER_MS;
         stats.end_at(measured_ms);
+        stats.workers = 1;
+        stats.cpu_ns = stats.intervals.iter().map(|interval| interval.cpu_ns).sum();
+        stats.cpu_max_ns = stats.cpu_ns;
+        stats.run_queue_ns = stats.intervals.iter().map(|interval| interval.run_queue_ns).sum();
+        stats.run_queue_max_ns = stats.run_queue_ns;
         for interval in &stats.intervals {
             for (&metric, packed) in &interval.times {
                 stats.times.entry(metric).or_insert_with(Times::new).add(&packed.unpack());

@@ -23,7 +23,6 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
-use watch::KernelCounts;
 
 /// What a run came to.
 pub(crate) struct Harvest {
@@ -32,8 +31,6 @@ pub(crate) struct Harvest {
     pub(crate) written: Vec<Written>,
     /// The first error of a connect.
     pub(crate) connect_error: Option<String>,
-    /// The kernel's counts over the run.
-    pub(crate) kernel: KernelCounts,
     /// How long was measured.
     pub(crate) measured_ns: u64,
 }
@@ -49,7 +46,6 @@ pub(crate) fn run(
     stop: &AtomicBool,
     mut progress: impl FnMut(&[Live]),
 ) -> io::Result<Harvest> {
-    let before = KernelCounts::read();
     let clock = Clock { start };
     let lives: Vec<Live> = (0..plan.threads).map(|_| Live::default()).collect();
     let harvests: Vec<io::Result<worker::Harvest>> = std::thread::scope(|scope| {
@@ -75,7 +71,6 @@ pub(crate) fn run(
         stats: Stats::default(),
         written: Vec::new(),
         connect_error: None,
-        kernel: KernelCounts::read().since(before),
         measured_ns: 0,
     };
     for harvest in harvests {

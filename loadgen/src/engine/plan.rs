@@ -174,6 +174,11 @@ impl Plan {
         (self.part.index * self.threads + worker..self.connections).step_by(step as usize)
     }
 
+    /// How many clients this process runs.
+    pub(crate) fn clients(&self) -> u64 {
+        (0..self.threads).map(|worker| self.clients_of(worker).count() as u64).sum()
+    }
+
     /// How many of a number of things client `client` is to do, if all share them evenly.
     pub(crate) fn share_of(&self, client: u32, all: u64) -> u64 {
         let clients = u64::from(self.connections.max(1));

@@ -6,6 +6,7 @@ use super::core::{Clock, Core, Op, Timers};
 use super::plan::{Plan, Written};
 use super::tally::Tally;
 use super::watch;
+use crate::environment::thread_usage;
 use crate::ring::{Completion, Ring};
 use crate::stats::{Live, Recorder, Stats};
 use std::collections::VecDeque;
@@ -124,7 +125,7 @@ impl Worker {
         }
         core.tally.settle();
         if core.tally.recorder.tick(core.now_ns) {
-            let (cpu_ns, run_queue_ns) = watch::thread_times();
+            let (cpu_ns, run_queue_ns) = thread_usage();
             core.tally.recorder.usage(core.now_ns, cpu_ns, run_queue_ns);
         }
         core.tally.recorder.publish(live);
@@ -191,7 +192,7 @@ impl Worker {
     fn harvest(mut self, live: &Live) -> Harvest {
         let end_ns = self.core.tick();
         // Read before the ring goes down, which costs CPU time that is not the run's.
-        let (cpu_ns, run_queue_ns) = watch::thread_times();
+        let (cpu_ns, run_queue_ns) = thread_usage();
         for client in &mut self.clients {
             client.end(&mut self.core);
         }

@@ -106,6 +106,7 @@ pub(crate) struct StallDetail {
 
 /// Everything that was recorded.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Stats {
     /// Requests that were written while measuring.
     pub(crate) requests: PerClass,
@@ -124,6 +125,14 @@ pub(crate) struct Stats {
     pub(crate) bytes_checked: u64,
     /// Connections up at once, at most.
     pub(crate) connections_max: u64,
+    /// Threads that recorded.
+    pub(crate) workers: u32,
+    /// Their CPU time while measuring, together and of the busiest.
+    pub(crate) cpu_ns: u64,
+    pub(crate) cpu_max_ns: u64,
+    /// Time for which they could have run and had no core, together and of the one with most.
+    pub(crate) run_queue_ns: u64,
+    pub(crate) run_queue_max_ns: u64,
     pub(crate) outcomes: BTreeMap<Outcome, u64>,
     pub(crate) faults: BTreeMap<FaultKind, u64>,
     /// The first of them.
@@ -147,6 +156,11 @@ impl Stats {
         self.crc_checked += other.crc_checked;
         self.bytes_checked += other.bytes_checked;
         self.connections_max += other.connections_max;
+        self.workers += other.workers;
+        self.cpu_ns += other.cpu_ns;
+        self.cpu_max_ns = self.cpu_max_ns.max(other.cpu_max_ns);
+        self.run_queue_ns += other.run_queue_ns;
+        self.run_queue_max_ns = self.run_queue_max_ns.max(other.run_queue_max_ns);
         self.stalls += other.stalls;
         add_counts(&mut self.outcomes, &other.outcomes);
         add_counts(&mut self.faults, &other.faults);
