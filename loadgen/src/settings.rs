@@ -3,6 +3,7 @@
 use crate::catalogue::Catalogue;
 use crate::cli::{Arrivals, LoadOptions, Scenario};
 use crate::engine::check::Verify;
+use crate::engine::limits::Needs;
 use crate::engine::pace::Pace;
 use crate::engine::plan::{KeyPolicy, Kind, Opening, Part, Plan, Then, Work};
 use crate::engine::source;
@@ -127,7 +128,24 @@ impl Settings {
             })
     }
 
-    /// Whether the server is expected to cut and starve clients, as hostile ones.
+    /// What the run needs of the machine.
+    pub(crate) fn needs(&self) -> Needs {
+        let connections = u64::from(self.connections().div_ceil(self.processes()));
+        let given = self.options.sources.as_deref().unwrap_or_default();
+        let ip = self.target.ip();
+        let sources = source::plan(ip, given, connections, self.churns(), 0).len() as u64;
+        let pending = u64::from(self.opening(1.0).pending_max) * u64::from(self.threads());
+        Needs {
+            connections,
+            processes: self.processes(),
+            threads: self.threads(),
+            sources,
+            opening: pending * u64::from(self.processes()),
+            is_local: ip.is_loopback(),
+        }
+    }
+
+    /// How long the part that is left out takes.
     pub(crate) fn warmup_ns(&self) -> u64 {
         self.options.warmup.map_or(0, Span::ns)
     }

@@ -9,7 +9,7 @@ use crate::report::live::LiveLine;
 use crate::result::{Load, RunResult};
 use crate::scenario;
 use crate::settings::Settings;
-use crate::stats::Outcome;
+use crate::stats::{Live, Outcome};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -73,17 +73,27 @@ impl Bench {
 
     /// Carries out a plan.
     pub(crate) fn measure(&self, plan: Plan, start: Start, live: &mut LiveLine) -> Measured {
-        let plan = Arc::new(plan);
-        let before = KernelCounters::read();
-        let show = |lives: &[crate::stats::Live]| {
+        let warmup_ns = plan.warmup_ns;
+        self.measure_with(plan, start, |lives| {
             let elapsed = start.instant.elapsed();
             let phase = match u64::try_from(elapsed.as_nanos()) {
                 _ if Instant::now() < start.instant => "waiting",
-                Ok(ns) if ns < plan.warmup_ns => "warm-up",
+                Ok(ns) if ns < warmup_ns => "warm-up",
                 _ => "measuring",
             };
             live.update(lives, elapsed, phase);
-        };
+        })
+    }
+
+    /// Carries out a plan, and has `show` called with what the workers publish.
+    pub(crate) fn measure_with(
+        &self,
+        plan: Plan,
+        start: Start,
+        show: impl FnMut(&[Live]),
+    ) -> Measured {
+        let plan = Arc::new(plan);
+        let before = KernelCounters::read();
         let harvest = engine::run(&plan, start.instant, self.interrupt.flag(), show);
         let harvest = harvest.map_err(|e| {
             let remedy = "io_uring must be allowed (kernel.io_uring_disabled = 0, no seccomp \
@@ -105,7 +115,8 @@ impl Bench {
             let offered = pace.arrivals(end_ns) - pace.arrivals(plan.warmup_ns);
             // Each process offers its clients' part.
             let own = plan.clients() as f64 / f64::from(plan.connections.max(1));
-            (offered * own) as u64
+            let offered = (offered * own) as u64;
+            plan.requests.map_or(offered, |requests| offered.min(requests))
         });
         let mut environment = Environment::gather(std::env::args().collect());
         environment.counters = KernelCounters::read().since(before);
@@ -157,6 +168,12 @@ impl Start {
         Self { instant: Instant::now(), unix_ms: unix_ms() }
     }
 
+    /// A while after this.
+    pub(crate) fn later(self, wait: Duration) -> Self {
+        let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(0);
+        Self { instant: self.instant + wait, unix_ms: self.unix_ms + wait_ms }
+    }
+
     /// At a Unix time in seconds, or so long from now: `1767225600`, `+5s`.
     pub(crate) fn parse(text: &str) -> Result<Self, Failure> {
         let remedy = "Give a Unix time in seconds, or +TIME as in +5s.";
@@ -166,15 +183,12 @@ impl Start {
             Some(span) => span.parse::<crate::human::Span>().map_err(|_| wrong())?.0,
             None => {
                 let at: f64 = text.parse().map_err(|_| wrong())?;
-                let wait = at - now.unix_ms as f64 / 1000.0;
-                let passed = |_| {
-                    Failure::usage(format!("--start-at {text} has passed"), remedy)
-                };
-                Duration::try_from_secs_f64(wait).map_err(passed)?
+                // A machine that comes late begins at once, and is in the sum all the same.
+                let wait = (at - now.unix_ms as f64 / 1000.0).max(0.0);
+                Duration::try_from_secs_f64(wait).map_err(|_| wrong())?
             }
         };
-        let wait_ms = u64::try_from(wait.as_millis()).map_err(|_| wrong())?;
-        Ok(Self { instant: now.instant + wait, unix_ms: now.unix_ms + wait_ms })
+        Ok(now.later(wait))
     }
 }
 

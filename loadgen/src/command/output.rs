@@ -3,7 +3,7 @@
 use crate::assertion::Assertion;
 use crate::cli::OutputOptions;
 use crate::failure::Failure;
-use crate::report::{json, table};
+use crate::report::{hlog, json, table};
 use crate::result::RunResult;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
@@ -35,6 +35,14 @@ pub(crate) fn write(result: &RunResult, options: &OutputOptions) -> Result<(), F
         json::write(result, &mut out).map_err(|e| unwritable(Path::new("-"), &e))?;
     } else if let Some(path) = &options.json {
         to_file(path, |out| json::write(result, out))?;
+    }
+    if let Some(path) = &options.hlog {
+        to_file(path, |out| hlog::write_hlog(result, out))?;
+    }
+    if let Some(prefix) = &options.hgrm {
+        for (metric, times) in &result.stats.times {
+            to_file(&hlog::hgrm_path(prefix, *metric), |out| hlog::write_hgrm(times, out))?;
+        }
     }
     Ok(())
 }

@@ -147,7 +147,7 @@ impl Client {
             Phase::Waiting => self.open(core),
             Phase::Settling => self.greet(core),
             Phase::Open | Phase::Handshaking => {
-                if core.plan.pace.is_some() {
+                if self.hostile.is_none() && self.kind(&core.plan).read_rate.is_none() {
                     // How late the generator itself is: nothing but its own loop is between.
                     let noticed_ns = core.tick();
                     core.tally.recorder.lag(due_ns, noticed_ns);

@@ -8,6 +8,7 @@ pub(crate) mod check;
 mod client;
 pub(crate) mod core;
 mod hostile;
+pub(crate) mod limits;
 pub(crate) mod pace;
 pub(crate) mod plan;
 mod socket;
@@ -16,8 +17,8 @@ pub(crate) mod tally;
 pub(crate) mod watch;
 mod worker;
 
-use crate::stats::{Live, Stats};
 use self::core::Clock;
+use crate::stats::{Live, Stats};
 use plan::{Plan, Written};
 use std::io;
 use std::sync::Arc;

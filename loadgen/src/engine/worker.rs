@@ -108,6 +108,7 @@ impl Worker {
                 heartbeat_ns = now + HEARTBEAT_NS;
             }
             let served_all = self.serve_timers();
+            self.keep_books();
             self.open_queued();
             let next_ns = self.core.timers.next_ns().unwrap_or(u64::MAX);
             let wake_ns = next_ns.min(heartbeat_ns).min(end_ns);
@@ -124,11 +125,16 @@ impl Worker {
             client.watch(core);
         }
         core.tally.settle();
-        if core.tally.recorder.tick(core.now_ns) {
-            let (cpu_ns, run_queue_ns) = thread_usage();
-            core.tally.recorder.usage(core.now_ns, cpu_ns, run_queue_ns);
-        }
         core.tally.recorder.publish(live);
+    }
+
+    /// Lets the recorder do a small piece of what waits.
+    fn keep_books(&mut self) {
+        let Core { tally, now_ns, .. } = &mut self.core;
+        if tally.recorder.tick(*now_ns) {
+            let (cpu_ns, run_queue_ns) = thread_usage();
+            tally.recorder.usage(*now_ns, cpu_ns, run_queue_ns);
+        }
     }
 
     /// True if none is left that is due.
