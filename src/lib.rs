@@ -7,10 +7,10 @@
 
 pub mod cache;
 pub mod catalog;
-// HOLD pub mod cli;
-// HOLD pub mod command;
-// HOLD pub mod config;
-// HOLD pub mod failure;
-// HOLD pub mod net;
-// HOLD pub mod platform;
+pub mod cli;
+pub mod command;
+pub mod config;
+pub mod failure;
+pub mod net;
+pub mod platform;
 pub mod protocol;
