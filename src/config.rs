@@ -57,7 +57,8 @@ pub fn settle(args: &ServeArgs) -> Result<Settings, Failure> {
             "start js5d with 'ulimit -n' at the hard limit",
         )
     })?;
-    let (connections_max, connections_clamped_from) = clamp_connections(args, workers, descriptors)?;
+    let (connections_max, connections_clamped_from) =
+        clamp_connections(args, workers, descriptors)?;
     Ok(Settings {
         limits: Limits {
             handshake_timeout: args.limits.handshake_timeout,

@@ -17,6 +17,9 @@ const ALIGNMENT: usize = 8;
 /// The largest arena whose offsets, in units of [`ALIGNMENT`], fit into 32 bits.
 const ARENA_LEN_MAX: u64 = (ALIGNMENT as u64) << 32;
 
+/// The arena is mapped in multiples of this, so that a small one, too, is one huge page.
+const HUGE_PAGE_LEN: usize = 2 << 20;
+
 /// Where a response stands in the arena.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Place {
@@ -70,6 +73,7 @@ impl SnapshotBuilder {
         let bytes = framed_bytes.saturating_add(padding).max(ALIGNMENT as u64);
         let len = usize::try_from(bytes).ok().filter(|_| bytes <= ARENA_LEN_MAX);
         let len = len.ok_or(ArenaError::TooLarge { bytes })?;
+        let len = len.next_multiple_of(HUGE_PAGE_LEN);
         let map = MmapOptions::new().len(len).no_reserve_swap().map_anon();
         let arena = map.map_err(|source| ArenaError::NoMemory { bytes, source })?;
         // Fewer page faults while loading and fewer TLB misses while serving; where huge pages
@@ -89,6 +93,15 @@ impl SnapshotBuilder {
         self.used = end.next_multiple_of(ALIGNMENT);
         write_header(self.framed_mut(place), id);
         Some(place)
+    }
+
+    /// Takes back the room of a response that came to nothing, if none was given out since: what
+    /// a corrupt store claims must not use the arena up.
+    pub fn release(&mut self, place: Place) {
+        let range = place.range();
+        if range.end.next_multiple_of(ALIGNMENT) == self.used {
+            self.used = range.start;
+        }
     }
 
     /// The response at `place`, to be filled by [`crate::protocol::frame::place`].
@@ -168,9 +181,10 @@ impl Snapshot {
     /// The groups of an archive that are served, in order, with the length of their responses.
     pub fn groups(&self, archive: u8) -> impl Iterator<Item = (GroupId, usize)> {
         let table = self.tables.get(usize::from(archive)).map_or(&[][..], |table| table);
-        (0..=u16::MAX).zip(table).filter(|(_, place)| place.len > 0).map(move |(group, place)| {
-            (GroupId { archive, group }, place.len as usize)
-        })
+        (0..=u16::MAX)
+            .zip(table)
+            .filter(|(_, place)| place.len > 0)
+            .map(move |(group, place)| (GroupId { archive, group }, place.len as usize))
     }
 
     /// Archives (255 left out), groups (archive indexes and master index included) and bytes on
@@ -255,7 +269,8 @@ mod tests {
     #[test]
     fn what_was_published_is_found_and_nothing_else() {
         let id = |archive, group| GroupId { archive, group };
-        let containers = [(id(0, 0), vec![1; 6]), (id(7, 65535), vec![2; 1000]), (id(255, 7), vec![3; 509])];
+        let containers =
+            [(id(0, 0), vec![1; 6]), (id(7, 65535), vec![2; 1000]), (id(255, 7), vec![3; 509])];
         let snapshot = snapshot(&containers);
         for (id, container) in &containers {
             assert_eq!(snapshot.response(*id), Some(&frame(*id, container)[..]));
@@ -279,8 +294,8 @@ mod tests {
     #[test]
     fn a_full_arena_says_so() {
         let mut builder = SnapshotBuilder::new(1, 20).expect("small");
+        assert!(builder.allocate(MASTER_INDEX, 2 << 20).is_none());
         assert!(builder.allocate(MASTER_INDEX, 17).is_some());
-        assert!(builder.allocate(MASTER_INDEX, 17).is_none());
         assert!(matches!(SnapshotBuilder::new(1, 1 << 40), Err(ArenaError::TooLarge { .. })));
     }
 }

@@ -207,7 +207,9 @@ fn wait(
             }
             Event::Signal(signal) if control.draining.swap(true, Ordering::Relaxed) => {
                 warn!("a second signal: leaving at once");
-                return Ok(ExitCode::from(128_u8.saturating_add(u8::try_from(signal).unwrap_or(0))));
+                return Ok(ExitCode::from(
+                    128_u8.saturating_add(u8::try_from(signal).unwrap_or(0)),
+                ));
             }
             Event::Signal(_) => {
                 info!("stopping: no connection is accepted, what was asked for is finished");
@@ -221,8 +223,7 @@ fn wait(
 fn say_goodbye(published: &[Arc<Published>]) {
     let mut totals = Totals::default();
     published.iter().for_each(|counters| totals.add(counters));
-    let refused =
-        totals.refused_out_of_date + totals.refused_server_full + totals.refused_address;
+    let refused = totals.refused_out_of_date + totals.refused_server_full + totals.refused_address;
     info!(
         "served {} urgent and {} prefetch responses, {}, to {}",
         thousands(totals.responses_urgent),

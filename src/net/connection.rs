@@ -12,7 +12,7 @@ use super::output::{Cursor, Output, SnapshotRef};
 use super::peer::{Peer, Phase};
 use super::worker::Worker;
 use crate::platform::socket::bound_unsent;
-use crate::protocol::ServerSession;
+use crate::protocol::{GroupId, ServerSession};
 use crate::protocol::session::{CloseCause, Step};
 use std::future::poll_fn;
 use std::io;
@@ -106,14 +106,13 @@ impl Connection {
         &self.worker
     }
 
-    /// Serves the peer to its end. The socket is closed when the result is dropped.
-    pub(super) async fn run(mut self) -> Self {
+    /// Serves the peer to its end. The socket is closed when the connection is dropped.
+    pub(super) async fn run(&mut self) {
         let reason = self.serve().await;
         self.set_logged_in(false);
         self.worker.counters.count_close(reason);
         tracing::debug!(?reason, "connection closed");
         self.close(reason).await;
-        self
     }
 
     async fn serve(&mut self) -> Close {
@@ -230,14 +229,20 @@ impl Connection {
     /// Fills an output with the session's next steps.
     fn fill(&mut self, output: &mut Output, len_max: usize) {
         if let Some(cursor) = self.current.take() {
-            self.push(output, cursor, len_max);
+            self.push_large(output, cursor, len_max);
         }
         while self.current.is_none() && !output.is_full(len_max) {
             match self.session.next_step() {
                 Step::Response(_) if self.closing.is_some() => {}
-                Step::Response(response) => {
-                    self.push(output, Cursor { response, taken: 0 }, len_max);
-                }
+                Step::Response(response) => match self.snapshot.response(response.id()) {
+                    Some(framed) => {
+                        self.worker.counters.count_response(response.class());
+                        if !output.push_small(response, framed) {
+                            self.push_large(output, Cursor { response, taken: 0 }, len_max);
+                        }
+                    }
+                    None => self.miss(response.id()),
+                },
                 Step::Status(status) => {
                     self.worker.counters.count_status(status);
                     output.push_status(status.to_byte());
@@ -255,23 +260,20 @@ impl Connection {
         }
     }
 
-    #[inline]
-    fn push(&mut self, output: &mut Output, mut cursor: Cursor, len_max: usize) {
-        let counters = &self.worker.counters;
-        let id = cursor.response.id;
-        let Some(framed) = self.snapshot.response(id) else {
-            add(&counters.missing_groups, 1);
-            self.worker.missed.set(Some(id));
-            if self.worker.config.limits.close_on_missing_group {
-                self.closing.get_or_insert(Close::MissingGroup);
-            }
-            return;
-        };
-        if cursor.taken == 0 {
-            counters.count_response(cursor.response.class);
-        }
+    /// Adds what fits of a response that is too large to be copied whole.
+    fn push_large(&mut self, output: &mut Output, mut cursor: Cursor, len_max: usize) {
+        let framed = self.snapshot.response(cursor.response.id()).unwrap_or_default();
         if !output.push(&mut cursor, framed, &self.snapshot, len_max) {
             self.current = Some(cursor);
+        }
+    }
+
+    /// A request for a group that the cache does not hold: no answer is made up.
+    fn miss(&mut self, id: GroupId) {
+        add(&self.worker.counters.missing_groups, 1);
+        self.worker.missed.set(Some(id));
+        if self.worker.config.limits.close_on_missing_group {
+            self.closing.get_or_insert(Close::MissingGroup);
         }
     }
 
@@ -281,7 +283,11 @@ impl Connection {
             Ok(sent) => {
                 add(&self.worker.counters.sent_bytes, sent as u64);
                 let done = output.advance(sent);
-                if done { self.speed_up() } else { self.slow_down() }
+                if done {
+                    self.speed_up()
+                } else {
+                    self.slow_down()
+                }
                 Ok(done)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

@@ -45,13 +45,17 @@ enum Segment {
 /// One send's worth of bytes.
 pub struct Output {
     scratch: Vec<u8>,
+    /// Closed runs; what stands in the scratch buffer from `run_start` on is still open.
     segments: Vec<Segment>,
+    run_start: usize,
+    /// Bytes in place.
+    in_place_len: usize,
     /// The segments as the kernel wants them, from `seal` on.
     vectors: Vec<libc::iovec>,
     /// The first vector that has not been sent whole.
     first: usize,
-    /// Bytes that have not been sent.
-    left: usize,
+    /// Bytes that have been sent.
+    sent: usize,
     /// Points into `vectors`; right from `seal` until the next push.
     message: libc::msghdr,
     /// Set while `segments` has something in place.
@@ -63,9 +67,11 @@ impl Default for Output {
         Self {
             scratch: Vec::new(),
             segments: Vec::new(),
+            run_start: 0,
+            in_place_len: 0,
             vectors: Vec::new(),
             first: 0,
-            left: 0,
+            sent: 0,
             message: empty_message(),
             snapshot: None,
         }
@@ -73,34 +79,46 @@ impl Default for Output {
 }
 
 impl Output {
-    /// Bytes to send.
+    /// Bytes that are to be sent still.
+    #[inline]
     #[must_use]
     pub fn len(&self) -> usize {
-        self.left
+        self.scratch.len() + self.in_place_len - self.sent
     }
 
     /// Whether there is nothing to send.
+    #[inline]
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.left == 0
+        self.len() == 0
     }
 
     /// Whether no further response should go in, for a send of at most `len_max` bytes.
     #[inline]
     #[must_use]
     pub fn is_full(&self, len_max: usize) -> bool {
-        self.left >= len_max || self.scratch.len() >= SCRATCH_LEN_MAX.min(len_max)
+        self.len() >= len_max || self.scratch.len() >= SCRATCH_LEN_MAX
     }
 
     /// Appends a byte that is neither framed nor keyed: the status.
     pub fn push_status(&mut self, byte: u8) {
         self.scratch.push(byte);
-        self.add_copied(1);
+    }
+
+    /// Appends a whole response of at most [`COPY_LEN_MAX`] bytes: most are, and none of them is
+    /// cut for a few bytes. `framed` is its urgent, unkeyed form. False if it is longer.
+    #[inline]
+    #[must_use]
+    pub fn push_small(&mut self, response: Response, framed: &[u8]) -> bool {
+        let small = framed.len() <= COPY_LEN_MAX;
+        if small {
+            self.copy(response, 0, framed);
+        }
+        small
     }
 
     /// Appends as much of a response as `len_max` leaves room for. `framed` is its urgent,
     /// unkeyed form in `snapshot`. True if the response is complete in this output.
-    #[inline]
     pub fn push(
         &mut self,
         cursor: &mut Cursor,
@@ -108,24 +126,23 @@ impl Output {
         snapshot: &SnapshotRef,
         len_max: usize,
     ) -> bool {
-        let response = cursor.response;
         let rest = framed.get(cursor.taken..).unwrap_or_default();
-        if response.key != 0 {
-            let room = len_max.min(SCRATCH_LEN_MAX).saturating_sub(self.scratch.len());
-            // A small response is not cut for a few bytes.
-            let room = if rest.len() <= COPY_LEN_MAX { rest.len() } else { room };
-            self.copy(cursor, rest.get(..room).unwrap_or(rest));
-        } else if rest.len() <= COPY_LEN_MAX {
-            self.copy(cursor, rest);
+        let room = len_max.saturating_sub(self.len());
+        if cursor.response.key() != 0 {
+            let room = room.min(SCRATCH_LEN_MAX.saturating_sub(self.scratch.len()));
+            let piece = rest.get(..room).unwrap_or(rest);
+            self.copy(cursor.response, cursor.taken, piece);
+            cursor.taken += piece.len();
         } else {
-            let room = len_max.saturating_sub(self.left).max(COPY_LEN_MAX);
-            self.refer(cursor, rest.get(..room).unwrap_or(rest), snapshot);
+            let piece = rest.get(..room.max(COPY_LEN_MAX)).unwrap_or(rest);
+            self.refer(cursor, piece, snapshot);
         }
         cursor.taken == framed.len()
     }
 
     /// Prepares the message header. Nothing may be pushed until the output is cleared.
     pub fn seal(&mut self) {
+        self.close_run();
         let base = self.scratch.as_ptr();
         self.vectors.clear();
         self.vectors.extend(self.segments.iter().map(|segment| match *segment {
@@ -142,7 +159,7 @@ impl Output {
 
     /// Takes note that `sent` bytes have gone out. True if that was all.
     pub fn advance(&mut self, sent: usize) -> bool {
-        self.left = self.left.saturating_sub(sent);
+        self.sent += sent;
         let mut sent = sent;
         while let Some(vector) = self.vectors.get_mut(self.first)
             && sent > 0
@@ -156,7 +173,7 @@ impl Output {
             }
         }
         self.point_message();
-        self.left == 0
+        self.is_empty()
     }
 
     /// Empties the output for its next use, and lets the snapshot go.
@@ -165,21 +182,19 @@ impl Output {
         self.scratch.shrink_to(SCRATCH_KEPT_MAX);
         self.segments.clear();
         self.vectors.clear();
-        self.left = 0;
+        self.run_start = 0;
+        self.in_place_len = 0;
         self.first = 0;
+        self.sent = 0;
         self.message = empty_message();
         self.snapshot = None;
     }
 
     /// The whole output, if it is one run of copied bytes of which none has been sent.
+    #[inline]
     #[must_use]
     pub(super) fn as_one_slice(&self) -> Option<&[u8]> {
-        match *self.segments.as_slice() {
-            [Segment::Copied { start, len }] if len == self.left => {
-                self.scratch.get(start..start + len)
-            }
-            _ => None,
-        }
+        (self.in_place_len == 0 && self.sent == 0).then_some(&self.scratch)
     }
 
     /// The header for `sendmsg`, valid while the output is neither changed nor dropped.
@@ -187,10 +202,10 @@ impl Output {
         &raw const self.message
     }
 
-    /// Collects what would be sent, for tests and checks.
+    /// Collects what a sealed output would send, for tests and checks.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(self.left);
+        let mut bytes = Vec::with_capacity(self.len());
         for segment in &self.segments {
             match *segment {
                 Segment::Copied { start, len } => {
@@ -209,46 +224,40 @@ impl Output {
         wire.get(offset..offset.saturating_add(len)).unwrap_or_default()
     }
 
+    /// Copies a response's bytes from `taken` on, with key and prefetch bit applied.
     #[inline]
-    fn copy(&mut self, cursor: &mut Cursor, bytes: &[u8]) {
+    fn copy(&mut self, response: Response, taken: usize, bytes: &[u8]) {
         let start = self.scratch.len();
-        append_keyed(&mut self.scratch, bytes, cursor.response.key);
-        if cursor.response.prefetch_bit
-            && cursor.taken <= COMPRESSION_AT
-            && let Some(compression) = self.scratch.get_mut(start + COMPRESSION_AT - cursor.taken)
+        append_keyed(&mut self.scratch, bytes, response.key());
+        if response.prefetch_bit()
+            && taken <= COMPRESSION_AT
+            && let Some(compression) = self.scratch.get_mut(start + COMPRESSION_AT - taken)
         {
             // Under a key too: XOR of a bit that is clear in every container sets it.
             *compression ^= PREFETCH_BIT;
         }
-        cursor.taken += bytes.len();
-        self.add_copied(bytes.len());
     }
 
     /// Adds bytes in place; of a prefetch's beginning only what holds the patched bit is copied.
     fn refer(&mut self, cursor: &mut Cursor, bytes: &[u8], snapshot: &SnapshotRef) {
-        let copied = match cursor.response.prefetch_bit && cursor.taken == 0 {
-            true => COMPRESSION_AT + 1,
-            false => 0,
-        };
-        let (head, body) = bytes.split_at_checked(copied).unwrap_or((bytes, &[]));
-        if !head.is_empty() {
-            self.copy(cursor, head);
-        }
+        let patched = cursor.response.prefetch_bit() && cursor.taken == 0;
+        let head_len = if patched { COMPRESSION_AT + 1 } else { 0 };
+        let (head, body) = bytes.split_at_checked(head_len).unwrap_or((bytes, &[]));
+        self.copy(cursor.response, cursor.taken, head);
+        self.close_run();
         self.segments.push(Segment::InPlace { start: body.as_ptr(), len: body.len() });
         if self.snapshot.is_none() {
             self.snapshot = Some(Rc::clone(snapshot));
         }
-        cursor.taken += body.len();
-        self.left += body.len();
+        cursor.taken += bytes.len();
+        self.in_place_len += body.len();
     }
 
-    fn add_copied(&mut self, added: usize) {
-        self.left += added;
-        if let Some(Segment::Copied { len, .. }) = self.segments.last_mut() {
-            *len += added;
-        } else {
-            let start = self.scratch.len() - added;
-            self.segments.push(Segment::Copied { start, len: added });
+    fn close_run(&mut self) {
+        let (start, end) = (self.run_start, self.scratch.len());
+        if end > start {
+            self.segments.push(Segment::Copied { start, len: end - start });
+            self.run_start = end;
         }
     }
 

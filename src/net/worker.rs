@@ -201,9 +201,11 @@ impl Worker {
         let peer = Rc::new(Peer::new(socket, phase, self.now_ms()));
         let place = self.peers.borrow_mut().insert(Rc::clone(&peer));
         let session = ServerSession::new(Arc::clone(&self.config.profile), refusal);
-        let connection = Connection::new(Rc::clone(self), peer, session, self.snapshot());
+        // Boxed: a future holds what it is given twice, and an idle peer should cost little.
+        let mut connection =
+            Box::new(Connection::new(Rc::clone(self), peer, session, self.snapshot()));
         tokio_uring::spawn(async move {
-            let connection = connection.run().await;
+            connection.run().await;
             connection.worker().peers.borrow_mut().remove(place);
             drop(permit);
         });
