@@ -167,7 +167,8 @@ pub(crate) struct LoadOptions {
     pub(crate) crc_every: Option<u32>,
     /// Compare every byte with this cache.
     ///
-    /// A dat2 cache or flat files, as the server itself would load it.
+    /// A dat2 cache or flat files, as the server itself would load it; the word demo is the demo
+    /// cache that js5d serves without --cache.
     #[arg(long, value_name = "DIR")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) cache: Option<PathBuf>,
