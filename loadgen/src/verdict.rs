@@ -221,6 +221,20 @@ impl Exit {
         }
     }
 
+    /// In words.
+    pub(crate) const fn meaning(self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Bug => "a defect of this program",
+            Self::Usage => "the command line or a file is wrong",
+            Self::Wrong => "the server sent what it must not, or stopped answering",
+            Self::Missed => "an assertion was missed",
+            Self::Invalid => "the measurement is invalid",
+            Self::Setup => "the run could not begin",
+            Self::Interrupted => "interrupted",
+        }
+    }
+
     /// Of a judged result. What was seen to be wrong stays wrong however the run ended; a run
     /// that was cut short proves no assertion; an invalid one neither.
     pub(crate) fn of(result: &RunResult) -> Self {
