@@ -3,7 +3,7 @@
 use crate::assertion::Assertion;
 use crate::cli::OutputOptions;
 use crate::failure::Failure;
-use crate::report::{hlog, json, table};
+use crate::report::{hlog, html, json, table};
 use crate::result::RunResult;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
@@ -38,6 +38,9 @@ pub(crate) fn write(result: &RunResult, options: &OutputOptions) -> Result<(), F
     }
     if let Some(path) = &options.hlog {
         to_file(path, |out| hlog::write_hlog(result, out))?;
+    }
+    if let Some(path) = &options.html {
+        to_file(path, |out| out.write_all(html::page(result).as_bytes()))?;
     }
     if let Some(prefix) = &options.hgrm {
         for (metric, times) in &result.stats.times {

@@ -76,7 +76,7 @@ pub(crate) fn headline(result: &RunResult) -> String {
         1 => "1 client".to_owned(),
         n => format!("{} clients", units::count(n)),
     };
-    let time = units::ms(result.measured_ms);
+    let time = units::duration_ms(result.measured_ms);
     format!(
         "{} of {} by {clients} {loops} for {time}, seed {}",
         load.scenario, load.target, load.seed
@@ -148,7 +148,7 @@ fn write_numbers(out: &mut String, result: &RunResult, style: Style) -> fmt::Res
     let mut words = format!(
         "{} in {}: {}, {}",
         units::count(stats.responses.sum()),
-        units::ms(result.measured_ms),
+        units::duration_ms(result.measured_ms),
         style.bold(&units::per_s(rates.responses_per_s)),
         style.bold(&units::bytes_per_s(rates.bytes_per_s)),
     );
@@ -319,9 +319,11 @@ fn write_judgement(out: &mut String, result: &RunResult, style: Style) -> fmt::R
     if !result.asserts.is_empty() {
         writeln!(out)?;
     }
+    let widest = result.asserts.iter().map(|judged| judged.condition.chars().count()).max();
+    let width = widest.unwrap_or(0);
     for judged in &result.asserts {
         let word = if judged.holds { style.good("held  ") } else { style.bad("missed") };
-        writeln!(out, "{word} {}  measured {}", judged.condition, judged.measured)?;
+        writeln!(out, "{word} {:<width$}  measured {}", judged.condition, judged.measured)?;
     }
     writeln!(out)?;
     let verdict = &result.verdict;

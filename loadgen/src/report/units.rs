@@ -40,6 +40,14 @@ pub(crate) fn ms(ms: u64) -> String {
     us(ms as f64 * 1e3)
 }
 
+/// A length of time that someone chose, in milliseconds: `30 s`, not `30.0 s`.
+pub(crate) fn duration_ms(ms: u64) -> String {
+    match ms {
+        ms if ms.is_multiple_of(1000) && ms < 120_000 => format!("{} s", ms / 1000),
+        ms => self::ms(ms),
+    }
+}
+
 /// Bytes: `612 B`, `75.1 MB`, `6.70 GB`. Decimal, as networks count.
 pub(crate) fn bytes(bytes: f64) -> String {
     scaled(bytes, &[(1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B")])
