@@ -25,6 +25,7 @@ use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    std::panic::set_hook(Box::new(report_defect));
     match command::run(cli::Cli::parse()) {
         Ok(exit) => ExitCode::from(exit.code()),
         Err(failure) => {
@@ -32,4 +33,12 @@ fn main() -> ExitCode {
             ExitCode::from(failure.exit.code())
         }
     }
+}
+
+/// A panic, in whichever thread, is a defect of this program: it is named and ends it.
+#[allow(clippy::disallowed_methods, reason = "in main.rs, and a panic has no way to return")]
+fn report_defect(panic: &std::panic::PanicHookInfo<'_>) {
+    let backtrace = std::backtrace::Backtrace::capture();
+    eprintln!("js5-loadgen: a defect of this program, please report it: {panic}\n{backtrace}");
+    std::process::exit(i32::from(verdict::Exit::Bug.code()));
 }

@@ -13,12 +13,11 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// What the server does wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Misbehaviour {
+pub(crate) enum Misbehaviour {
     /// Nothing.
     None,
     /// A byte of a body.
@@ -44,14 +43,14 @@ pub enum Misbehaviour {
 const GOOD_ANSWERS: u32 = 25;
 
 /// A server that serves until the test ends.
-pub struct ReferenceServer {
-    pub address: SocketAddr,
+pub(crate) struct ReferenceServer {
+    pub(crate) address: SocketAddr,
     /// Containers by group, indexes included.
-    pub containers: Arc<BTreeMap<GroupId, Vec<u8>>>,
+    pub(crate) containers: Arc<BTreeMap<GroupId, Vec<u8>>>,
 }
 
 impl ReferenceServer {
-    pub fn start(misbehaviour: Misbehaviour) -> Self {
+    pub(crate) fn start(misbehaviour: Misbehaviour) -> Self {
         let containers = Arc::new(containers());
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("a bound address");
@@ -67,7 +66,7 @@ impl ReferenceServer {
     }
 
     /// Writes what is served as a flat-file cache.
-    pub fn write_cache(&self, directory: &Path) {
+    pub(crate) fn write_cache(&self, directory: &Path) {
         for (id, container) in self.containers.iter().filter(|(id, _)| **id != MASTER_INDEX) {
             let archive = directory.join(id.archive.to_string());
             std::fs::create_dir_all(&archive).unwrap();
@@ -119,8 +118,9 @@ fn serve(
     let profile = Profile { builds: Builds::Any, prefetch_bit: true, queue_len_max: 200 };
     let refusal = (misbehaviour == Misbehaviour::Refuses).then_some(Status::ServerFull);
     let mut session = ServerSession::new(Arc::new(profile), refusal);
-    let answers = AtomicU32::new(0);
+    let mut answers = 0;
     let mut buffer = [0; 4096];
+    let mut pending = Vec::new();
     loop {
         let mut out = Vec::new();
         loop {
@@ -135,9 +135,9 @@ fn serve(
                     if let Misbehaviour::Slow(pause) = misbehaviour {
                         std::thread::sleep(pause);
                     }
-                    let count = answers.fetch_add(1, Ordering::Relaxed);
-                    if let Some(container) = containers.get(&response.id) {
-                        out.extend(answer(&response, container, count, misbehaviour));
+                    answers += 1;
+                    if let Some(container) = containers.get(&response.id()) {
+                        out.extend(answer(&response, container, answers, misbehaviour));
                     }
                 }
                 Step::Close(_) => return socket.write_all(&out),
@@ -145,26 +145,15 @@ fn serve(
             }
         }
         socket.write_all(&out)?;
-        let len = socket.read(&mut buffer)?;
-        if len == 0 {
-            return Ok(());
-        }
-        let mut rest = &buffer[..len];
-        while !rest.is_empty() {
-            let Ok(taken) = session.receive(rest) else { return Ok(()) };
-            rest = &rest[taken..];
-            if !rest.is_empty() {
-                // The queue is full: this server answers at once, so make room right here.
-                let mut out = Vec::new();
-                while let Step::Response(response) = session.next_step() {
-                    let count = answers.fetch_add(1, Ordering::Relaxed);
-                    if let Some(container) = containers.get(&response.id) {
-                        out.extend(answer(&response, container, count, misbehaviour));
-                    }
-                }
-                socket.write_all(&out)?;
+        if pending.is_empty() {
+            match socket.read(&mut buffer)? {
+                0 => return Ok(()),
+                len => pending.extend_from_slice(&buffer[..len]),
             }
         }
+        // Less than all is taken if a queue is full; the loop has made room by then.
+        let Ok(taken) = session.receive(&pending) else { return Ok(()) };
+        pending.drain(..taken);
     }
 }
 
@@ -183,13 +172,13 @@ fn answer(
     misbehaviour: Misbehaviour,
 ) -> Vec<u8> {
     let is_time = count >= GOOD_ANSWERS;
-    let mut framed = frame(response.id, container);
-    let mut prefetch_bit = response.prefetch_bit;
+    let mut framed = frame(response.id(), container);
+    let mut prefetch_bit = response.prefetch_bit();
     let mut times = 1;
     match misbehaviour {
         Misbehaviour::WrongByte if is_time && framed.len() > 400 => framed[300] ^= 1,
         Misbehaviour::WrongMarker if is_time && framed.len() > 512 => framed[512] = 0xFE,
-        Misbehaviour::WrongClass if is_time => prefetch_bit = response.class == Class::Urgent,
+        Misbehaviour::WrongClass if is_time => prefetch_bit = response.class() == Class::Urgent,
         Misbehaviour::Twice if is_time => times = 2,
         Misbehaviour::StopsAnswering if is_time => times = 0,
         _ => {}
@@ -199,18 +188,18 @@ fn answer(
     }
     let mut out = Vec::new();
     for _ in 0..times {
-        append_keyed(&mut out, &framed, response.key);
+        append_keyed(&mut out, &framed, response.key());
     }
     out
 }
 
 /// Runs the program; its output and its exit code.
-pub fn loadgen(arguments: &[&str]) -> Output {
+pub(crate) fn loadgen(arguments: &[&str]) -> Output {
     command(arguments).output().expect("the program starts")
 }
 
 /// The program, with a memory of no other run.
-pub fn command(arguments: &[&str]) -> Command {
+pub(crate) fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_js5-loadgen"));
     command.args(arguments).env("XDG_CACHE_HOME", "/nonexistent");
     command
@@ -218,7 +207,7 @@ pub fn command(arguments: &[&str]) -> Command {
 
 /// Holds the exit code, and shows everything if it is another.
 #[track_caller]
-pub fn assert_exit(output: &Output, code: i32) {
+pub(crate) fn assert_exit(output: &Output, code: i32) {
     assert_eq!(
         output.status.code(),
         Some(code),
@@ -230,7 +219,7 @@ pub fn assert_exit(output: &Output, code: i32) {
 
 /// Runs a load with its result as JSON.
 #[track_caller]
-pub fn run_json(arguments: &[&str], code: i32) -> serde_json::Value {
+pub(crate) fn run_json(arguments: &[&str], code: i32) -> serde_json::Value {
     let mut all = arguments.to_vec();
     all.extend(["--json", "-"]);
     let output = loadgen(&all);

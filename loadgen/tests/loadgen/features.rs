@@ -1,10 +1,8 @@
 //! What the program can do, against the reference server.
 
-mod support;
-
 use std::process::Stdio;
 use std::time::Duration;
-use support::{Misbehaviour, ReferenceServer, assert_exit, command, loadgen, run_json};
+use super::support::{Misbehaviour, ReferenceServer, assert_exit, command, loadgen, run_json};
 
 fn server() -> (ReferenceServer, String) {
     let server = ReferenceServer::start(Misbehaviour::None);
