@@ -379,7 +379,8 @@ impl Client {
         if self.hostile.is_some() {
             return self.hostile_go_on(core);
         }
-        if self.phase == Phase::Open && self.out_sent == self.out.len() {
+        // What the socket does not take yet is not asked either: it would count as written.
+        if self.phase == Phase::Open && !self.polling {
             self.ask(core);
         }
         self.flush(core);

@@ -6,7 +6,9 @@ use js5d::protocol::container::{self, Compression};
 use js5d::protocol::frame::{append_keyed, frame};
 use js5d::protocol::master_index::{self, MasterEntry, MasterFormat};
 use js5d::protocol::session::{Profile, Response, Step};
-use js5d::protocol::{ARCHIVE_INDEXES, Builds, Class, GroupId, MASTER_INDEX, ServerSession, Status};
+use js5d::protocol::{
+    ARCHIVE_INDEXES, Builds, Class, GroupId, MASTER_INDEX, ServerSession, Status,
+};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -1,7 +1,7 @@
 //! What a server does wrong is seen, named, and decides the exit code.
 
-use std::time::Duration;
 use super::support::{Misbehaviour, ReferenceServer, assert_exit, loadgen, run_json};
+use std::time::Duration;
 
 /// A download by four clients, each byte compared.
 fn download(server: &ReferenceServer, more: &[&str], code: i32) -> serde_json::Value {
@@ -91,10 +91,11 @@ fn wrong_bytes_win_over_a_missed_assertion_which_gives_exit_4() {
 
 #[test]
 fn a_rate_that_the_generator_cannot_reach_gives_exit_5_and_says_why() {
-    let mut server = super::support::command(&["null-server", "--listen", "127.0.0.1:0", "--pin", "0"])
-        .stdout(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut server =
+        super::support::command(&["null-server", "--listen", "127.0.0.1:0", "--pin", "0"])
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
     let mut line = String::new();
     let mut out = std::io::BufReader::new(server.stdout.take().unwrap());
     std::io::BufRead::read_line(&mut out, &mut line).unwrap();
