@@ -157,25 +157,28 @@ fn spread(ratio: Ratio) -> f64 {
     (ratio.high - 1.0).abs().max((1.0 - ratio.low).abs())
 }
 
+/// The interval as a difference: `95 % interval +19.0 to +30.0 %`.
+fn interval_percent(ratio: Ratio) -> String {
+    let percent = |ratio: f64| (ratio - 1.0) * 100.0;
+    format!("95 % interval {:+.1} to {:+.1} %", percent(ratio.low), percent(ratio.high))
+}
+
 fn said_of_servers(row: &Row, ratio: Ratio) -> String {
-    let name = &row.name;
+    let (name, interval) = (&row.name, interval_percent(ratio));
     if !ratio.is_different() {
-        return format!("{name}: no difference is shown ({})", ratio.text());
+        return format!("{name}: no difference is shown, {interval}");
     }
     let percent = (ratio.median - 1.0) * 100.0;
     let word = if percent > 0.0 { "more" } else { "less" };
-    format!("{name}: B has {:.1} % {word} than A ({})", percent.abs(), ratio.text())
+    format!("{name}: B has {:.1} % {word} than A, {interval}", percent.abs())
 }
 
 fn said_of_priority(row: &Row, ratio: Ratio) -> String {
-    let name = &row.name;
-    let text = ratio.text();
-    if ratio.is_different() && ratio.median > 1.0 {
-        format!("{name}: a full prefetch window makes it {text} times as long")
-    } else if ratio.is_different() {
-        format!("{name}: shorter with a full prefetch window, {text} times")
+    let (name, median, interval) = (&row.name, ratio.median, interval_percent(ratio));
+    if ratio.is_different() {
+        format!("{name}: {median:.2} times as long with a full prefetch window, {interval}")
     } else {
-        format!("{name}: a full prefetch window does not show ({text})")
+        format!("{name}: a full prefetch window does not show, {interval}")
     }
 }
 
