@@ -1,5 +1,16 @@
 //! `js5d` serves a game cache over JS5.
+//!
+//! Read in this order: [`protocol`] is the wire and knows nothing else; [`cache`] reads the
+//! stores on disk; [`catalog`] checks and frames what they hold; [`net`] serves it on the ring;
+//! [`platform`] asks the system for what that needs. [`cli`], [`config`] and [`command`] make
+//! the program of it.
 
 pub mod cache;
 pub mod catalog;
+pub mod cli;
+pub mod command;
+pub mod config;
+pub mod failure;
+pub mod net;
+pub mod platform;
 pub mod protocol;

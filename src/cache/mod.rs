@@ -1,11 +1,41 @@
 //! The stores on disk: what they hold, read in large pieces, every byte accounted for.
 //!
-//! A [`GroupVisitor`] is shown each group's stored bytes piece by piece, so that nobody holds a
-//! second copy of the cache while it loads.
+//! A [`Store`] lists its groups when it is opened. A [`GroupVisitor`] is then shown each
+//! group's stored bytes piece by piece, so that nobody holds a second copy of the cache while
+//! it loads. What containers and indexes are is not known here: bytes are.
+//!
+//! Read `store` first, then `sector`, `chain` and `dat`. docs/cache-format.md is the contract.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        clippy::cast_possible_truncation
+    )
+)]
 
+mod chain;
+mod dat;
 mod error;
+mod flat;
+mod index;
+mod ring_file;
+mod sector;
+mod store;
+mod write;
 
-pub use error::{GroupError, StoreError};
+#[cfg(test)]
+mod tests;
+
+pub use error::{Entry, GroupError, Place, StoreError, StoreFault, StoreWarning};
+pub use ring_file::block_on;
+pub use store::{Store, StoreKind};
+pub use write::{StoreWriter, WriteSummary};
+
+/// The longest a group can be: the length in an idx entry has three bytes.
+pub const GROUP_BYTES_MAX: u32 = 0x00FF_FFFF;
 
 /// A group that a store says it holds. Its place in the store's listing is its *slot*.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,8 +44,8 @@ pub struct StoredGroup {
     pub archive: u8,
     /// The group; 65,536 and more exist on disk and cannot be asked for on the wire.
     pub group: u32,
-    /// The length of the stored bytes, version trailer included. At most `u24`; what the store
-    /// says, not yet believed.
+    /// The length of the stored bytes, version trailer included. At most [`GROUP_BYTES_MAX`];
+    /// what the store says, not yet believed: see [`Store::data_bytes`].
     pub len_bytes: u32,
 }
 
@@ -23,7 +53,8 @@ pub struct StoredGroup {
 ///
 /// The pieces of one group come in order and without a gap; those of several groups may be
 /// interleaved. After the last piece of a slot comes either `complete` or `failed`, once;
-/// `failed` may come at any time before that.
+/// `failed` may come at any time before that. Every slot gets one of the two, unless the
+/// reading of the whole store ends with a [`StoreError`].
 pub trait GroupVisitor {
     /// The bytes of the group in `slot` from `offset` on.
     fn piece(&mut self, slot: usize, offset: u32, bytes: &[u8]);

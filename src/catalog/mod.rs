@@ -1,1 +1,20 @@
 //! Checked, framed, immutable snapshots of a cache.
+//!
+//! A [`Snapshot`] holds the bytes of every response, markers in place, in one arena; workers
+//! read it without a lock. The [`SnapshotHandle`] is where the current one is found.
+//!
+//! [`load`] makes a snapshot of a [`Source`], a store or the demo cache: `fill` frames what
+//! the source shows, `verify` compares it with the archive indexes, `report` says what was
+//! found.
+
+mod demo;
+mod fill;
+mod load;
+mod report;
+mod snapshot;
+mod verify;
+
+pub use demo::{DEMO_GROUPS, DEMO_GROUPS_MAX, DEMO_GROUPS_MIN, DEMO_SEED, Demo};
+pub use load::{LoadError, LoadOptions, Loaded, Source, load};
+pub use report::{ArchiveReport, Cause, Notice, NoticeKind, Problem, Report};
+pub use snapshot::{ArenaError, Place, Snapshot, SnapshotBuilder, SnapshotHandle, SnapshotTotals};

@@ -156,9 +156,9 @@ fn simulate(seed: u64) {
             7 => match server.next_step() {
                 Step::Status(status) => downstream.push(status.to_byte()),
                 Step::Response(response) => {
-                    let mut framed = frame(response.id, &containers[&response.id.group]);
-                    framed[3] |= if response.prefetch_bit { 0x80 } else { 0 };
-                    append_keyed(&mut downstream, &framed, response.key);
+                    let mut framed = frame(response.id(), &containers[&response.id().group]);
+                    framed[3] |= if response.prefetch_bit() { 0x80 } else { 0 };
+                    append_keyed(&mut downstream, &framed, response.key());
                 }
                 Step::Idle | Step::Close(_) => {}
             },

@@ -14,10 +14,13 @@
     )
 )]
 
+pub mod archive_index;
 pub mod client;
+pub mod container;
 pub mod frame;
 pub mod handshake;
 mod id;
+pub mod master_index;
 pub mod queue;
 pub mod request;
 pub mod session;

@@ -15,7 +15,7 @@ fn open_session() -> ServerSession {
 
 fn response(class: Class, archive: u8, group: u16, key: u8) -> Step {
     let id = GroupId { archive, group };
-    Step::Response(Response { id, class, prefetch_bit: class == Class::Prefetch, key })
+    Step::Response(Response::new(id, class, class == Class::Prefetch, key))
 }
 
 #[test]
@@ -155,7 +155,7 @@ fn any_split_of_the_stream_gives_the_same_responses() {
     let mut all: Vec<_> = run(&mut || 256);
     let (mut sorted, mut expected) = (Vec::new(), Vec::new());
     let key = |step: &Step| match step {
-        Step::Response(r) => (r.id, r.class == Class::Urgent),
+        Step::Response(r) => (r.id(), r.class() == Class::Urgent),
         _ => (GroupId { archive: 0, group: 0 }, false),
     };
     sorted.append(&mut all);

@@ -1,0 +1,135 @@
+//! Which store is found where, and what is said when there is none.
+
+use super::{Image, data, open, sector};
+use crate::cache::{StoreError, StoreFault, StoreKind, StoreWriter};
+
+/// One group, as a dat2 store.
+fn small() -> Image {
+    Image::dat2(&[sector(0, 0, 0, 0, &data(3))]).listing(0, 0, 3, 1)
+}
+
+fn dir_of(image: &Image) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    image.write(dir.path());
+    dir
+}
+
+#[test]
+fn the_kind_and_the_archives_are_found_by_looking() {
+    let dat = Image::default().with("main_file_cache.dat", []);
+    let flat = Image::default().with("255/2.dat", b"x").with("9/0.dat", b"y");
+    let idx = |image: Image, n| image.with(&format!("main_file_cache.idx{n}"), []);
+    for (image, kind, archives) in [
+        (idx(idx(small(), 255), 10), StoreKind::Dat2, &[0, 10, 255][..]),
+        (idx(idx(dat, 4), 3), StoreKind::Dat, &[3, 4]),
+        (flat, StoreKind::Flat, &[9, 255]),
+    ] {
+        let store = open(dir_of(&image).path()).unwrap();
+        assert_eq!((store.kind(), store.archives()), (kind, archives));
+        assert_eq!(store.warnings(), []);
+    }
+}
+
+#[test]
+fn a_directory_without_a_store_says_what_to_do() {
+    let nothing = Image::default().with("readme.txt", b"hello");
+    for (image, below, ending) in [
+        (Image::default(), "absent", "absent: no such directory; name the directory that holds"),
+        (nothing.clone(), "readme.txt", "readme.txt: not a directory; name the directory that"),
+        (nothing.clone(), "", "no cache in this directory (neither main_file_cache.dat2, nor"),
+        (nothing.with("cache/7/1.dat", b"x"), "", ".dat files); there is one in "),
+        (Image::default().with("disk.zip", b"PK"), "", "disk.zip: a packed cache; unpack it first"),
+        (Image::default().with("a.tar.gz", b"x"), "a.tar.gz", "a packed cache; unpack it first"),
+        (Image::default().with("main_file_cache.idx0", []), "", "no main_file_cache.dat2 beside"),
+    ] {
+        let error = open(&dir_of(&image).path().join(below)).unwrap_err();
+        assert_eq!(error.fault(), StoreFault::Missing, "{error}");
+        assert!(error.to_string().contains(ending), "{error}");
+    }
+}
+
+#[test]
+fn what_cannot_be_listed_is_told_apart() {
+    let odd = dir_of(&small().with("main_file_cache.idx5/x", []));
+    assert!(matches!(open(odd.path()), Err(StoreError::NotAFile { .. })));
+    let long = dir_of(&small());
+    let idx = std::fs::File::create(long.path().join("main_file_cache.idx3")).unwrap();
+    idx.set_len((1 << 24) * 6 + 6).unwrap();
+    let error = open(long.path()).unwrap_err();
+    assert_eq!(error.fault(), StoreFault::Unreadable);
+    assert!(error.to_string().ends_with("100663302 bytes; an idx file has 100663296 at most"));
+    let source = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
+    let error = StoreError::Io { path: "x".into(), source };
+    assert_eq!(error.fault(), StoreFault::Permission);
+}
+
+#[test]
+fn what_is_odd_and_harmless_is_a_warning() {
+    let flat = Image::default().with("7/1.dat", b"x").with("7/01.dat", b"x").with("300/1", b"x");
+    let legacy = Image::default().with("main_file_cache.dat", []);
+    let mut trailing = small();
+    trailing.files.get_mut("main_file_cache.idx0").unwrap().extend(b"abc");
+    for (image, expected) in [
+        (
+            trailing,
+            &["/main_file_cache.idx0: 3 bytes after the last whole entry of 6; ignored"][..],
+        ),
+        (
+            small().with("main_file_cache.idx256", []),
+            &["/main_file_cache.idx256: the number is no archive's; ignored"],
+        ),
+        (
+            legacy.with("main_file_cache.idx255", []),
+            &["/main_file_cache.idx255: the number is no archive's; ignored"],
+        ),
+        (
+            small().with("main_file_cache.dat", []).with("9/1.dat", b"x"),
+            &[
+                "/main_file_cache.dat: a second cache in the same directory; ignored",
+                "/9: a second cache in the same directory; ignored",
+            ],
+        ),
+        (
+            flat,
+            &[
+                "/300: the number is no archive's; ignored",
+                "/7/01.dat: not a group (GROUP.dat is expected); ignored",
+            ],
+        ),
+    ] {
+        let dir = dir_of(&image);
+        let store = open(dir.path()).unwrap();
+        let prefix = dir.path().display().to_string();
+        let warnings: Vec<_> =
+            store.warnings().iter().map(|w| w.to_string().replace(&prefix, "")).collect();
+        assert_eq!(warnings, expected);
+        assert_eq!(store.groups().len(), usize::from(store.kind() != StoreKind::Dat));
+    }
+}
+
+#[test]
+fn warnings_are_bounded() {
+    let image = (0..150).fold(Image::default().with("7/1.dat", b"x"), |image, i| {
+        image.with(&format!("7/note{i}.txt"), [])
+    });
+    let store = open(dir_of(&image).path()).unwrap();
+    assert_eq!(store.warnings().len(), 101);
+    assert_eq!(store.warnings()[100].to_string(), "and 50 more of this kind");
+}
+
+#[test]
+fn nothing_is_written_over_a_store_or_past_the_format() {
+    for image in [small(), Image::default().with("7/1.dat", b"x")] {
+        let error = StoreWriter::create(dir_of(&image).path(), StoreKind::Dat2).unwrap_err();
+        assert!(matches!(error, StoreError::AlreadyAStore { .. }), "{error}");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    assert!(StoreWriter::create(dir.path(), StoreKind::Dat).is_err());
+    let mut writer = StoreWriter::create(dir.path(), StoreKind::Dat2).unwrap();
+    writer.put(1, 1, b"x").unwrap();
+    for (group, len) in [(1, 1), (2, 0), (3, 1 << 24), (1 << 24, 1)] {
+        let error = writer.put(1, group, &vec![0; len]).unwrap_err();
+        assert!(matches!(error, StoreError::CannotPut { .. }), "{error}");
+    }
+    assert_eq!(writer.finish().unwrap().groups, 1);
+}

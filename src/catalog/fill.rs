@@ -1,0 +1,192 @@
+//! Puts what a source shows straight to its place in the arena.
+//!
+//! A group's room is found when its container header is known; from then on each piece goes to
+//! where it stands on the wire, markers and all, so that no second copy exists. The checksum
+//! follows the pieces while they are in the processor's cache. What is beyond the container is
+//! the version trailer, of which two bytes are kept for `verify`.
+
+use super::load::{cut_short, wire_id};
+use super::report::{Cause, PROBLEMS_MAX, Problem, Report};
+use super::snapshot::{Place, SnapshotBuilder};
+use crate::cache::{GroupError, GroupVisitor, StoredGroup};
+use crate::protocol::container::{ContainerError, ContainerHeader};
+use crate::protocol::frame;
+use crc32fast::Hasher;
+use std::collections::HashMap;
+
+/// How far a slot is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum State {
+    /// The container header is not known.
+    #[default]
+    Begun,
+    /// The header is known and sound.
+    Filling,
+    /// All bytes are there.
+    Whole,
+    /// What is stored is no container: see `Filled::refused`.
+    Refused,
+    /// It could not be read, which is reported.
+    Failed,
+}
+
+/// What is known of a stored group.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Slot {
+    /// Its response in the arena; none if it cannot be asked for.
+    pub(super) place: Option<Place>,
+    /// From its header; at most the stored length.
+    pub(super) container_len: u32,
+    /// CRC-32 of the container so far.
+    pub(super) crc: u32,
+    /// The last two bytes beyond the container.
+    pub(super) trailer: [u8; 2],
+    pub(super) state: State,
+}
+
+/// All slots, after a source has shown everything.
+pub(super) struct Filled {
+    pub(super) builder: SnapshotBuilder,
+    pub(super) slots: Vec<Slot>,
+    /// Why the [`State::Refused`] slots are; the first [`PROBLEMS_MAX`] of them.
+    pub(super) refused: HashMap<usize, Cause>,
+}
+
+/// The visitor that fills the arena.
+pub(super) struct Filler<'a> {
+    groups: &'a [StoredGroup],
+    filled: Filled,
+    /// The first bytes of groups whose first piece was shorter than a container header.
+    short: HashMap<usize, Vec<u8>>,
+    report: Report,
+    progress: &'a mut dyn FnMut(u64, u64),
+}
+
+impl<'a> Filler<'a> {
+    pub(super) fn new(
+        groups: &'a [StoredGroup],
+        builder: SnapshotBuilder,
+        report: Report,
+        progress: &'a mut dyn FnMut(u64, u64),
+    ) -> Self {
+        let slots = vec![Slot::default(); groups.len()];
+        let filled = Filled { builder, slots, refused: HashMap::new() };
+        Self { groups, filled, short: HashMap::new(), report, progress }
+    }
+
+    pub(super) fn into_filled(self) -> (Filled, Report) {
+        (self.filled, self.report)
+    }
+
+    /// Takes the first bytes of a group, which may not yet hold the container's header.
+    fn begin(&mut self, number: usize, bytes: &[u8]) {
+        match ContainerHeader::parse(bytes) {
+            Ok(header) => self.start(number, header),
+            Err(ContainerError::Truncated { .. }) => {
+                self.short.insert(number, bytes.to_vec());
+                return;
+            }
+            Err(error) => self.refuse(number, Cause::Container(error)),
+        }
+        self.body(number, 0, bytes);
+    }
+
+    /// Finds room for the response of a group whose header is known.
+    fn start(&mut self, number: usize, header: ContainerHeader) {
+        let group = self.groups[number];
+        let needed = header.container_len();
+        let container_len = match u32::try_from(needed) {
+            Ok(len) if len <= group.len_bytes => len,
+            _ => return self.refuse(number, Cause::Container(cut_short(needed, group))),
+        };
+        let place = match wire_id(group) {
+            None => None,
+            Some(id) => match self.filled.builder.allocate(id, needed) {
+                None => return self.refuse(number, Cause::NoRoom),
+                place => place,
+            },
+        };
+        let state = State::Filling;
+        self.filled.slots[number] = Slot { place, container_len, state, ..Slot::default() };
+    }
+
+    /// Takes bytes of a group whose header is known.
+    fn body(&mut self, number: usize, offset: u32, bytes: &[u8]) {
+        let slot = &mut self.filled.slots[number];
+        if slot.state != State::Filling {
+            return;
+        }
+        let left = slot.container_len.saturating_sub(offset) as usize;
+        let (container, beyond) = bytes.split_at_checked(left).unwrap_or((bytes, &[]));
+        if !container.is_empty() {
+            let mut hasher = Hasher::new_with_initial(slot.crc);
+            hasher.update(container);
+            slot.crc = hasher.finalize();
+            if let Some(at) = slot.place {
+                frame::place(self.filled.builder.framed_mut(at), offset as usize, container);
+            }
+        }
+        for &byte in &beyond[beyond.len().saturating_sub(2)..] {
+            slot.trailer = [slot.trailer[1], byte];
+        }
+    }
+
+    fn refuse(&mut self, number: usize, cause: Cause) {
+        self.filled.slots[number].state = State::Refused;
+        // The report keeps no more than this either.
+        if self.filled.refused.len() < PROBLEMS_MAX {
+            self.filled.refused.insert(number, cause);
+        }
+    }
+}
+
+/// The slot numbers come from the source and are those of its own listing.
+impl GroupVisitor for Filler<'_> {
+    fn piece(&mut self, slot: usize, offset: u32, bytes: &[u8]) {
+        match self.filled.slots[slot].state {
+            State::Begun => match self.short.remove(&slot) {
+                None => self.begin(slot, bytes),
+                Some(mut first) => {
+                    first.extend_from_slice(bytes);
+                    self.begin(slot, &first);
+                }
+            },
+            State::Filling => self.body(slot, offset, bytes),
+            State::Whole | State::Refused | State::Failed => {}
+        }
+    }
+
+    fn complete(&mut self, slot: usize) {
+        match self.filled.slots[slot].state {
+            State::Begun => {
+                // Less than a header: parsing it again says how much less.
+                let first = self.short.remove(&slot).unwrap_or_default();
+                if let Err(error) = ContainerHeader::parse(&first) {
+                    self.refuse(slot, Cause::Container(error));
+                }
+            }
+            State::Filling => self.filled.slots[slot].state = State::Whole,
+            State::Whole | State::Refused | State::Failed => {}
+        }
+    }
+
+    fn failed(&mut self, slot: usize, error: GroupError) {
+        self.short.remove(&slot);
+        self.filled.refused.remove(&slot);
+        let state = &mut self.filled.slots[slot];
+        if let Some(place) = state.place.take() {
+            self.filled.builder.release(place);
+        }
+        state.state = State::Failed;
+        let group = self.groups[slot];
+        self.report.problem(Problem {
+            archive: Some(group.archive),
+            group: Some(group.group),
+            cause: Cause::Unreadable(error),
+        });
+    }
+
+    fn progress(&mut self, done: u64, total: u64) {
+        (self.progress)(done, total);
+    }
+}

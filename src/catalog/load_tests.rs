@@ -1,0 +1,387 @@
+//! Loading: what is sound is framed, what is not is named and never served.
+
+use super::*;
+use crate::catalog::{NoticeKind, SnapshotTotals};
+use crate::protocol::archive_index::{ArchiveIndex, IndexEntry};
+use crate::protocol::container::{Compression, compress};
+use crate::protocol::frame::frame;
+use std::collections::BTreeMap;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+/// CRC-32 a bit at a time.
+fn slow_crc(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(u32::MAX, |crc, &byte| {
+        (0..8).fold(crc ^ u32::from(byte), |crc, _| {
+            (crc >> 1) ^ if crc & 1 == 1 { 0xEDB8_8320 } else { 0 }
+        })
+    })
+}
+
+/// A store in memory, shown in pieces of one length, all groups by turns.
+#[derive(Clone)]
+struct Memory {
+    stored: BTreeMap<(u8, u32), Vec<u8>>,
+    piece_len: usize,
+    listing: Vec<StoredGroup>,
+    legacy: bool,
+    /// Groups that cannot be read: they fail after their first piece.
+    unreadable: Vec<(u8, u32)>,
+}
+
+impl Source for Memory {
+    fn groups(&self) -> &[StoredGroup] {
+        &self.listing
+    }
+
+    fn data_bytes(&self) -> u64 {
+        self.stored.values().map(|bytes| bytes.len() as u64).sum()
+    }
+
+    fn has_archive_indexes(&self) -> bool {
+        !self.legacy
+    }
+
+    fn remarks(&self) -> Vec<String> {
+        vec!["a remark".to_owned()]
+    }
+
+    async fn read_all(&self, visitor: &mut impl GroupVisitor) -> Result<(), StoreError> {
+        let longest = self.stored.values().map(Vec::len).max().unwrap_or_default();
+        for start in (0..=longest).step_by(self.piece_len) {
+            for (slot, (id, bytes)) in self.stored.iter().enumerate() {
+                let Some(rest) = bytes.get(start..).filter(|rest| !rest.is_empty()) else {
+                    continue;
+                };
+                let piece = &rest[..rest.len().min(self.piece_len)];
+                let unreadable = self.unreadable.contains(id);
+                if !unreadable || start == 0 {
+                    visitor.piece(slot, start as u32, piece);
+                }
+                match (unreadable, piece.len() == rest.len()) {
+                    (true, _) if start == 0 => visitor.failed(slot, unreadable_error(*id)),
+                    (false, true) => visitor.complete(slot),
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn unreadable_error((archive, group): (u8, u32)) -> crate::cache::GroupError {
+    let (len_bytes, found_bytes) = (9, 8);
+    crate::cache::GroupError::FileChanged { archive, group, len_bytes, found_bytes }
+}
+
+/// Archive 1 with groups 0, 1, 2, 3 and 9 of each compression, archive 3 with one long group.
+fn sound() -> Memory {
+    let mut stored = BTreeMap::new();
+    let noise: Vec<u8> = (0..4000_u32).map(|i| (i * i / 7) as u8).collect();
+    let kinds = [Compression::None, Compression::Bzip2, Compression::Gzip, Compression::Lzma];
+    for (group, len) in [(0, 1), (1, 300), (2, 1000), (3, 100), (9, 504)] {
+        let container = compress(kinds[group as usize % 4], &noise[..len]).unwrap();
+        stored.insert((1, group), container);
+    }
+    stored.insert((3, 7), compress(Compression::None, &noise).unwrap());
+    let mut memory = Memory {
+        stored,
+        piece_len: 512,
+        listing: Vec::new(),
+        legacy: false,
+        unreadable: Vec::new(),
+    };
+    memory.index(1);
+    memory.index(3);
+    for ((archive, group), bytes) in &mut memory.stored {
+        if *archive != 255 {
+            bytes.extend(((version(*group)) as u16).to_be_bytes());
+        }
+    }
+    memory.list();
+    memory
+}
+
+/// Versions of more than 16 bits among them.
+fn version(group: u32) -> u32 {
+    65_530 + group * 3
+}
+
+impl Memory {
+    /// Gives `archive` an index over the containers that it has.
+    fn index(&mut self, archive: u8) {
+        let of_archive = self.stored.range((archive, 0)..=(archive, u32::MAX));
+        let groups = of_archive.map(|(&(_, id), bytes)| IndexEntry {
+            id,
+            crc: slow_crc(bytes),
+            version: version(id),
+            file_count: 1,
+            ..IndexEntry::default()
+        });
+        let index = ArchiveIndex {
+            format: 7,
+            version: 500 + u32::from(archive),
+            groups: groups.collect(),
+            ..ArchiveIndex::default()
+        };
+        let container = compress(Compression::Gzip, &index.encode()).unwrap();
+        self.stored.insert((255, archive.into()), container);
+    }
+
+    fn list(&mut self) {
+        let group = |(&(archive, group), bytes): (&(u8, u32), &Vec<u8>)| {
+            let len_bytes = bytes.len() as u32;
+            StoredGroup { archive, group, len_bytes }
+        };
+        self.listing = self.stored.iter().map(group).collect();
+    }
+
+    /// The same with the stored bytes of a group changed, or the group taken away.
+    fn with(&self, id: (u8, u32), change: impl FnOnce(&mut Vec<u8>)) -> Self {
+        let mut memory = self.clone();
+        let mut bytes = memory.stored.remove(&id).unwrap_or_default();
+        change(&mut bytes);
+        if !bytes.is_empty() {
+            memory.stored.insert(id, bytes);
+        }
+        memory.list();
+        memory
+    }
+
+    fn load(&self, skip_corrupt: bool) -> Result<Loaded, LoadError> {
+        run(load(self, LoadOptions { skip_corrupt }, &mut |_, _| {}))
+    }
+
+    /// What a client must get: the container as its header says, found without the loader.
+    fn framed(&self, archive: u8, group: u16) -> Vec<u8> {
+        let stored = &self.stored[&(archive, group.into())];
+        let field = u32::from_be_bytes([stored[1], stored[2], stored[3], stored[4]]) as usize;
+        let len = field + if stored[0] == 0 { 5 } else { 9 };
+        frame(GroupId { archive, group }, &stored[..len])
+    }
+}
+
+fn run<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => value,
+        Poll::Pending => panic!("a source in memory never waits"),
+    }
+}
+
+fn response(loaded: &Loaded, archive: u8, group: u16) -> Option<&[u8]> {
+    loaded.snapshot.response(GroupId { archive, group })
+}
+
+#[test]
+fn every_sound_group_is_served_framed_whatever_the_pieces() {
+    let mut memory = sound();
+    for piece_len in [1, 4, 8, 9, 10, 511, 512, 5000] {
+        memory.piece_len = piece_len;
+        let loaded = memory.load(false).unwrap();
+        for &(archive, group) in memory.stored.keys() {
+            let group = group as u16;
+            let expected = memory.framed(archive, group);
+            assert_eq!(
+                response(&loaded, archive, group),
+                Some(&expected[..]),
+                "{archive}/{group} in pieces of {piece_len}"
+            );
+        }
+        let mut master = vec![0, 0, 0, 0, 32];
+        for archive in 0..4_u32 {
+            let stored = memory.stored.get(&(255, archive));
+            let (crc, version) = stored.map_or((0, 0), |bytes| (slow_crc(bytes), 500 + archive));
+            master.extend(crc.to_be_bytes());
+            master.extend(version.to_be_bytes());
+        }
+        assert_eq!(response(&loaded, 255, 255), Some(&frame(MASTER_INDEX, &master)[..]));
+        let SnapshotTotals { archives, groups, .. } = loaded.snapshot.totals();
+        assert_eq!((archives, groups), (2, 9), "six groups, two indexes, the master index");
+        assert!(loaded.report.is_sound());
+        assert_eq!(loaded.report.to_string(), "a remark\n");
+    }
+}
+
+/// Loads with and without what is corrupt; group 1/1 must be the only one missing.
+fn check_one_bad_group(memory: &Memory, expected: &str) {
+    let Err(LoadError::Corrupt(report)) = memory.load(false) else {
+        panic!("{expected}: loaded");
+    };
+    let lines = report.to_string();
+    assert_eq!(lines.lines().next(), Some(expected));
+    assert_eq!(report.problem_count(), 1, "{report}");
+    let loaded = memory.load(true).unwrap();
+    assert!(!loaded.report.is_sound());
+    for &(archive, group) in memory.stored.keys() {
+        let group = group as u16;
+        let served = response(&loaded, archive, group).map(<[u8]>::to_vec);
+        let expected = ((archive, group) != (1, 1)).then(|| memory.framed(archive, group));
+        assert_eq!(served, expected, "{archive}/{group}");
+    }
+}
+
+#[test]
+fn a_group_that_fails_is_named_and_never_served() {
+    let memory = sound();
+    let id = (1, 1);
+    let container = memory.stored[&id].clone();
+    let len = container.len() - 2;
+    let crc = slow_crc(&container[..len]);
+
+    let flipped = memory.with(id, |bytes| bytes[len - 1] ^= 1);
+    let found = slow_crc(&flipped.stored[&id][..len]);
+    let words =
+        format!("archive 1, group 1: CRC-32 is {found:08x}, its archive index says {crc:08x}");
+    check_one_bad_group(&flipped, &words);
+
+    let words = "archive 1, group 1: version is 65532, its archive index says 65533 (low 16 bits)";
+    check_one_bad_group(&memory.with(id, |bytes| bytes[len + 1] ^= 1), words);
+
+    let words = "archive 1, group 1: no sound container: compression 9 is unknown (0 to 3 exist)";
+    check_one_bad_group(&memory.with(id, |bytes| bytes[0] = 9), words);
+
+    let words = format!(
+        "archive 1, group 1: no sound container: the container needs {len} bytes, {} are there",
+        len - 1
+    );
+    check_one_bad_group(&memory.with(id, |bytes| bytes.truncate(len - 1)), &words);
+
+    let words = "archive 1, group 1: no sound container: the container needs 9 bytes, 8 are there";
+    check_one_bad_group(&memory.with(id, |bytes| bytes.truncate(8)), words);
+
+    let mut unreadable = memory;
+    unreadable.unreadable.push((1, 1));
+    let words = "archive 1, group 1: 1/1.dat changed while it was read: expected 9 bytes, found 8";
+    check_one_bad_group(&unreadable, words);
+}
+
+#[test]
+fn an_archive_without_a_sound_index_is_absent() {
+    let memory = sound();
+    let bomb = compress(Compression::Gzip, &vec![0; 65 << 20]).unwrap();
+    let cases: [(&str, Option<&[u8]>); 4] = [
+        ("its archive index (255, this archive) is missing", None),
+        ("at most 67108864 are accepted", Some(&bomb)),
+        ("compression 7 is unknown", Some(&[7, 0, 0, 0, 0])),
+        ("no sound archive index: index format 4 is unknown", Some(&[0, 0, 0, 0, 1, 4])),
+    ];
+    for (words, index) in cases {
+        let memory = memory.with((255, 3), |bytes| *bytes = index.unwrap_or_default().to_vec());
+        let Err(LoadError::Corrupt(report)) = memory.load(false) else { panic!("{words}") };
+        assert!(report.to_string().contains(words), "{words}: {report}");
+        assert!(report.to_string().contains("archive 3: its 1 stored groups cannot be checked"));
+        let loaded = memory.load(true).unwrap();
+        assert_eq!(response(&loaded, 3, 7), None);
+        assert_eq!(response(&loaded, 255, 3), None);
+        let master = response(&loaded, 255, 255).unwrap();
+        assert_eq!(master.len(), 3 + 5 + 2 * 8, "archive 1 is the highest");
+        assert!(response(&loaded, 1, 9).is_some());
+    }
+}
+
+#[test]
+fn what_is_only_remarkable_is_reported_and_served_as_far_as_it_is_vouched_for() {
+    let mut memory = sound();
+    let container = compress(Compression::None, b"extra").unwrap();
+    for group in [70_000, 70_001] {
+        memory.stored.insert((5, group), container.clone());
+    }
+    memory.index(5);
+    memory.stored.remove(&(5, 70_000)); // listed, not stored
+    memory.index(6); // empty
+    memory.stored.insert((1, 5), vec![9; 5]); // stored, not listed, and no container either
+    memory.stored.insert((255, 255), container.clone());
+    let trailer = |bytes: &mut Vec<u8>| bytes.truncate(bytes.len() - 2);
+    let memory = memory.with((1, 2), trailer).with((1, 3), |bytes| {
+        let version = bytes.split_off(bytes.len() - 2);
+        bytes.extend([0xEE; 100]);
+        bytes.extend(version);
+    });
+    let memory = memory.with((255, 1), |bytes| bytes.extend([0, 0])).with((5, 70_001), |bytes| {
+        bytes.extend(version(70_001).to_be_bytes().split_at(2).1);
+    });
+
+    let loaded = memory.load(false).unwrap();
+    let notices: Vec<_> = loaded
+        .report
+        .notices()
+        .map(|notice| (notice.archive, notice.kind, notice.count, notice.examples.clone()))
+        .collect();
+    let expected = [
+        (1, NoticeKind::NotInIndex, 1, vec![5]),
+        (1, NoticeKind::NoTrailer, 1, vec![2]),
+        (1, NoticeKind::BytesCut, 1, vec![3]),
+        (5, NoticeKind::NotInStore, 1, vec![70_000]),
+        (5, NoticeKind::BeyondWire, 1, vec![70_001]),
+        (6, NoticeKind::Empty, 1, vec![0]),
+        (255, NoticeKind::StoredMasterIndex, 1, vec![255]),
+    ];
+    assert_eq!(notices, expected);
+    assert_eq!(response(&loaded, 1, 5), None);
+    for (archive, group) in [(1, 2), (1, 3), (255, 1), (255, 6)] {
+        let expected = memory.framed(archive, group);
+        assert_eq!(response(&loaded, archive, group), Some(&expected[..]));
+    }
+    assert_ne!(response(&loaded, 255, 255), Some(&memory.framed(255, 255)[..]), "our own");
+}
+
+#[test]
+fn a_store_without_any_index_is_refused_even_in_part() {
+    let memory = sound();
+    let none = memory.with((255, 1), Vec::clear).with((255, 3), Vec::clear);
+    let Err(LoadError::Corrupt(report)) = none.load(true) else { panic!("loaded") };
+    assert!(report.to_string().contains("nothing can be served"), "{report}");
+    let legacy = Memory { legacy: true, ..memory };
+    let Err(LoadError::Corrupt(report)) = legacy.load(true) else { panic!("loaded") };
+    assert!(report.to_string().contains("legacy store"), "{report}");
+}
+
+#[test]
+fn claimed_lengths_are_not_believed() {
+    let mut memory = sound();
+    // A header that claims 16 MB in a thousand groups that cannot be read.
+    for group in 100..1100 {
+        memory.stored.insert((1, group), vec![0, 0, 0xFF, 0xFF, 0, 1]);
+        memory.unreadable.push((1, group));
+    }
+    memory.list();
+    for group in &mut memory.listing {
+        if group.group >= 100 && group.archive == 1 {
+            group.len_bytes = 0x00FF_FFFF;
+        }
+    }
+    assert!(arena_bytes(&memory) < 1 << 20, "16 GB are claimed");
+    let loaded = memory.load(true).unwrap();
+    assert_eq!(loaded.snapshot.totals().groups, 9, "the sound ones found room");
+    let report = loaded.report;
+    assert_eq!((report.problem_count(), report.problems().len()), (1000, 1000));
+    let lines = report.to_string();
+    assert!(lines.lines().count() < 60, "printed in full: {}", lines.lines().count());
+    assert!(lines.contains("archive 1: 1000 problems"), "{lines}");
+    assert_eq!(report.to_json()["problem_count"], 1000);
+}
+
+#[test]
+fn whatever_byte_is_changed_only_stored_containers_are_served() {
+    let memory = sound();
+    let ids: Vec<_> = memory.stored.keys().copied().collect();
+    let mut rng = fastrand::Rng::with_seed(16);
+    for _ in 0..1500 {
+        let id = ids[rng.usize(..ids.len())];
+        let changed = memory.with(id, |bytes| {
+            let at = rng.usize(..bytes.len().min(600));
+            bytes[at] ^= rng.u8(1..);
+        });
+        let Ok(loaded) = changed.load(true) else { panic!("one sound archive is left") };
+        for &(archive, group) in &ids {
+            let expected = || changed.framed(archive, group as u16);
+            if let Some(served) = response(&loaded, archive, group as u16) {
+                assert_eq!(served, expected(), "{archive}/{group}, {id:?} changed");
+            }
+        }
+        if id.0 != 255 {
+            let served = response(&loaded, id.0, id.1 as u16);
+            assert_eq!(served, None, "{id:?} was changed");
+        }
+    }
+}

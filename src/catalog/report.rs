@@ -1,0 +1,357 @@
+//! What was found while a cache was loaded: problems, which keep a group from being served, and
+//! notices, which do not.
+//!
+//! Bounded: a cache with a million bad groups has a million problems, of which the first
+//! [`PROBLEMS_MAX`] are kept and the others counted.
+
+use crate::cache::GroupError;
+use crate::protocol::ARCHIVE_INDEXES;
+use crate::protocol::archive_index::ArchiveIndexError;
+use crate::protocol::container::ContainerError;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// How many problems are kept.
+pub(super) const PROBLEMS_MAX: usize = 1000;
+
+/// How many problems are printed for people; the others are counted by archive.
+const PROBLEMS_SHOWN_MAX: usize = 50;
+
+/// How many groups a notice names.
+const EXAMPLES_MAX: usize = 5;
+
+/// Why something is not served.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Cause {
+    /// The store cannot show it: the error names archive, group and place.
+    #[error("{0}")]
+    Unreadable(GroupError),
+    /// What is stored is no sound container.
+    #[error("no sound container: {0}")]
+    Container(ContainerError),
+    /// What the container holds is no archive index.
+    #[error("no sound archive index: {0}")]
+    ArchiveIndex(ArchiveIndexError),
+    /// The container is not what the index lists.
+    #[error("CRC-32 is {found:08x}, its archive index says {expected:08x}")]
+    Checksum {
+        /// What the archive index says.
+        expected: u32,
+        /// What the container has.
+        found: u32,
+    },
+    /// The version trailer is not what the index lists.
+    #[error("version is {found}, its archive index says {expected} (low 16 bits)")]
+    Version {
+        /// What the archive index says.
+        expected: u16,
+        /// What the trailer says.
+        found: u16,
+    },
+    /// There is nothing to check an archive's groups against.
+    #[error(
+        "its {group_count} stored groups cannot be checked: its archive index \
+         ({ARCHIVE_INDEXES}, this archive) is {}", if *stored { "corrupt" } else { "missing" }
+    )]
+    NoIndex {
+        /// How many groups are stored.
+        group_count: usize,
+        /// Whether there is an index, a corrupt one.
+        stored: bool,
+    },
+    /// The groups claim to be longer than the store's files.
+    #[error("the lengths of the stored groups add up to more than the store's files hold")]
+    NoRoom,
+    /// The store is of the time before JS5.
+    #[error(
+        "a legacy store (main_file_cache.dat) has no archive indexes and cannot be served over \
+         JS5; js5d serves main_file_cache.dat2"
+    )]
+    Legacy,
+    /// There is no archive index at all.
+    #[error("there is no sound archive index (group 255/N) in the store: nothing can be served")]
+    Nothing,
+}
+
+impl Cause {
+    /// A word for programs.
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Unreadable(_) => "unreadable",
+            Self::Container(_) => "container",
+            Self::ArchiveIndex(_) => "archive-index",
+            Self::Checksum { .. } => "checksum",
+            Self::Version { .. } => "version",
+            Self::NoIndex { .. } => "no-index",
+            Self::NoRoom => "no-room",
+            Self::Legacy => "legacy",
+            Self::Nothing => "nothing",
+        }
+    }
+}
+
+/// Something that is corrupt, and for this reason not served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The archive; none if the whole store is meant.
+    pub archive: Option<u8>,
+    /// The group; none if the whole archive is meant.
+    pub group: Option<u32>,
+    /// What is wrong.
+    pub cause: Cause,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.archive, self.group) {
+            // A store's errors name the group themselves.
+            _ if matches!(self.cause, Cause::Unreadable(_)) => {}
+            (Some(ARCHIVE_INDEXES), Some(group)) => {
+                write!(f, "archive 255, group {group} (the index of archive {group}): ")?;
+            }
+            (Some(archive), Some(group)) => write!(f, "archive {archive}, group {group}: ")?,
+            (Some(archive), None) => write!(f, "archive {archive}: ")?,
+            (None, _) => {}
+        }
+        self.cause.fmt(f)
+    }
+}
+
+/// What kind of remark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum NoticeKind {
+    /// The archive's index lists no group.
+    Empty,
+    /// Groups that the index lists and the store lacks. Not served.
+    NotInStore,
+    /// Groups that are stored and not listed, so that nothing vouches for them. Not served.
+    NotInIndex,
+    /// Sound groups of 65,536 and more, which cannot be asked for.
+    BeyondWire,
+    /// Groups without a version trailer: their version is not checked. Served.
+    NoTrailer,
+    /// Groups with more behind their container than a version trailer. Served without it.
+    BytesCut,
+    /// Bytes behind the last column of the archive index; the example is their number.
+    IndexTrailing,
+    /// A group (255, 255) in the store. The server makes its own.
+    StoredMasterIndex,
+}
+
+impl NoticeKind {
+    /// A word for programs.
+    fn kind(self) -> &'static str {
+        match self {
+            Self::Empty => "empty",
+            Self::NotInStore => "not-in-store",
+            Self::NotInIndex => "not-in-index",
+            Self::BeyondWire => "beyond-wire",
+            Self::NoTrailer => "no-trailer",
+            Self::BytesCut => "bytes-cut",
+            Self::IndexTrailing => "index-trailing-bytes",
+            Self::StoredMasterIndex => "stored-master-index",
+        }
+    }
+
+    /// What it means, behind a number of groups.
+    fn words(self) -> &'static str {
+        match self {
+            Self::NotInStore => "listed by its index, but not stored",
+            Self::NotInIndex => "stored, but not listed by its index; not served",
+            Self::BeyondWire => "numbered 65536 or more, which no client can ask for",
+            Self::NoTrailer => "stored without a version, which was not checked",
+            Self::BytesCut => "stored with bytes behind the container, which were cut off",
+            Self::Empty | Self::IndexTrailing | Self::StoredMasterIndex => "",
+        }
+    }
+}
+
+/// Something remarkable that keeps nothing sound from being served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// The archive.
+    pub archive: u8,
+    /// What about it.
+    pub kind: NoticeKind,
+    /// How many groups.
+    pub count: u64,
+    /// The first of them.
+    pub examples: Vec<u32>,
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { archive, kind, count, examples } = self;
+        match kind {
+            NoticeKind::Empty => return write!(f, "archive {archive}: empty"),
+            NoticeKind::StoredMasterIndex => {
+                return write!(f, "archive 255: a stored master index, which js5d makes itself");
+            }
+            NoticeKind::IndexTrailing => {
+                let bytes = examples.first().copied().unwrap_or_default();
+                return write!(
+                    f,
+                    "archive {archive}: its index has {bytes} unused bytes at its end"
+                );
+            }
+            _ => {}
+        }
+        let plural = if *count == 1 { "" } else { "s" };
+        write!(f, "archive {archive}: {count} group{plural} {} (", kind.words())?;
+        for (position, group) in examples.iter().enumerate() {
+            write!(f, "{}{group}", if position == 0 { "" } else { ", " })?;
+        }
+        f.write_str(if *count > examples.len() as u64 { ", …)" } else { ")" })
+    }
+}
+
+/// What is known of an archive whose index could be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ArchiveReport {
+    /// The archive.
+    pub archive: u8,
+    /// The format of its index: 5, 6 or 7.
+    pub format: u8,
+    /// Its version, as the master index gives it.
+    pub version: u32,
+    /// How many groups its index lists.
+    pub groups_listed: usize,
+    /// How many of them are sound and can be asked for.
+    pub groups_served: usize,
+}
+
+/// Everything that was found. Printed, it is a line each problem and notice.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// The archives that can be served.
+    pub archives: Vec<ArchiveReport>,
+    problems: Vec<Problem>,
+    /// By archive, or the whole store, those that were not kept included.
+    problem_counts: BTreeMap<Option<u8>, u64>,
+    notices: BTreeMap<(u8, NoticeKind), Notice>,
+    remarks: Vec<String>,
+}
+
+impl Report {
+    pub(super) fn new(remarks: Vec<String>) -> Self {
+        Self { remarks, ..Self::default() }
+    }
+
+    pub(super) fn problem(&mut self, problem: Problem) {
+        *self.problem_counts.entry(problem.archive).or_default() += 1;
+        if self.problems.len() < PROBLEMS_MAX {
+            self.problems.push(problem);
+        }
+    }
+
+    pub(super) fn note(&mut self, archive: u8, kind: NoticeKind, example: u32) {
+        let empty = || Notice { archive, kind, count: 0, examples: Vec::new() };
+        let notice = self.notices.entry((archive, kind)).or_insert_with(empty);
+        notice.count += 1;
+        if notice.examples.len() < EXAMPLES_MAX {
+            notice.examples.push(example);
+        }
+    }
+
+    pub(super) fn remark(&mut self, remark: String) {
+        self.remarks.push(remark);
+    }
+
+    /// Brings the problems, found in the order of reading, into the order of archives.
+    pub(super) fn finish(&mut self) {
+        self.problems.sort_by_key(|problem| (problem.archive, problem.group));
+    }
+
+    /// Whether nothing is corrupt.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.problem_counts.is_empty()
+    }
+
+    /// How many problems there are.
+    #[must_use]
+    pub fn problem_count(&self) -> u64 {
+        self.problem_counts.values().sum()
+    }
+
+    /// The problems, by archive and group; at most 1,000 of them.
+    #[must_use]
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+
+    /// The notices, by archive.
+    pub fn notices(&self) -> impl Iterator<Item = &Notice> {
+        self.notices.values()
+    }
+
+    /// What is remarkable about the store as a whole, a line each.
+    #[must_use]
+    pub fn remarks(&self) -> &[String] {
+        &self.remarks
+    }
+
+    /// The report for programs.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let problems = self.problems.iter().map(|problem| {
+            json!({
+                "archive": problem.archive,
+                "group": problem.group,
+                "kind": problem.cause.kind(),
+                "text": problem.to_string(),
+            })
+        });
+        let notices = self.notices().map(|notice| {
+            json!({
+                "archive": notice.archive,
+                "kind": notice.kind.kind(),
+                "count": notice.count,
+                "examples": notice.examples,
+                "text": notice.to_string(),
+            })
+        });
+        let archives = self.archives.iter().map(|archive| {
+            json!({
+                "archive": archive.archive,
+                "format": archive.format,
+                "version": archive.version,
+                "groups_listed": archive.groups_listed,
+                "groups_served": archive.groups_served,
+            })
+        });
+        json!({
+            "sound": self.is_sound(),
+            "problem_count": self.problem_count(),
+            "problems": problems.collect::<Vec<_>>(),
+            "notices": notices.collect::<Vec<_>>(),
+            "remarks": self.remarks,
+            "archives": archives.collect::<Vec<_>>(),
+        })
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for problem in self.problems.iter().take(PROBLEMS_SHOWN_MAX) {
+            writeln!(f, "{problem}")?;
+        }
+        if self.problem_count() > PROBLEMS_SHOWN_MAX as u64 {
+            writeln!(f, "… {} problems in all:", self.problem_count())?;
+            for (archive, count) in &self.problem_counts {
+                match archive {
+                    Some(archive) => writeln!(f, "archive {archive}: {count} problems")?,
+                    None => writeln!(f, "the whole store: {count} problems")?,
+                }
+            }
+        }
+        for remark in &self.remarks {
+            writeln!(f, "{remark}")?;
+        }
+        for notice in self.notices() {
+            writeln!(f, "{notice}")?;
+        }
+        Ok(())
+    }
+}

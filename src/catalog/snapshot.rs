@@ -1,0 +1,301 @@
+//! One arena with every framed response, and a dense table an archive to find them.
+//!
+//! Looking a response up costs two loads: no hashing, no count, no lock. The surprise is the
+//! arena's size: it is mapped for the most that a store could need and touched only as it
+//! fills, so what is not needed costs nothing but address space.
+
+use crate::protocol::frame::{framed_len, write_header};
+use crate::protocol::{GroupId, MASTER_INDEX};
+use arc_swap::ArcSwap;
+use memmap2::{Advice, Mmap, MmapMut, MmapOptions};
+use std::sync::Arc;
+
+/// Responses begin at multiples of this, so that a table's offsets fit into 32 bits for arenas
+/// of up to 32 GiB.
+const ALIGNMENT: usize = 8;
+
+/// The largest arena whose offsets, in units of [`ALIGNMENT`], fit into 32 bits.
+const ARENA_LEN_MAX: u64 = (ALIGNMENT as u64) << 32;
+
+/// The arena is mapped in multiples of this, so that a small one, too, is one huge page.
+const HUGE_PAGE_LEN: usize = 2 << 20;
+
+/// Where a response stands in the arena.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// In units of [`ALIGNMENT`].
+    offset: u32,
+    /// In bytes; 0 is no response.
+    len: u32,
+}
+
+impl Place {
+    fn range(self) -> std::ops::Range<usize> {
+        let start = self.offset as usize * ALIGNMENT;
+        start..start + self.len as usize
+    }
+}
+
+/// Why there is no arena.
+#[derive(Debug, thiserror::Error)]
+pub enum ArenaError {
+    /// The store says that it holds more than can be addressed.
+    #[error("the cache needs {bytes} bytes, more than the 32 GiB that js5d can address")]
+    TooLarge {
+        /// What it would need.
+        bytes: u64,
+    },
+    /// The system gives no address space.
+    #[error("no memory for {bytes} bytes of responses: {source}")]
+    NoMemory {
+        /// What was asked for.
+        bytes: u64,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+/// A snapshot that is being filled.
+#[derive(Debug)]
+pub struct SnapshotBuilder {
+    arena: MmapMut,
+    used: usize,
+    tables: Vec<Vec<Place>>,
+}
+
+impl SnapshotBuilder {
+    /// An empty arena for at most `groups` responses of `framed_bytes` together.
+    ///
+    /// # Errors
+    /// It is too large, or there is no memory for it.
+    pub fn new(groups: usize, framed_bytes: u64) -> Result<Self, ArenaError> {
+        let padding = (groups as u64).saturating_mul(ALIGNMENT as u64);
+        let bytes = framed_bytes.saturating_add(padding).max(ALIGNMENT as u64);
+        let len = usize::try_from(bytes).ok().filter(|_| bytes <= ARENA_LEN_MAX);
+        let len = len.ok_or(ArenaError::TooLarge { bytes })?;
+        let len = len.next_multiple_of(HUGE_PAGE_LEN);
+        let map = MmapOptions::new().len(len).no_reserve_swap().map_anon();
+        let arena = map.map_err(|source| ArenaError::NoMemory { bytes, source })?;
+        // Fewer page faults while loading and fewer TLB misses while serving; where huge pages
+        // are switched off, ordinary ones do.
+        let _ = arena.advise(Advice::HugePage);
+        Ok(Self { arena, used: 0, tables: vec![Vec::new(); 256] })
+    }
+
+    /// Room for the framed response of a container of `container_len` bytes; its header is
+    /// written. None if the arena is full, which a store that is believed only as far as its
+    /// files go cannot bring about.
+    pub fn allocate(&mut self, id: GroupId, container_len: usize) -> Option<Place> {
+        let len = framed_len(container_len);
+        let end = self.used.checked_add(len).filter(|&end| end <= self.arena.len())?;
+        let offset = u32::try_from(self.used / ALIGNMENT).ok()?;
+        let place = Place { offset, len: u32::try_from(len).ok()? };
+        self.used = end.next_multiple_of(ALIGNMENT);
+        write_header(self.framed_mut(place), id);
+        Some(place)
+    }
+
+    /// Takes back the room of a response that came to nothing, if none was given out since: what
+    /// a corrupt store claims must not use the arena up.
+    pub fn release(&mut self, place: Place) {
+        let range = place.range();
+        if range.end.next_multiple_of(ALIGNMENT) == self.used {
+            self.used = range.start;
+        }
+    }
+
+    /// The response at `place`, to be filled by [`crate::protocol::frame::place`].
+    pub fn framed_mut(&mut self, place: Place) -> &mut [u8] {
+        self.arena.get_mut(place.range()).unwrap_or_default()
+    }
+
+    /// The response at `place`.
+    #[must_use]
+    pub fn framed(&self, place: Place) -> &[u8] {
+        self.arena.get(place.range()).unwrap_or_default()
+    }
+
+    /// Lets `id` be found. Only what has been checked is published.
+    pub fn publish(&mut self, id: GroupId, place: Place) {
+        let Some(table) = self.tables.get_mut(usize::from(id.archive)) else { return };
+        let group = usize::from(id.group);
+        if table.len() <= group {
+            table.resize(group + 1, Place::default());
+        }
+        if let Some(entry) = table.get_mut(group) {
+            *entry = place;
+        }
+    }
+
+    /// Ends the filling: the arena becomes read-only.
+    ///
+    /// # Errors
+    /// The system does not change the mapping.
+    pub fn seal(self) -> Result<Snapshot, ArenaError> {
+        let bytes = self.arena.len() as u64;
+        let arena = self.arena.make_read_only();
+        let arena = arena.map_err(|source| ArenaError::NoMemory { bytes, source })?;
+        let tables: Box<[Box<[Place]>]> =
+            self.tables.into_iter().map(Vec::into_boxed_slice).collect();
+        let mut snapshot = Snapshot { arena, used: self.used, tables, generation: 0 };
+        snapshot.generation = generation(snapshot.response(MASTER_INDEX).unwrap_or_default());
+        Ok(snapshot)
+    }
+}
+
+/// One immutable catalog: every response of one cache.
+#[derive(Debug)]
+pub struct Snapshot {
+    arena: Mmap,
+    used: usize,
+    /// An archive's places by group; as long as its highest group needs.
+    tables: Box<[Box<[Place]>]>,
+    generation: u64,
+}
+
+impl Snapshot {
+    /// The framed response to an urgent, unkeyed request for `id`: header, container, markers.
+    #[inline]
+    #[must_use]
+    pub fn response(&self, id: GroupId) -> Option<&[u8]> {
+        let place = self.tables.get(usize::from(id.archive))?.get(usize::from(id.group))?;
+        if place.len == 0 {
+            return None;
+        }
+        self.arena.get(place.range())
+    }
+
+    /// Every response's bytes, with gaps of up to 7 bytes.
+    #[must_use]
+    pub fn wire_bytes(&self) -> &[u8] {
+        self.arena.get(..self.used).unwrap_or_default()
+    }
+
+    /// Names this content: an FNV-1a hash of the master index's response, so that two servers
+    /// with the same cache agree.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The groups of an archive that are served, in order, with the length of their responses.
+    pub fn groups(&self, archive: u8) -> impl Iterator<Item = (GroupId, usize)> {
+        let table = self.tables.get(usize::from(archive)).map_or(&[][..], |table| table);
+        (0..=u16::MAX)
+            .zip(table)
+            .filter(|(_, place)| place.len > 0)
+            .map(move |(group, place)| (GroupId { archive, group }, place.len as usize))
+    }
+
+    /// Archives (255 left out), groups (archive indexes and master index included) and bytes on
+    /// the wire.
+    #[must_use]
+    pub fn totals(&self) -> SnapshotTotals {
+        let mut totals = SnapshotTotals::default();
+        for archive in 0..=u8::MAX {
+            let before = totals.groups;
+            for (_, len) in self.groups(archive) {
+                totals.groups += 1;
+                totals.wire_bytes += len as u64;
+            }
+            let has_index = self.response(GroupId { archive: 255, group: archive.into() });
+            if archive != 255 && (totals.groups > before || has_index.is_some()) {
+                totals.archives += 1;
+            }
+        }
+        totals
+    }
+}
+
+/// How much a snapshot holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SnapshotTotals {
+    /// Archives with an index or a group.
+    pub archives: usize,
+    /// Responses that can be asked for.
+    pub groups: usize,
+    /// Their length on the wire.
+    pub wire_bytes: u64,
+}
+
+/// FNV-1a, 64 bits: well defined, and all that a name for an operator's own caches needs.
+fn generation(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xCBF2_9CE4_8422_2325, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3)
+    })
+}
+
+/// Where the current snapshot is found. A connection asks once and keeps what it got.
+#[derive(Debug)]
+pub struct SnapshotHandle {
+    current: ArcSwap<Snapshot>,
+}
+
+impl SnapshotHandle {
+    /// A handle to a first snapshot.
+    #[must_use]
+    pub fn new(snapshot: Snapshot) -> Self {
+        Self { current: ArcSwap::from_pointee(snapshot) }
+    }
+
+    /// The current snapshot.
+    #[must_use]
+    pub fn load(&self) -> Arc<Snapshot> {
+        self.current.load_full()
+    }
+
+    /// Puts another snapshot in place for connections to come, and returns the one before.
+    pub fn swap(&self, snapshot: Snapshot) -> Arc<Snapshot> {
+        self.current.swap(Arc::new(snapshot))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::frame::{frame, place};
+
+    fn snapshot(containers: &[(GroupId, Vec<u8>)]) -> Snapshot {
+        let bytes = containers.iter().map(|(_, bytes)| framed_len(bytes.len()) as u64).sum();
+        let mut builder = SnapshotBuilder::new(containers.len(), bytes).expect("small");
+        for (id, container) in containers {
+            let at = builder.allocate(*id, container.len()).expect("room was reckoned");
+            place(builder.framed_mut(at), 0, container);
+            builder.publish(*id, at);
+        }
+        builder.seal().expect("sealed")
+    }
+
+    #[test]
+    fn what_was_published_is_found_and_nothing_else() {
+        let id = |archive, group| GroupId { archive, group };
+        let containers =
+            [(id(0, 0), vec![1; 6]), (id(7, 65535), vec![2; 1000]), (id(255, 7), vec![3; 509])];
+        let snapshot = snapshot(&containers);
+        for (id, container) in &containers {
+            assert_eq!(snapshot.response(*id), Some(&frame(*id, container)[..]));
+        }
+        for absent in [id(0, 1), id(1, 0), id(7, 0), id(255, 255)] {
+            assert_eq!(snapshot.response(absent), None);
+        }
+        let totals = SnapshotTotals { archives: 2, groups: 3, wire_bytes: 9 + 1004 + 512 };
+        assert_eq!(snapshot.totals(), totals);
+    }
+
+    #[test]
+    fn the_generation_is_the_master_indexs() {
+        let master = |byte| snapshot(&[(MASTER_INDEX, vec![0, 0, 0, 0, 1, byte])]).generation();
+        assert_eq!(master(1), master(1));
+        assert_ne!(master(1), master(2));
+        // FNV-1a of "a", from its authors' table.
+        assert_eq!(generation(b"a"), 0xAF63_DC4C_8601_EC8C);
+    }
+
+    #[test]
+    fn a_full_arena_says_so() {
+        let mut builder = SnapshotBuilder::new(1, 20).expect("small");
+        assert!(builder.allocate(MASTER_INDEX, 2 << 20).is_none());
+        assert!(builder.allocate(MASTER_INDEX, 17).is_some());
+        assert!(matches!(SnapshotBuilder::new(1, 1 << 40), Err(ArenaError::TooLarge { .. })));
+    }
+}

@@ -1,0 +1,236 @@
+//! Compares what is stored with what the archive indexes say, and publishes what agrees.
+//!
+//! Without a readable index nothing of an archive can be verified, so nothing of it is served;
+//! to clients such an archive is absent.
+
+use super::fill::{Filled, Slot, State};
+use super::report::{ArchiveReport, Cause, NoticeKind, Problem, Report};
+use crate::cache::StoredGroup;
+use crate::protocol::archive_index::{ArchiveIndex, IndexEntry};
+use crate::protocol::container::decompress;
+use crate::protocol::master_index::{MasterEntry, MasterFormat};
+use crate::protocol::{ARCHIVE_INDEXES, GroupId, frame};
+use std::ops::Range;
+
+/// No archive index unpacks to more: the largest of a build 550 cache has about 1 MB, those of
+/// the youngest caches a few.
+const ARCHIVE_INDEX_LEN_MAX: usize = 64 << 20;
+
+/// The first group that the wire has no room for.
+const GROUPS_ON_WIRE: u32 = 1 << 16;
+
+/// The bytes of a version trailer.
+const TRAILER_LEN: u32 = 2;
+
+/// Checks everything and publishes what passes. Comes back with the entries of the master
+/// index, up to the highest archive present.
+pub(super) fn verify(
+    groups: &[StoredGroup],
+    filled: &mut Filled,
+    report: &mut Report,
+) -> Vec<MasterEntry> {
+    let mut master = Vec::new();
+    let mut called_for = MasterFormat::Original;
+    for archive in 0..ARCHIVE_INDEXES {
+        let slots = slots_of(groups, archive);
+        let Some(index) = archive_index(groups, filled, report, archive) else {
+            if !slots.is_empty() {
+                without_index(groups, slots, report, archive);
+            }
+            continue;
+        };
+        master.resize(usize::from(archive), MasterEntry::default());
+        master.push(MasterEntry { crc: index.crc, version: index.decoded.version });
+        let formats = [(index.decoded.format, index.decoded.flags)];
+        called_for = called_for.max(MasterFormat::called_for(formats));
+        check_archive(groups, slots, filled, report, archive, &index.decoded);
+    }
+    if called_for.supported() != called_for {
+        report.remark(format!(
+            "the archive indexes call for a master index of format {called_for}, which is not \
+             supported; clients get {}",
+            called_for.supported(),
+        ));
+    }
+    beyond_indexes(groups, report);
+    master
+}
+
+/// The slots of an archive: the listing is sorted.
+fn slots_of(groups: &[StoredGroup], archive: u8) -> Range<usize> {
+    let start = groups.partition_point(|group| group.archive < archive);
+    let end = groups.partition_point(|group| group.archive <= archive);
+    start..end
+}
+
+/// An archive index that can be read.
+struct Index {
+    crc: u32,
+    decoded: ArchiveIndex,
+}
+
+/// Reads the index of `archive` out of the arena and publishes it. None if it is not there, or
+/// is reported.
+fn archive_index(
+    groups: &[StoredGroup],
+    filled: &mut Filled,
+    report: &mut Report,
+    archive: u8,
+) -> Option<Index> {
+    let wanted = (ARCHIVE_INDEXES, u32::from(archive));
+    let number = groups.binary_search_by_key(&wanted, |group| (group.archive, group.group)).ok()?;
+    let slot = filled.slots[number];
+    let result = match (slot.state, slot.place) {
+        (State::Whole, Some(place)) => {
+            let mut container = Vec::with_capacity(slot.container_len as usize);
+            for piece in frame::container_pieces(filled.builder.framed(place)) {
+                container.extend_from_slice(piece);
+            }
+            decompress(&container, ARCHIVE_INDEX_LEN_MAX)
+                .map_err(Cause::Container)
+                .and_then(|payload| ArchiveIndex::decode(&payload).map_err(Cause::ArchiveIndex))
+        }
+        // Reported when it failed.
+        (State::Failed, _) => return None,
+        _ => Err(filled.refused.remove(&number).unwrap_or(Cause::NoRoom)),
+    };
+    let group = u16::from(archive);
+    match result {
+        Ok(decoded) => {
+            let id = GroupId { archive: ARCHIVE_INDEXES, group };
+            filled.builder.publish(id, slot.place?);
+            note_length(groups[number], slot, report);
+            if decoded.trailing_len > 0 {
+                report.note(archive, NoticeKind::IndexTrailing, decoded.trailing_len as u32);
+            }
+            Some(Index { crc: slot.crc, decoded })
+        }
+        Err(cause) => {
+            let (archive, group) = (Some(ARCHIVE_INDEXES), Some(group.into()));
+            report.problem(Problem { archive, group, cause });
+            None
+        }
+    }
+}
+
+/// Reports the groups of an archive whose index is missing or bad.
+fn without_index(groups: &[StoredGroup], slots: Range<usize>, report: &mut Report, archive: u8) {
+    let group_count = slots.len();
+    let wanted = (ARCHIVE_INDEXES, u32::from(archive));
+    let stored = groups.binary_search_by_key(&wanted, |group| (group.archive, group.group));
+    let cause = Cause::NoIndex { group_count, stored: stored.is_ok() };
+    report.problem(Problem { archive: Some(archive), group: None, cause });
+}
+
+/// Goes through the index and the stored groups of one archive side by side.
+fn check_archive(
+    groups: &[StoredGroup],
+    slots: Range<usize>,
+    filled: &mut Filled,
+    report: &mut Report,
+    archive: u8,
+    index: &ArchiveIndex,
+) {
+    if index.groups.is_empty() {
+        report.note(archive, NoticeKind::Empty, 0);
+    }
+    let mut served = 0;
+    let mut stored = slots.peekable();
+    for entry in &index.groups {
+        while let Some(number) = stored.next_if(|&number| groups[number].group < entry.id) {
+            report.note(archive, NoticeKind::NotInIndex, groups[number].group);
+        }
+        let Some(number) = stored.next_if(|&number| groups[number].group == entry.id) else {
+            report.note(archive, NoticeKind::NotInStore, entry.id);
+            continue;
+        };
+        let group = groups[number];
+        match check_group(entry, group, number, filled) {
+            Ok(()) => {}
+            Err(None) => continue,
+            Err(Some(cause)) => {
+                let (archive, group) = (Some(archive), Some(entry.id));
+                report.problem(Problem { archive, group, cause });
+                continue;
+            }
+        }
+        let slot = filled.slots[number];
+        note_length(group, slot, report);
+        match (u16::try_from(entry.id), slot.place) {
+            (Ok(group), Some(place)) => {
+                filled.builder.publish(GroupId { archive, group }, place);
+                served += 1;
+            }
+            _ => report.note(archive, NoticeKind::BeyondWire, entry.id),
+        }
+    }
+    for number in stored {
+        report.note(archive, NoticeKind::NotInIndex, groups[number].group);
+    }
+    report.archives.push(ArchiveReport {
+        archive,
+        format: index.format,
+        version: index.version,
+        groups_listed: index.groups.len(),
+        groups_served: served,
+    });
+}
+
+/// Whether a stored group is what its index entry says. The cause is none if it has been
+/// reported.
+fn check_group(
+    entry: &IndexEntry,
+    group: StoredGroup,
+    number: usize,
+    filled: &mut Filled,
+) -> Result<(), Option<Cause>> {
+    let slot = filled.slots[number];
+    match slot.state {
+        State::Whole => {}
+        State::Failed => return Err(None),
+        State::Begun | State::Filling | State::Refused => {
+            return Err(Some(filled.refused.remove(&number).unwrap_or(Cause::NoRoom)));
+        }
+    }
+    if slot.crc != entry.crc {
+        return Err(Some(Cause::Checksum { expected: entry.crc, found: slot.crc }));
+    }
+    // The trailer has the low half of the version.
+    let found = u16::from_be_bytes(slot.trailer);
+    let [_, _, high, low] = entry.version.to_be_bytes();
+    let expected = u16::from_be_bytes([high, low]);
+    if beyond_container(group, slot) >= TRAILER_LEN && found != expected {
+        return Err(Some(Cause::Version { expected, found }));
+    }
+    Ok(())
+}
+
+/// How many stored bytes are not the container's.
+fn beyond_container(group: StoredGroup, slot: Slot) -> u32 {
+    group.len_bytes.saturating_sub(slot.container_len)
+}
+
+/// Remarks a stored length that is neither the container nor the container and its trailer.
+fn note_length(group: StoredGroup, slot: Slot, report: &mut Report) {
+    match beyond_container(group, slot) {
+        TRAILER_LEN => {}
+        // Archive indexes are stored without.
+        0 if group.archive == ARCHIVE_INDEXES => {}
+        0 => report.note(group.archive, NoticeKind::NoTrailer, group.group),
+        _ => report.note(group.archive, NoticeKind::BytesCut, group.group),
+    }
+}
+
+/// Remarks groups of archive 255 that are no archive's index.
+fn beyond_indexes(groups: &[StoredGroup], report: &mut Report) {
+    for group in &groups[slots_of(groups, ARCHIVE_INDEXES)] {
+        match group.group {
+            0..255 => {}
+            255 => report.note(ARCHIVE_INDEXES, NoticeKind::StoredMasterIndex, 255),
+            GROUPS_ON_WIRE.. => {
+                report.note(ARCHIVE_INDEXES, NoticeKind::BeyondWire, group.group);
+            }
+            _ => report.note(ARCHIVE_INDEXES, NoticeKind::NotInIndex, group.group),
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! The command line: clap types, and nothing else. What they mean together is `config.rs`.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Serves a game cache over JS5.
+#[derive(Debug, Parser)]
+#[command(
+    name = "js5d",
+    version,
+    about = "Serves a game cache over JS5, at the speed of io_uring",
+    after_help = "Without a command, js5d serves. Without --cache, it serves a demo cache.\n\
+                  Exit codes: 0 done; 64 wrong usage; 65 corrupt cache; 66 no cache there; \
+                  69 no io_uring; 71 system; 77 no permission; 78 wrong setting.",
+    args_conflicts_with_subcommands = true
+)]
+pub struct Cli {
+    /// What to do; serve if nothing is said.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// The options of `serve`, which needs no name.
+    #[command(flatten)]
+    pub serve: ServeArgs,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve a cache (the default command)
+    Serve(Box<ServeArgs>),
+    /// Read a whole cache and report what is wrong with it; exit 65 if something is
+    Check(CheckArgs),
+    /// Write a demo cache to a directory
+    DemoCache(DemoCacheArgs),
+}
+
+/// Options of `serve`.
+#[derive(Clone, Debug, Args)]
+pub struct ServeArgs {
+    /// The cache: a directory with main_file_cache.dat2 and idx files, or ARCHIVE/GROUP.dat
+    #[arg(long, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+
+    /// Serve what is sound of a cache with corrupt groups, instead of refusing to start
+    #[arg(long)]
+    pub skip_corrupt: bool,
+
+    /// Address to listen on; several may be given, IPv4 and IPv6
+    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:43594")]
+    pub listen: Vec<SocketAddr>,
+
+    /// Worker threads, each with a ring of its own [default: the cores this process may use]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub workers: Option<u16>,
+
+    /// Bind each worker to a core of its own
+    #[arg(long)]
+    pub pin_workers: bool,
+
+    /// Build to serve; several may be given, or 'any'. Others read status 6, out of date
+    #[arg(long, value_name = "BUILD", default_value = "550")]
+    pub build: Vec<BuildArg>,
+
+    /// Whether prefetch responses carry the prefetch bit; old-school clients must not get it
+    #[arg(long, value_name = "ON|OFF", default_value = "on")]
+    pub prefetch_bit: Switch,
+
+    /// What to do about a request for a group that the cache does not hold
+    #[arg(long, value_name = "WHAT", default_value = "ignore")]
+    pub missing_group: MissingGroup,
+
+    /// Bounds and deadlines.
+    #[command(flatten)]
+    pub limits: LimitArgs,
+
+    /// The log.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// Bounds and deadlines of connections.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Limits")]
+pub struct LimitArgs {
+    /// Peers served at once; more read status 7, full. Clamped to what descriptors allow
+    #[arg(long, value_name = "N", default_value_t = 50_000, value_parser = at_least::<0>)]
+    pub connections_max: usize,
+
+    /// Peers served at once from one IPv4 address or IPv6 /64; more read status 9 [default: no
+    /// limit]
+    #[arg(long, value_name = "N", value_parser = at_least::<1>)]
+    pub connections_per_ip_max: Option<usize>,
+
+    /// Refused peers that are being told so at once; while there are as many, none is accepted
+    #[arg(long, value_name = "N", default_value_t = 900, value_parser = at_least::<1>)]
+    pub refusals_max: usize,
+
+    /// Requests a class and connection that wait; when as many do, no more is read
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = at_least::<20>)]
+    pub queue_len_max: usize,
+
+    /// Connections that wait to be accepted, a worker and address (net.core.somaxconn caps it)
+    #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(i32).range(1..))]
+    pub backlog: i32,
+
+    /// From accept to a complete handshake
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
+    pub handshake_timeout: Duration,
+
+    /// Without a request; the real client is quiet for up to 30 s and comes back
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
+    pub idle_timeout: Duration,
+
+    /// Sending without any progress; a peer that takes in something is never cut
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
+    pub send_timeout: Duration,
+
+    /// For a peer to read a refusal, or the last responses, before its socket is closed
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration)]
+    pub linger_timeout: Duration,
+
+    /// From SIGTERM or SIGINT to the end, for what was begun
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
+    pub drain_timeout: Duration,
+}
+
+/// How to log.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Log (on stderr)")]
+pub struct LogArgs {
+    /// How a line looks
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+
+    /// What is said: error, warn, info, debug or trace, or a filter such as 'js5d::net=debug'
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    pub log_level: String,
+}
+
+/// Options of `check`.
+#[derive(Clone, Debug, Args)]
+pub struct CheckArgs {
+    /// The cache to check
+    #[arg(long, value_name = "DIR")]
+    pub cache: PathBuf,
+
+    /// Print the report as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `demo-cache`.
+#[derive(Clone, Debug, Args)]
+pub struct DemoCacheArgs {
+    /// Where to write it; made if it is not there
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+
+    /// How many groups, archive indexes included; 71273 is a whole build 550 cache, 75 MB
+    #[arg(long, value_name = "N", default_value_t = crate::catalog::DEMO_GROUPS)]
+    pub groups: usize,
+
+    /// Which demo cache: the same seed writes the same bytes
+    #[arg(long, value_name = "SEED", default_value_t = crate::catalog::DEMO_SEED)]
+    pub seed: u64,
+
+    /// How to store it
+    #[arg(long, value_name = "FORMAT", default_value = "dat2")]
+    pub format: StoreFormat,
+}
+
+/// A build, or any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BuildArg {
+    /// Every build is served.
+    Any,
+    /// This one is.
+    Build(u32),
+}
+
+impl std::str::FromStr for BuildArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "any" {
+            return Ok(Self::Any);
+        }
+        text.parse().map(Self::Build).map_err(|_| "a build number, or 'any', is wanted".into())
+    }
+}
+
+/// On or off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// It is done.
+    On,
+    /// It is not done.
+    Off,
+}
+
+/// What to do about a request for a group that the cache does not hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum MissingGroup {
+    /// Send no answer
+    Ignore,
+    /// Close the connection
+    Close,
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people
+    Text,
+    /// One object a line
+    Json,
+}
+
+/// How a demo cache is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum StoreFormat {
+    /// main_file_cache.dat2 and idx files
+    Dat2,
+    /// ARCHIVE/GROUP.dat
+    Flat,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let duration = humantime::parse_duration(text)
+        .map_err(|error| format!("{error}; write it as 30s, 500ms or 2m"))?;
+    if duration < Duration::from_millis(100) {
+        return Err("deadlines are looked at every 100ms; less is not possible".into());
+    }
+    Ok(duration)
+}
+
+fn at_least<const MIN: usize>(text: &str) -> Result<usize, String> {
+    let number: usize = text.parse().map_err(|_| "a whole number is wanted".to_owned())?;
+    if number < MIN { Err(format!("at least {MIN} is wanted")) } else { Ok(number) }
+}

@@ -1,0 +1,36 @@
+//! `js5d demo-cache`: writes a demo cache to a directory.
+
+use super::text::{counted, megabytes};
+use crate::cache::{StoreKind, StoreWriter};
+use crate::catalog::{DEMO_GROUPS_MAX, DEMO_GROUPS_MIN, Demo};
+use crate::cli::{DemoCacheArgs, StoreFormat};
+use crate::failure::{Exit, Failure};
+use std::process::ExitCode;
+
+/// Writes the demo cache.
+///
+/// # Errors
+/// The number of groups is out of range, or the directory cannot be written.
+pub fn run(args: &DemoCacheArgs) -> Result<ExitCode, Failure> {
+    if !(DEMO_GROUPS_MIN..=DEMO_GROUPS_MAX).contains(&args.groups) {
+        return Err(Failure::new(
+            Exit::Usage,
+            format!("a demo cache cannot have {} groups", args.groups),
+            format!("use --groups {DEMO_GROUPS_MIN} to {DEMO_GROUPS_MAX}"),
+        ));
+    }
+    let kind = match args.format {
+        StoreFormat::Dat2 => StoreKind::Dat2,
+        StoreFormat::Flat => StoreKind::Flat,
+    };
+    let writer = StoreWriter::create(&args.dir, kind)?;
+    let written = Demo::new(args.groups, args.seed).write(writer)?;
+    println!(
+        "wrote {}, {}, as a {kind} store to {}",
+        counted(written.groups as u64, "group"),
+        megabytes(written.bytes),
+        args.dir.display(),
+    );
+    println!("serve it with: js5d --cache {}", args.dir.display());
+    Ok(ExitCode::SUCCESS)
+}

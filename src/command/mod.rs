@@ -1,0 +1,7 @@
+//! What the program does: a file a command, and what they share.
+
+pub mod check;
+pub mod demo_cache;
+mod progress;
+pub mod serve;
+mod text;

@@ -1,0 +1,112 @@
+//! From options to what the server runs with: every check that takes more than one value.
+
+use crate::cli::{BuildArg, MissingGroup, ServeArgs, Switch};
+use crate::failure::{Exit, Failure};
+use crate::net::Limits;
+use crate::platform::{cpu, limits};
+use crate::protocol::Builds;
+use crate::protocol::session::Profile;
+use std::sync::Arc;
+
+/// Descriptors that are no connections: the ring and event descriptors of the runtimes,
+/// standard streams, files, with room to spare.
+const DESCRIPTORS_RESERVED: u64 = 100;
+
+/// Descriptors of a worker: its ring, its epoll and event descriptors, its listeners.
+const DESCRIPTORS_A_WORKER: u64 = 8;
+
+/// What `serve` runs with.
+#[derive(Debug)]
+pub struct Settings {
+    /// Deadlines and bounds of a connection.
+    pub limits: Limits,
+    /// What sessions expect.
+    pub profile: Arc<Profile>,
+    /// How many workers.
+    pub workers: usize,
+    /// The cores that workers are bound to, if they are.
+    pub cores: Option<Vec<usize>>,
+    /// Peers at once, after clamping.
+    pub connections_max: usize,
+    /// What was asked for, if the descriptors do not allow as many.
+    pub connections_clamped_from: Option<usize>,
+    /// What the process may open.
+    pub descriptors: u64,
+}
+
+/// Checks the options against each other and the system. Raises the descriptors' limit.
+///
+/// # Errors
+/// A value does not go with another, or the system does not allow it.
+pub fn settle(args: &ServeArgs) -> Result<Settings, Failure> {
+    let cores = cpu::allowed().map_err(|error| {
+        Failure::new(Exit::System, format!("cores cannot be counted: {error}"), "set --workers")
+    })?;
+    let workers = args.workers.map_or(cores.len(), usize::from).max(1);
+    if args.pin_workers && workers > cores.len() {
+        return Err(Failure::new(
+            Exit::Config,
+            format!("{workers} workers cannot be bound to {} cores", cores.len()),
+            "lower --workers, or leave --pin-workers out",
+        ));
+    }
+    let descriptors = limits::raise_descriptors().map_err(|error| {
+        Failure::new(
+            Exit::System,
+            format!("the descriptor limit cannot be raised: {error}"),
+            "start js5d with 'ulimit -n' at the hard limit",
+        )
+    })?;
+    let (connections_max, connections_clamped_from) =
+        clamp_connections(args, workers, descriptors)?;
+    Ok(Settings {
+        limits: Limits {
+            handshake_timeout: args.limits.handshake_timeout,
+            idle_timeout: args.limits.idle_timeout,
+            send_timeout: args.limits.send_timeout,
+            linger_timeout: args.limits.linger_timeout,
+            drain_timeout: args.limits.drain_timeout,
+            close_on_missing_group: args.missing_group == MissingGroup::Close,
+        },
+        profile: Arc::new(Profile {
+            builds: builds(&args.build),
+            prefetch_bit: args.prefetch_bit == Switch::On,
+            queue_len_max: args.limits.queue_len_max,
+        }),
+        workers,
+        cores: args.pin_workers.then_some(cores),
+        connections_max,
+        connections_clamped_from,
+        descriptors,
+    })
+}
+
+/// As many peers as asked for, or as descriptors allow beside the refused ones.
+fn clamp_connections(
+    args: &ServeArgs,
+    workers: usize,
+    descriptors: u64,
+) -> Result<(usize, Option<usize>), Failure> {
+    let others = DESCRIPTORS_RESERVED
+        + DESCRIPTORS_A_WORKER * (workers as u64)
+        + (workers * args.listen.len()) as u64
+        + args.limits.refusals_max as u64;
+    let allowed = usize::try_from(descriptors.saturating_sub(others)).unwrap_or(usize::MAX);
+    if allowed == 0 {
+        return Err(Failure::new(
+            Exit::System,
+            format!("{descriptors} descriptors leave none for peers; {others} are needed besides"),
+            "raise the limit ('ulimit -n 20000'), or lower --refusals-max",
+        ));
+    }
+    let wanted = args.limits.connections_max;
+    Ok((wanted.min(allowed), (wanted > allowed).then_some(wanted)))
+}
+
+fn builds(args: &[BuildArg]) -> Builds {
+    let numbers = args.iter().map(|build| match build {
+        BuildArg::Any => None,
+        BuildArg::Build(number) => Some(*number),
+    });
+    numbers.collect::<Option<Vec<_>>>().map_or(Builds::Any, Builds::Only)
+}

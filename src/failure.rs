@@ -1,0 +1,96 @@
+//! Why a command ends badly: the cause, what to do about it, and the exit code.
+
+use crate::cache::{StoreError, StoreFault};
+use crate::catalog::ArenaError;
+use crate::net::ListenError;
+use crate::platform::probe::RingMissing;
+use std::fmt;
+use std::process::ExitCode;
+
+/// Exit codes, as `sysexits.h` numbers them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// The command line is wrong.
+    Usage = 64,
+    /// The cache is corrupt.
+    CorruptCache = 65,
+    /// There is no cache.
+    NoCache = 66,
+    /// There is no io_uring.
+    NoRing = 69,
+    /// The system refuses.
+    System = 71,
+    /// This user may not.
+    Permission = 77,
+    /// A setting is wrong.
+    Config = 78,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Cause, remedy, exit code.
+#[derive(Debug)]
+pub struct Failure {
+    /// What went wrong, with the place.
+    pub cause: String,
+    /// The one thing to do about it.
+    pub remedy: String,
+    /// How the process ends.
+    pub exit: Exit,
+}
+
+impl Failure {
+    /// A failure.
+    pub fn new(exit: Exit, cause: impl fmt::Display, remedy: impl fmt::Display) -> Self {
+        Self { cause: cause.to_string(), remedy: remedy.to_string(), exit }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "js5d: {}\n      {}", self.cause, self.remedy)
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        let (exit, remedy) = match error.fault() {
+            StoreFault::Missing => (
+                Exit::NoCache,
+                "name a directory with main_file_cache.dat2 and idx files, or ARCHIVE/GROUP.dat; \
+                 'js5d demo-cache DIR' writes one to try",
+            ),
+            StoreFault::Permission => (Exit::Permission, "let the server's user read the cache"),
+            StoreFault::Unreadable => (Exit::CorruptCache, "fetch the cache again from its source"),
+            StoreFault::Other => (Exit::System, "look at the directory and the disk"),
+        };
+        Self::new(exit, error, remedy)
+    }
+}
+
+impl From<RingMissing> for Failure {
+    fn from(error: RingMissing) -> Self {
+        Self::new(Exit::NoRing, &error, error.remedy())
+    }
+}
+
+impl From<ArenaError> for Failure {
+    fn from(error: ArenaError) -> Self {
+        Self::new(Exit::System, error, "give the process more memory, or serve a smaller cache")
+    }
+}
+
+impl From<ListenError> for Failure {
+    fn from(error: ListenError) -> Self {
+        let exit = match error.source.kind() {
+            std::io::ErrorKind::PermissionDenied => Exit::Permission,
+            _ => Exit::System,
+        };
+        Self::new(exit, &error, error.remedy())
+    }
+}

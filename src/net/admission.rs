@@ -1,0 +1,190 @@
+//! Who may come in: the connections' limit, and the limit an address. Shared by the workers,
+//! touched at accept and close only.
+
+use crate::protocol::Status;
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Counts the connections that are open, against the limits.
+#[derive(Debug)]
+pub struct Admission {
+    connections_max: usize,
+    connections_per_ip_max: Option<usize>,
+    refusals_max: usize,
+    connections: AtomicUsize,
+    refusals: AtomicUsize,
+    /// Only addresses with a connection open have an entry, so the table is bounded by the
+    /// connections. Empty without a limit an address.
+    by_address: Mutex<HashMap<IpAddr, usize>>,
+}
+
+/// A place among the connections; given back when it is dropped.
+#[derive(Debug)]
+pub struct Permit {
+    admission: Arc<Admission>,
+    kind: PermitKind,
+}
+
+#[derive(Debug)]
+enum PermitKind {
+    Admitted { address: Option<IpAddr> },
+    Refused,
+}
+
+/// What becomes of a new connection.
+#[derive(Debug)]
+pub enum Verdict {
+    /// Serve it.
+    Admitted(Permit),
+    /// Answer its handshake with this status, then close.
+    Refused(Permit, Status),
+}
+
+impl Admission {
+    /// No connection is open yet.
+    #[must_use]
+    pub fn new(
+        connections_max: usize,
+        connections_per_ip_max: Option<usize>,
+        refusals_max: usize,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            connections_max,
+            connections_per_ip_max,
+            refusals_max,
+            connections: AtomicUsize::new(0),
+            refusals: AtomicUsize::new(0),
+            by_address: Mutex::default(),
+        })
+    }
+
+    /// Whether another connection may be accepted at all: as long as refused peers that are
+    /// being told so leave room, every one is told.
+    #[must_use]
+    pub fn may_accept(&self) -> bool {
+        self.refusals.load(Ordering::Relaxed) < self.refusals_max
+    }
+
+    /// Decides on a new connection from `address`.
+    #[must_use]
+    pub fn decide(self: &Arc<Self>, address: SocketAddr) -> Verdict {
+        if self.connections.fetch_add(1, Ordering::Relaxed) >= self.connections_max {
+            self.connections.fetch_sub(1, Ordering::Relaxed);
+            return self.refuse(Status::ServerFull);
+        }
+        let key = self.connections_per_ip_max.map(|_| address_key(address.ip()));
+        if let (Some(key), Some(max)) = (key, self.connections_per_ip_max) {
+            let mut table = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+            let count = table.entry(key).or_default();
+            if *count >= max {
+                drop(table);
+                self.connections.fetch_sub(1, Ordering::Relaxed);
+                return self.refuse(Status::TooManyConnections);
+            }
+            *count += 1;
+        }
+        Verdict::Admitted(self.permit(PermitKind::Admitted { address: key }))
+    }
+
+    fn refuse(self: &Arc<Self>, status: Status) -> Verdict {
+        self.refusals.fetch_add(1, Ordering::Relaxed);
+        Verdict::Refused(self.permit(PermitKind::Refused), status)
+    }
+
+    fn permit(self: &Arc<Self>, kind: PermitKind) -> Permit {
+        Permit { admission: Arc::clone(self), kind }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let admission = &self.admission;
+        match self.kind {
+            PermitKind::Refused => {
+                admission.refusals.fetch_sub(1, Ordering::Relaxed);
+            }
+            PermitKind::Admitted { address } => {
+                admission.connections.fetch_sub(1, Ordering::Relaxed);
+                let Some(address) = address else { return };
+                let table = admission.by_address.lock();
+                let mut table = table.unwrap_or_else(PoisonError::into_inner);
+                if let Some(count) = table.get_mut(&address) {
+                    *count -= 1;
+                    if *count == 0 {
+                        table.remove(&address);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What counts as one address: IPv6 by /64, as that is what one customer has.
+fn address_key(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            IpAddr::from([a, b, c, d, 0, 0, 0, 0])
+        }
+        v4 => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn statuses(admission: &Arc<Admission>, addresses: &[&str]) -> (Vec<Verdict>, Vec<u8>) {
+        let decide = |address: &&str| {
+            let ip: IpAddr = address.parse().expect("an address");
+            admission.decide(SocketAddr::new(ip, 1))
+        };
+        let verdicts: Vec<_> = addresses.iter().map(decide).collect();
+        let bytes = verdicts.iter().map(|verdict| match verdict {
+            Verdict::Admitted(_) => 0,
+            Verdict::Refused(_, status) => status.to_byte(),
+        });
+        let bytes = bytes.collect();
+        (verdicts, bytes)
+    }
+
+    #[test]
+    fn the_limit_is_exact_and_places_come_back() {
+        let admission = Admission::new(2, None, 10);
+        let (held, bytes) = statuses(&admission, &["10.0.0.1", "10.0.0.1", "10.0.0.1"]);
+        assert_eq!(bytes, [0, 0, 7]);
+        drop(held);
+        assert_eq!(statuses(&admission, &["10.0.0.1", "10.0.0.1"]).1, [0, 0]);
+    }
+
+    #[test]
+    fn an_address_is_an_ipv4_address_or_an_ipv6_slash_64() {
+        let admission = Admission::new(100, Some(1), 10);
+        let addresses = [
+            ("10.0.0.1", 0),
+            ("10.0.0.1", 9),
+            ("::ffff:10.0.0.1", 9),
+            ("10.0.0.2", 0),
+            ("fd00:1:2:3::1", 0),
+            ("fd00:1:2:3:ffff::2", 9),
+            ("fd00:1:2:4::1", 0),
+        ];
+        let (held, bytes) = statuses(&admission, &addresses.map(|(address, _)| address));
+        assert_eq!(bytes, addresses.map(|(_, status)| status));
+        drop(held);
+        assert_eq!(admission.by_address.lock().expect("no panic").len(), 0, "bounded");
+    }
+
+    #[test]
+    fn refused_peers_are_bounded_too() {
+        let admission = Admission::new(0, None, 1);
+        assert!(admission.may_accept());
+        let (held, bytes) = statuses(&admission, &["10.0.0.1"]);
+        assert_eq!(bytes, [7]);
+        assert!(!admission.may_accept());
+        drop(held);
+        assert!(admission.may_accept());
+    }
+}

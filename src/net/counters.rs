@@ -1,0 +1,149 @@
+//! What is counted: plain cells of one worker, published at its heartbeat.
+//!
+//! Nothing on the hot path touches memory that another core writes. Each counter is declared
+//! once, with its help.
+
+use crate::protocol::session::Violation;
+use crate::protocol::{Class, Status};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! counters {
+    ($($name:ident: $help:literal,)*) => {
+        /// A worker's own counters. They only grow, but for `connections` and `logged_in`.
+        #[derive(Debug, Default)]
+        pub struct Counters {
+            $(#[doc = $help] pub $name: Cell<u64>,)*
+        }
+
+        /// What a worker last published.
+        #[derive(Debug, Default)]
+        pub struct Published {
+            $(#[doc = $help] pub $name: AtomicU64,)*
+        }
+
+        impl Counters {
+            /// Makes the present values visible to other threads.
+            pub fn publish(&self, to: &Published) {
+                $(to.$name.store(self.$name.get(), Ordering::Relaxed);)*
+            }
+        }
+
+        /// Counters added up over all workers.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct Totals {
+            $(#[doc = $help] pub $name: u64,)*
+        }
+
+        impl Totals {
+            /// Adds what one worker published.
+            pub fn add(&mut self, published: &Published) {
+                $(self.$name += published.$name.load(Ordering::Relaxed);)*
+            }
+        }
+    };
+}
+
+counters! {
+    connections: "Connections open, refused ones included.",
+    logged_in: "Open connections whose player is logged in.",
+    accepted: "Connections accepted, refused ones included.",
+    accept_errors: "Failed accepts, by lack of descriptors mostly.",
+    handshakes_ok: "Handshakes answered 0.",
+    refused_out_of_date: "Handshakes answered 6: the build is not served.",
+    refused_server_full: "Handshakes answered 7.",
+    refused_address: "Handshakes answered 9: too many connections from the address.",
+    requests_urgent: "Urgent requests taken in.",
+    requests_prefetch: "Prefetch requests taken in.",
+    responses_urgent: "Urgent responses given to the kernel, begun ones included.",
+    responses_prefetch: "Prefetch responses given to the kernel, begun ones included.",
+    sent_bytes: "Bytes that the kernel took.",
+    missing_groups: "Requests for groups that the cache does not hold.",
+    rekeys: "Opcode 4.",
+    state_changes: "Opcodes 2 and 3.",
+    slow_peers: "Times that a peer became slow.",
+    closed_by_peer: "Connections that the peer ended or reset.",
+    closed_disconnect: "Connections closed on opcode 7.",
+    closed_refused: "Connections closed after a status that refuses.",
+    closed_not_js5: "Connections that opened with another service's opcode.",
+    closed_violation: "Connections closed for an unknown opcode.",
+    closed_missing_group: "Connections closed for a group that the cache does not hold.",
+    closed_handshake_timeout: "Connections whose handshake was late.",
+    closed_idle_timeout: "Connections that asked for nothing for too long.",
+    closed_send_timeout: "Connections that took nothing in for too long.",
+    closed_drain: "Connections closed because the server stops.",
+    closed_error: "Connections closed by an error of the socket or the ring.",
+    late_heartbeats: "Heartbeats that came more than one interval late.",
+}
+
+/// Why a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Close {
+    /// The peer ended its side, or reset the connection.
+    ByPeer,
+    /// Opcode 7.
+    Disconnect,
+    /// A status that refuses was answered.
+    Refused,
+    /// The peer broke the protocol.
+    Violation(Violation),
+    /// A group that the cache does not hold, where the setting is to close.
+    MissingGroup,
+    /// No handshake in time.
+    HandshakeTimeout,
+    /// No request in time.
+    IdleTimeout,
+    /// No progress in time.
+    SendTimeout,
+    /// The server stops.
+    Drain,
+    /// The socket or the ring failed.
+    Error,
+}
+
+/// Adds to a counter.
+#[inline]
+pub fn add(counter: &Cell<u64>, value: u64) {
+    counter.set(counter.get().wrapping_add(value));
+}
+
+impl Counters {
+    /// Counts a connection's end.
+    pub fn count_close(&self, reason: Close) {
+        let counter = match reason {
+            Close::ByPeer => &self.closed_by_peer,
+            Close::Disconnect => &self.closed_disconnect,
+            Close::Refused => &self.closed_refused,
+            Close::Violation(Violation::NotJs5 { .. }) => &self.closed_not_js5,
+            Close::Violation(Violation::UnknownOpcode { .. }) => &self.closed_violation,
+            Close::MissingGroup => &self.closed_missing_group,
+            Close::HandshakeTimeout => &self.closed_handshake_timeout,
+            Close::IdleTimeout => &self.closed_idle_timeout,
+            Close::SendTimeout => &self.closed_send_timeout,
+            Close::Drain => &self.closed_drain,
+            Close::Error => &self.closed_error,
+        };
+        add(counter, 1);
+    }
+
+    /// Counts the answer to a handshake.
+    pub fn count_status(&self, status: Status) {
+        let counter = match status {
+            Status::Ok => &self.handshakes_ok,
+            Status::OutOfDate => &self.refused_out_of_date,
+            Status::ServerFull => &self.refused_server_full,
+            Status::TooManyConnections => &self.refused_address,
+        };
+        add(counter, 1);
+    }
+
+    /// Counts a response.
+    #[inline]
+    pub fn count_response(&self, class: Class) {
+        let counter = match class {
+            Class::Urgent => &self.responses_urgent,
+            Class::Prefetch => &self.responses_prefetch,
+        };
+        add(counter, 1);
+    }
+}

@@ -1,0 +1,94 @@
+//! Listening sockets: bound before the workers start, one a worker and address.
+
+use socket2::{Domain, Protocol, Socket, Type};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+
+/// A bound, listening, non-blocking socket.
+#[derive(Debug)]
+pub struct Listener {
+    /// Its address, with the port that the system chose if 0 was asked for.
+    pub address: SocketAddr,
+    /// The socket.
+    pub socket: OwnedFd,
+}
+
+/// Why an address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {source}")]
+pub struct ListenError {
+    /// What was asked for.
+    pub address: SocketAddr,
+    /// What the system said.
+    pub source: io::Error,
+}
+
+impl ListenError {
+    /// What to do about it.
+    #[must_use]
+    pub fn remedy(&self) -> &'static str {
+        match self.source.kind() {
+            io::ErrorKind::AddrInUse => {
+                "another process listens there ('ss -ltnp' names it): stop it, or use --listen"
+            }
+            io::ErrorKind::PermissionDenied => {
+                "ports below 1024 need CAP_NET_BIND_SERVICE; use a higher port"
+            }
+            io::ErrorKind::AddrNotAvailable => "no interface has this address ('ip addr')",
+            _ => "look at the address given with --listen",
+        }
+    }
+}
+
+/// Binds `count` sockets to `address`, among which the kernel spreads connections.
+///
+/// # Errors
+/// The address is taken, not ours, or not permitted.
+pub fn bind(address: SocketAddr, count: usize, backlog: i32) -> Result<Vec<Listener>, ListenError> {
+    let fail = |source| ListenError { address, source };
+    // SO_REUSEPORT would share a port with any process of this user without a word. A first
+    // socket without it finds out whether somebody is there.
+    drop(open(address, false, None).map_err(fail)?);
+    let mut listeners: Vec<Listener> = Vec::with_capacity(count);
+    for _ in 0..count {
+        let address = listeners.first().map_or(address, |first| first.address);
+        let socket = open(address, true, Some(backlog)).map_err(fail)?;
+        let address = socket.local_addr().map_err(fail)?.as_socket().unwrap_or(address);
+        listeners.push(Listener { address, socket: socket.into() });
+    }
+    Ok(listeners)
+}
+
+/// A bound socket; with a backlog, one that listens and shares its port with its like.
+fn open(address: SocketAddr, share: bool, backlog: Option<i32>) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(share)?;
+    if address.is_ipv6() {
+        // So that [::] and 0.0.0.0 can both be listened on, and addresses are what they seem.
+        socket.set_only_v6(true)?;
+    }
+    // Inherited by what is accepted: no system call a connection.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    if let Some(backlog) = backlog {
+        socket.listen(backlog)?;
+    }
+    Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_that_another_listens_on_is_refused() {
+        let any: SocketAddr = "127.0.0.1:0".parse().expect("an address");
+        let mine = bind(any, 2, 16).expect("a free port");
+        assert_eq!(mine[0].address, mine[1].address);
+        let error = bind(mine[0].address, 1, 16).expect_err("it is taken");
+        assert!(error.remedy().contains("another process"), "{error}");
+    }
+}

@@ -1,0 +1,19 @@
+//! Sockets and the ring: workers, each a thread with its own ring, listeners and connections.
+//!
+//! Nothing here parses a byte: connections feed [`crate::protocol::ServerSession`] and turn its
+//! steps into ring operations. With the cache's file reader this is the only place that names
+//! tokio-uring. What workers share is the snapshot handle, the connection counts and the
+//! published counters; everything else is a worker's own.
+
+pub mod admission;
+mod close;
+mod connection;
+pub mod counters;
+mod listener;
+mod ops;
+pub mod output;
+mod peer;
+mod worker;
+
+pub use listener::{ListenError, Listener, bind};
+pub use worker::{Control, Limits, ServeConfig, run};

@@ -1,0 +1,338 @@
+//! A worker: one thread, one ring, its own listeners and connections.
+//!
+//! Its heartbeat drives every deadline, publishes the counters, and bounds what a lost
+//! submission can cost: the runtime submits when its thread parks and ignores a failure there,
+//! so the next beat tries again.
+
+use super::admission::{Admission, Verdict};
+use super::connection::Connection;
+use super::counters::{Close, Counters, Published, add};
+use super::listener::Listener;
+use super::ops;
+use super::output::{OutputPool, SnapshotRef};
+use super::peer::{Peer, Phase};
+use crate::catalog::SnapshotHandle;
+use crate::platform::socket::{acknowledged_bytes, is_delivered};
+use crate::protocol::GroupId;
+use crate::protocol::session::{Profile, ServerSession};
+use rustix::io::Errno;
+use rustix::net::SocketFlags;
+use slab::Slab;
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use tracing::{debug, info, warn};
+
+/// How often a worker looks at its deadlines.
+const HEARTBEAT_MS: u64 = 100;
+
+/// How often the kernel is asked whether a peer takes anything in.
+const PROGRESS_SAMPLE_MS: u64 = 1000;
+
+/// A send that the ring holds this long makes its peer slow.
+const SLOW_AFTER_MS: u64 = 2 * HEARTBEAT_MS;
+
+/// Connections accepted before other work has its turn.
+const ACCEPTS_MAX: usize = 64;
+
+/// How long to leave a listener alone after a failed accept: at most 10 failures a second.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Log lines about one thing: one a second.
+const LOG_INTERVAL_MS: u64 = 1000;
+
+/// Submission entries; completions are many more, as thousands may come at once.
+const RING_ENTRIES: u32 = 4096;
+const RING_COMPLETIONS: u32 = 32768;
+
+/// Deadlines and bounds of a connection.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// From accept to the handshake's last byte.
+    pub handshake_timeout: Duration,
+    /// Without a request.
+    pub idle_timeout: Duration,
+    /// Sending without any progress.
+    pub send_timeout: Duration,
+    /// For a refused peer to read its status and go.
+    pub linger_timeout: Duration,
+    /// From the stop signal to the end.
+    pub drain_timeout: Duration,
+    /// Close a connection that asks for a group that is not there; else ignore the request.
+    pub close_on_missing_group: bool,
+}
+
+/// What all workers share.
+#[derive(Debug)]
+pub struct ServeConfig {
+    /// Deadlines and bounds.
+    pub limits: Limits,
+    /// What sessions expect.
+    pub profile: Arc<Profile>,
+    /// Who may come in.
+    pub admission: Arc<Admission>,
+    /// What is served.
+    pub snapshots: Arc<SnapshotHandle>,
+}
+
+/// How the main thread steers its workers.
+#[derive(Debug, Default)]
+pub struct Control {
+    /// Set once: accept no more, finish what is queued, end.
+    pub draining: AtomicBool,
+}
+
+/// A worker's own state, on one thread.
+pub(super) struct Worker {
+    pub(super) config: Arc<ServeConfig>,
+    pub(super) counters: Counters,
+    pub(super) outputs: RefCell<OutputPool>,
+    pub(super) draining: Cell<bool>,
+    /// The group that was last missed, for the log.
+    pub(super) missed: Cell<Option<GroupId>>,
+    peers: RefCell<Slab<Rc<Peer>>>,
+    /// Milliseconds since the start, as far as heartbeats have come: a process that was stopped
+    /// for a minute has not aged, so its healthy peers are not cut.
+    now_ms: Cell<u64>,
+    snapshot: RefCell<SnapshotRef>,
+}
+
+/// Runs a worker on the calling thread until it has drained. `ready` is called once its ring is
+/// set up and connections are accepted.
+///
+/// # Errors
+/// Its ring cannot be set up.
+pub fn run(
+    config: Arc<ServeConfig>,
+    listeners: Vec<Listener>,
+    control: Arc<Control>,
+    published: Arc<Published>,
+    ready: impl FnOnce(),
+) -> io::Result<()> {
+    let mut ring = tokio_uring::uring_builder();
+    // Not DEFER_TASKRUN, with which the runtime hangs: it never enters to reap events.
+    ring.setup_cqsize(RING_COMPLETIONS).setup_coop_taskrun().setup_single_issuer();
+    let mut builder = tokio_uring::builder();
+    builder.entries(RING_ENTRIES).uring_builder(&ring);
+    let runtime = tokio_uring::Runtime::new(&builder)?;
+    let snapshot = Rc::new(config.snapshots.load());
+    let worker = Rc::new(Worker {
+        config,
+        counters: Counters::default(),
+        outputs: RefCell::default(),
+        draining: Cell::new(false),
+        missed: Cell::new(None),
+        peers: RefCell::default(),
+        now_ms: Cell::new(0),
+        snapshot: RefCell::new(snapshot),
+    });
+    runtime.block_on(async move {
+        for listener in listeners {
+            tokio_uring::spawn(Rc::clone(&worker).accept(Rc::new(listener.socket)));
+        }
+        ready();
+        worker.beat(&control, &published).await;
+    });
+    Ok(())
+}
+
+impl Worker {
+    /// The time, as of the last heartbeat.
+    #[inline]
+    pub(super) fn now_ms(&self) -> u64 {
+        self.now_ms.get()
+    }
+
+    /// Accepts until the worker drains.
+    async fn accept(self: Rc<Self>, listener: Rc<OwnedFd>) {
+        while !self.draining.get() {
+            let (result, _) = ops::acceptable(Rc::clone(&listener)).await;
+            let accepted = match result {
+                Ok(_) if self.draining.get() => return,
+                Ok(_) => self.accept_some(&listener),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = accepted {
+                add(&self.counters.accept_errors, 1);
+                debug!(%error, "accept failed");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+            while !self.config.admission.may_accept() {
+                // Each refused peer is given the time to read why; the others wait their turn.
+                tokio::time::sleep(ACCEPT_PAUSE / 10).await;
+            }
+        }
+    }
+
+    /// Accepts what waits, up to a share.
+    fn accept_some(self: &Rc<Self>, listener: &OwnedFd) -> io::Result<()> {
+        for _ in 0..ACCEPTS_MAX {
+            if !self.config.admission.may_accept() {
+                break;
+            }
+            match rustix::net::acceptfrom_with(listener, SocketFlags::CLOEXEC) {
+                Ok((socket, address)) => {
+                    let address = address.and_then(|address| SocketAddr::try_from(address).ok());
+                    if let Some(address) = address {
+                        self.welcome(socket, address);
+                    }
+                }
+                Err(Errno::AGAIN) => break,
+                // The peer is gone again.
+                Err(Errno::CONNABORTED | Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn welcome(self: &Rc<Self>, socket: OwnedFd, address: SocketAddr) {
+        add(&self.counters.accepted, 1);
+        let (permit, refusal) = match self.config.admission.decide(address) {
+            Verdict::Admitted(permit) => (permit, None),
+            Verdict::Refused(permit, status) => (permit, Some(status)),
+        };
+        let phase = if refusal.is_some() { Phase::Refusing } else { Phase::Handshake };
+        let peer = Rc::new(Peer::new(socket, phase, self.now_ms()));
+        let place = self.peers.borrow_mut().insert(Rc::clone(&peer));
+        let session = ServerSession::new(Arc::clone(&self.config.profile), refusal);
+        // Boxed: a future holds what it is given twice, and an idle peer should cost little.
+        let mut connection =
+            Box::new(Connection::new(Rc::clone(self), peer, session, self.snapshot()));
+        tokio_uring::spawn(async move {
+            connection.run().await;
+            connection.worker().peers.borrow_mut().remove(place);
+            drop(permit);
+        });
+    }
+
+    /// What a new connection serves from; asked for once a connection.
+    fn snapshot(&self) -> SnapshotRef {
+        let mut mine = self.snapshot.borrow_mut();
+        let current = self.config.snapshots.load();
+        if !Arc::ptr_eq(&mine, &current) {
+            *mine = Rc::new(current);
+        }
+        Rc::clone(&mine)
+    }
+
+    /// Deadlines, counters, the log and the end, every [`HEARTBEAT_MS`].
+    async fn beat(&self, control: &Control, published: &Published) {
+        let interval = Duration::from_millis(HEARTBEAT_MS);
+        let mut ticks = tokio::time::interval(interval);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let (mut last, mut drain_ms, mut logged) = (Instant::now(), 0, LogState::default());
+        loop {
+            ticks.tick().await;
+            let elapsed = last.elapsed();
+            last = Instant::now();
+            if elapsed > interval * 2 {
+                add(&self.counters.late_heartbeats, 1);
+            }
+            let step = elapsed.min(interval * 2);
+            let now_ms = self.now_ms() + u64::try_from(step.as_millis()).unwrap_or(HEARTBEAT_MS);
+            self.now_ms.set(now_ms);
+            if control.draining.load(Ordering::Relaxed) && !self.draining.replace(true) {
+                drain_ms = now_ms;
+                self.peers.borrow().iter().for_each(|(_, peer)| peer.wake());
+            }
+            self.sweep(now_ms);
+            logged.report(&self.counters, &self.missed, now_ms);
+            self.counters.connections.set(self.peers.borrow().len() as u64);
+            self.counters.publish(published);
+            if self.draining.get() {
+                if self.peers.borrow().is_empty() {
+                    return;
+                }
+                if now_ms.saturating_sub(drain_ms) > millis(self.config.limits.drain_timeout) {
+                    self.peers.borrow().iter().for_each(|(_, peer)| peer.cut(Close::Drain));
+                }
+            }
+        }
+    }
+
+    /// Looks at every connection's deadline.
+    fn sweep(&self, now_ms: u64) {
+        let limits = &self.config.limits;
+        let handshake_ms = millis(limits.handshake_timeout);
+        let idle_ms = millis(limits.idle_timeout);
+        let send_ms = millis(limits.send_timeout);
+        let linger_ms = millis(limits.linger_timeout);
+        for (_, peer) in &*self.peers.borrow() {
+            let waited = peer.waited_ms(now_ms);
+            match peer.phase() {
+                Phase::Handshake if waited > handshake_ms => peer.cut(Close::HandshakeTimeout),
+                Phase::Refusing if waited > linger_ms => {
+                    peer.hurry.set(true);
+                    peer.wake();
+                }
+                Phase::Idle if waited > idle_ms => peer.cut(Close::IdleTimeout),
+                // At the end of the process a slow peer still gets what was begun.
+                Phase::Lingering
+                    if waited > linger_ms
+                        && (!self.draining.get() || is_delivered(&**peer).unwrap_or(true)) =>
+                {
+                    peer.shut_down();
+                }
+                Phase::Sending if waited >= SLOW_AFTER_MS => {
+                    if !peer.slow.replace(true) {
+                        add(&self.counters.slow_peers, 1);
+                        peer.wake();
+                    }
+                    if peer.unsampled_ms(now_ms) >= PROGRESS_SAMPLE_MS {
+                        peer.sample(acknowledged_bytes(&**peer).unwrap_or(0), now_ms);
+                    }
+                    if peer.waited_ms(now_ms) > send_ms {
+                        peer.cut(Close::SendTimeout);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// What was last said about things that happen often.
+#[derive(Default)]
+struct LogState {
+    missing_groups: u64,
+    accept_errors: u64,
+    late_heartbeats: u64,
+    said_ms: u64,
+}
+
+impl LogState {
+    /// Says at most once a second what went on.
+    fn report(&mut self, counters: &Counters, missed: &Cell<Option<GroupId>>, now_ms: u64) {
+        if now_ms.saturating_sub(self.said_ms) < LOG_INTERVAL_MS {
+            return;
+        }
+        self.said_ms = now_ms;
+        let missing = counters.missing_groups.get();
+        if let Some(group) = missed.get().filter(|_| missing > self.missing_groups) {
+            let times = missing - self.missing_groups;
+            info!(%group, times, "asked for groups that the cache does not hold; the last is named");
+        }
+        self.missing_groups = missing;
+        let failed = counters.accept_errors.get();
+        if failed > self.accept_errors {
+            let times = failed - self.accept_errors;
+            warn!(times, "connections cannot be accepted; are descriptors short ('ulimit -n')?");
+        }
+        self.accept_errors = failed;
+        let late = counters.late_heartbeats.get();
+        if late > self.late_heartbeats {
+            warn!("a heartbeat came late: the core is overloaded, or the process was stopped");
+        }
+        self.late_heartbeats = late;
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
