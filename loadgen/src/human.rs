@@ -153,7 +153,8 @@ mod tests {
 
     #[test]
     fn lengths_of_time_are_read_as_people_write_them() {
-        let cases = [("90s", 90_000), ("250ms", 250), ("2m", 120_000), ("1.5", 1500), ("1h", 3_600_000)];
+        let cases =
+            [("90s", 90_000), ("250ms", 250), ("2m", 120_000), ("1.5", 1500), ("1h", 3_600_000)];
         for (text, ms) in cases {
             assert_eq!(text.parse(), Ok(Span(Duration::from_millis(ms))), "{text}");
         }

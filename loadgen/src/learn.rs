@@ -90,8 +90,7 @@ pub(crate) fn learn(target: SocketAddr, manner: &Manner) -> Result<Catalogue, Le
 
 fn decode(id: GroupId, bytes: &[u8]) -> Result<Vec<(GroupId, u32)>, LearnError> {
     let wrong = |reason: String| LearnError::Wrong(format!("{id} is no archive index: {reason}"));
-    let payload =
-        container::decompress(bytes, INDEX_LEN_MAX).map_err(|e| wrong(e.to_string()))?;
+    let payload = container::decompress(bytes, INDEX_LEN_MAX).map_err(|e| wrong(e.to_string()))?;
     let index = ArchiveIndex::decode(&payload).map_err(|e| wrong(e.to_string()))?;
     let archive = id.group as u8;
     let on_wire = index.groups.iter().filter_map(|entry| {

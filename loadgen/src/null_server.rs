@@ -65,7 +65,8 @@ impl NullServer {
                 watch::pin_to(core)?;
             }
             let ring = Ring::new(RING_ENTRIES, BUFFERS, BUFFER_BYTES)?;
-            Server { ring, listener, groups, connections: Vec::new(), free: Vec::new() }.run(&stop_too, &pause_too)
+            Server { ring, listener, groups, connections: Vec::new(), free: Vec::new() }
+                .run(&stop_too, &pause_too)
         };
         let thread = std::thread::Builder::new().name("null-server".to_owned()).spawn(work)?;
         Ok(Self { address, pause, stop, thread: Some(thread) })

@@ -134,12 +134,7 @@ impl Ring {
             let (result, flags) = (entry.result(), entry.flags());
             let len = usize::try_from(result).unwrap_or(0);
             let buffer = cqueue::buffer_select(flags).map(|id| Buffer { id, len });
-            Completion {
-                user_data: entry.user_data(),
-                result,
-                buffer,
-                more: cqueue::more(flags),
-            }
+            Completion { user_data: entry.user_data(), result, buffer, more: cqueue::more(flags) }
         }));
     }
 

@@ -36,7 +36,8 @@ const FINE_BELOW_NS: u64 = 15_000_000_000;
 /// Reads a scenario file.
 pub(crate) fn read_file(path: &Path) -> Result<LoadOptions, Failure> {
     let text = std::fs::read_to_string(path);
-    let text = text.map_err(|e| Failure::usage(format!("{}: {e}", path.display()), "Check --file."))?;
+    let text =
+        text.map_err(|e| Failure::usage(format!("{}: {e}", path.display()), "Check --file."))?;
     toml::from_str(&text).map_err(|e| {
         let remedy = "The keys are the long names of the options: see js5-loadgen run --help.";
         Failure::usage(format!("{}: {e}", path.display()), remedy)
@@ -123,9 +124,10 @@ impl Settings {
     /// Whether connections come and go.
     pub(crate) fn churns(&self) -> bool {
         self.options.retry.is_some()
-            || self.kinds.iter().any(|kind| {
-                kind.then == Then::Reconnect || matches!(kind.work, Work::Hostile(_))
-            })
+            || self
+                .kinds
+                .iter()
+                .any(|kind| kind.then == Then::Reconnect || matches!(kind.work, Work::Hostile(_)))
     }
 
     /// What the run needs of the machine.
@@ -189,9 +191,10 @@ impl Settings {
             zipf,
         };
         learn(self.target, &manner).map_err(|error| match &error {
-            LearnError::Network { .. } => {
-                Failure::setup(error, "Is a JS5 server listening there? Try js5d, or give HOST:PORT.")
-            }
+            LearnError::Network { .. } => Failure::setup(
+                error,
+                "Is a JS5 server listening there? Try js5d, or give HOST:PORT.",
+            ),
             LearnError::Refused(_) => {
                 Failure::setup(error, "Give the build that the server serves with --build.")
             }

@@ -131,9 +131,9 @@ fn sample(side: &Side, interval: Duration, live: &mut LiveLine) -> Result<Sample
     let (result, _) = side.bench.measure(plan, Start::now(), live)?;
     let cpu_after = side.pid.and_then(watch::process_cpu_ns);
     let served = result.stats.responses.sum() + result.stats.warmup_responses;
-    let cpu_ns_a_request = cpu_before.zip(cpu_after).map(|(before, after)| {
-        after.saturating_sub(before) as f64 / served.max(1) as f64
-    });
+    let cpu_ns_a_request = cpu_before
+        .zip(cpu_after)
+        .map(|(before, after)| after.saturating_sub(before) as f64 / served.max(1) as f64);
     Ok(Sample { result, cpu_ns_a_request })
 }
 
@@ -184,8 +184,10 @@ pub(super) fn in_sequence(results: Vec<RunResult>) -> Result<RunResult, Failure>
             result
         })
         .collect();
-    let mut sum = RunResult::merge(moved).map_err(|e| {
-        Failure { exit: Exit::Interrupted, cause: e.to_string(), remedy: "Let it run.".to_owned() }
+    let mut sum = RunResult::merge(moved).map_err(|e| Failure {
+        exit: Exit::Interrupted,
+        cause: e.to_string(),
+        remedy: "Let it run.".to_owned(),
     })?;
     sum.measured_ms = at_ms;
     sum.parts = 1;

@@ -123,6 +123,10 @@ impl Search<'_> {
         let exit = result.judge(&self.asserts);
         output::write(&result, &self.args.run.output)?;
         // A server that holds no rate at all has missed what was asked, whatever ended the step.
-        Ok(if found || exit == Exit::Wrong || exit == Exit::Interrupted { exit } else { Exit::Missed })
+        Ok(if found || exit == Exit::Wrong || exit == Exit::Interrupted {
+            exit
+        } else {
+            Exit::Missed
+        })
     }
 }

@@ -101,7 +101,8 @@ impl Bench {
             Failure::setup(format!("a worker cannot run: {e}"), remedy)
         })?;
         let Harvest { stats, written, connect_error, measured_ns } = harvest;
-        let connected = stats.connections_max > 0 || stats.outcomes.contains_key(&Outcome::StatusOk);
+        let connected =
+            stats.connections_max > 0 || stats.outcomes.contains_key(&Outcome::StatusOk);
         if let (Some(error), false) = (&connect_error, connected) {
             let cause = format!("no connection to {} came up: {error}", plan.target);
             return Err(Failure::setup(cause, "Is a JS5 server listening there?"));

@@ -26,8 +26,7 @@ pub(crate) fn unwritable(path: &Path, error: &io::Error) -> Failure {
 pub(crate) fn write(result: &RunResult, options: &OutputOptions) -> Result<(), Failure> {
     let json_to_stdout = options.json.as_deref() == Some(Path::new("-"));
     if !options.quiet && !json_to_stdout {
-        let has_color =
-            io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        let has_color = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
         print!("{}", table::summary(result, table::Style { has_color }));
     }
     if json_to_stdout {

@@ -68,12 +68,7 @@ pub(crate) fn run(
     RunResult::merge(results?).map_err(|e| failed(&e))
 }
 
-fn spawn(
-    index: u32,
-    count: u32,
-    file: &std::path::Path,
-    start: Start,
-) -> std::io::Result<Child> {
+fn spawn(index: u32, count: u32, file: &std::path::Path, start: Start) -> std::io::Result<Child> {
     let mut command = Command::new(std::env::current_exe()?);
     let seconds = start.unix_ms as f64 / 1000.0;
     command
@@ -156,8 +151,7 @@ fn read_live(lines: impl BufRead, live: &Live) {
             continue;
         };
         let numbers = numbers.split_whitespace().map(|n| n.parse().unwrap_or(0));
-        let places =
-            [&live.responses, &live.bytes, &live.connections, &live.errors, &live.p99_ns];
+        let places = [&live.responses, &live.bytes, &live.connections, &live.errors, &live.p99_ns];
         for (place, number) in places.into_iter().zip(numbers) {
             place.store(number, Relaxed);
         }

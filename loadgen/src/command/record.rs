@@ -41,9 +41,8 @@ pub(crate) fn record(args: &RecordArgs) -> Result<Exit, Failure> {
     println!("recording {} to {}", listener.local_addr().map_err(failed)?, args.trace.display());
     let book = Arc::new(Mutex::new(Book { start: Instant::now(), out, requests: 0 }));
     let started = Instant::now();
-    let is_over = || {
-        interrupt.is_set() || args.duration.is_some_and(|span| started.elapsed() >= span.0)
-    };
+    let is_over =
+        || interrupt.is_set() || args.duration.is_some_and(|span| started.elapsed() >= span.0);
     let mut client = 0;
     while !is_over() {
         match listener.accept() {

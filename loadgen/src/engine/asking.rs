@@ -109,7 +109,9 @@ impl Asker {
             Work::Trace(clients) => self.next_traced(clients, plan, now),
             Work::Hostile(_) => Ask::Blocked,
             _ if self.at_end(kind, plan) => Ask::Finished,
-            _ if plan.pace.is_some() && !kind.paced_visits => self.next_paced(kind, plan, now, room),
+            _ if plan.pace.is_some() && !kind.paced_visits => {
+                self.next_paced(kind, plan, now, room)
+            }
             _ => match kind.rhythm {
                 Rhythm::Eager => self.next_eager(kind, plan, now, room),
                 Rhythm::Thinking { think_ns, burst, prefetch_gap_ns } => {

@@ -24,7 +24,11 @@ pub(crate) fn plan(
     part: u32,
 ) -> Vec<IpAddr> {
     if !given.is_empty() {
-        return given.iter().copied().filter(|source| source.is_ipv4() == target.is_ipv4()).collect();
+        return given
+            .iter()
+            .copied()
+            .filter(|source| source.is_ipv4() == target.is_ipv4())
+            .collect();
     }
     let IpAddr::V4(v4) = target else { return Vec::new() };
     if !v4.is_loopback() {

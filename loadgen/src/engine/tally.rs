@@ -27,7 +27,11 @@ pub(crate) enum Event {
     ConnectTimeout,
     ConnectError,
     /// The server ended it; `errno` is 0 for an orderly end.
-    Cut { errno: i32, owed: usize, has_status: bool },
+    Cut {
+        errno: i32,
+        owed: usize,
+        has_status: bool,
+    },
     HostileCut,
     Left,
 }

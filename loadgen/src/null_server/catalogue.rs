@@ -29,8 +29,7 @@ impl Groups {
             io::Error::new(io::ErrorKind::InvalidInput, reason)
         })?;
         let payload: Vec<u8> = (0..container_len - HEADER_LEN).map(|i| (i * 7) as u8).collect();
-        let group =
-            container::compress(Compression::None, &payload).map_err(|e| wrong(&e))?;
+        let group = container::compress(Compression::None, &payload).map_err(|e| wrong(&e))?;
         let count: u16 = if size <= 10_000 { 4096 } else { 512 };
         let crc = crc32fast::hash(&group);
         let entry = |id| IndexEntry { id, crc, file_count: 1, ..IndexEntry::default() };

@@ -83,10 +83,9 @@ pub(crate) fn headline(result: &RunResult) -> String {
     )
 }
 
-/// A row of times: its name, and how far it is indented.
+/// A row of times.
 pub(crate) struct TimesRow<'a> {
     pub(crate) name: &'static str,
-    pub(crate) is_clock: bool,
     pub(crate) times: &'a Times,
 }
 
@@ -106,13 +105,13 @@ pub(crate) fn times_rows(stats: &Stats) -> Vec<TimesRow<'_>> {
         };
         // 0 is recorded as less than the finest step.
         let is_one_clock = wait.is_some_and(|wait| wait.max() < 1000);
-        let (name, is_clock) = match metric {
-            Metric::UrgentResponse if is_one_clock => ("urgent", false),
-            Metric::PrefetchResponse if is_one_clock => ("prefetch", false),
+        let name = match metric {
+            Metric::UrgentResponse if is_one_clock => "urgent",
+            Metric::PrefetchResponse if is_one_clock => "prefetch",
             _ if is_one_clock => continue,
-            _ => (metric.name(), wait.is_some()),
+            _ => metric.name(),
         };
-        rows.push(TimesRow { name, is_clock, times });
+        rows.push(TimesRow { name, times });
     }
     rows
 }

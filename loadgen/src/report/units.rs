@@ -84,7 +84,7 @@ pub(crate) fn count(n: u64) -> String {
 pub(crate) fn percent(share: f64) -> String {
     let percent = share * 100.0;
     match percent {
-        0.0 => "0 %".to_owned(),
+        p if p.abs() < 0.05 => "0 %".to_owned(),
         p if p.abs() < 9.95 => format!("{p:.1} %"),
         p => format!("{p:.0} %"),
     }
