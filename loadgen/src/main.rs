@@ -25,6 +25,7 @@ use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    end_with_1_on_a_defect();
     match command::run(cli::Cli::parse()) {
         Ok(exit) => ExitCode::from(exit.code()),
         Err(failure) => {
@@ -32,4 +33,15 @@ fn main() -> ExitCode {
             ExitCode::from(failure.exit.code())
         }
     }
+}
+
+/// A panic, in whichever thread, ends the process with the code that means a defect: a script
+/// must not take half a run for a result.
+#[expect(clippy::disallowed_methods, reason = "a panic hook has no other way to set the exit code")]
+fn end_with_1_on_a_defect() {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        print(panic);
+        std::process::exit(i32::from(verdict::Exit::Bug.code()));
+    }));
 }
