@@ -139,12 +139,10 @@ impl Comparison {
         let known = self.rows.iter().filter_map(|row| Some((row, row.ratio?)));
         match self.kind {
             Kind::NoiseFloor => {
-                let widest = known.map(|(_, ratio)| spread(ratio)).fold(0.0, f64::max);
-                vec![format!(
-                    "A is compared with itself: this is the noise floor. Differences below \
-                     {:.1} % mean nothing on this machine.",
-                    widest * 100.0
-                )]
+                let about = "A is compared with itself: this is the noise floor. On this machine, \
+                             in this manner, smaller differences mean nothing:";
+                let floors = known.map(|(row, ratio)| format!("{}: {}", row.name, floor(ratio)));
+                std::iter::once(about.to_owned()).chain(floors).collect()
             }
             Kind::Servers => known.map(|(row, ratio)| said_of_servers(row, ratio)).collect(),
             Kind::Priority => known.map(|(row, ratio)| said_of_priority(row, ratio)).collect(),
@@ -152,9 +150,13 @@ impl Comparison {
     }
 }
 
-/// How far from 1 the interval reaches.
-fn spread(ratio: Ratio) -> f64 {
-    (ratio.high - 1.0).abs().max((1.0 - ratio.low).abs())
+/// How far from 1 the interval reaches, whichever side is taken for the first.
+fn floor(ratio: Ratio) -> String {
+    let factor = ratio.high.max(1.0 / ratio.low);
+    match factor {
+        f if f < 2.0 => format!("{:.1} %", (f - 1.0) * 100.0),
+        f => format!("a factor of {f:.1}"),
+    }
 }
 
 /// The interval as a difference: `95 % interval +19.0 to +30.0 %`.
@@ -174,9 +176,11 @@ fn said_of_servers(row: &Row, ratio: Ratio) -> String {
 }
 
 fn said_of_priority(row: &Row, ratio: Ratio) -> String {
-    let (name, median, interval) = (&row.name, ratio.median, interval_percent(ratio));
+    let Ratio { median, low, high, .. } = ratio;
+    let (name, interval) = (&row.name, format!("95 % interval {low:.2} to {high:.2}"));
+    let word = if row.unit == RowUnit::Us { "long" } else { "much" };
     if ratio.is_different() {
-        format!("{name}: {median:.2} times as long with a full prefetch window, {interval}")
+        format!("{name}: {median:.2} times as {word} with a full prefetch window, {interval}")
     } else {
         format!("{name}: a full prefetch window does not show, {interval}")
     }
@@ -222,6 +226,6 @@ mod tests {
         let rows = vec![Row::of("responses", RowUnit::PerS, &pairs(1.0, 3), 1)];
         let comparison = Comparison { kind: Kind::NoiseFloor, rows, ..Comparison::default() };
         let said = comparison.conclusions().join(" ");
-        assert!(said.contains("noise floor"), "{said}");
+        assert!(said.contains("noise floor") && said.contains("responses: "), "{said}");
     }
 }
