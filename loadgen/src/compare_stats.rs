@@ -139,12 +139,10 @@ impl Comparison {
         let known = self.rows.iter().filter_map(|row| Some((row, row.ratio?)));
         match self.kind {
             Kind::NoiseFloor => {
-                let widest = known.map(|(_, ratio)| spread(ratio)).fold(0.0, f64::max);
-                vec![format!(
-                    "A is compared with itself: this is the noise floor. Differences below \
-                     {:.1} % mean nothing on this machine.",
-                    widest * 100.0
-                )]
+                let about = "A is compared with itself: this is the noise floor. On this machine, \
+                             in this manner, smaller differences mean nothing:";
+                let floors = known.map(|(row, ratio)| format!("{}: {}", row.name, floor(ratio)));
+                std::iter::once(about.to_owned()).chain(floors).collect()
             }
             Kind::Servers => known.map(|(row, ratio)| said_of_servers(row, ratio)).collect(),
             Kind::Priority => known.map(|(row, ratio)| said_of_priority(row, ratio)).collect(),
@@ -152,30 +150,39 @@ impl Comparison {
     }
 }
 
-/// How far from 1 the interval reaches.
-fn spread(ratio: Ratio) -> f64 {
-    (ratio.high - 1.0).abs().max((1.0 - ratio.low).abs())
+/// How far from 1 the interval reaches, whichever side is taken for the first.
+fn floor(ratio: Ratio) -> String {
+    let factor = ratio.high.max(1.0 / ratio.low);
+    match factor {
+        f if f < 2.0 => format!("{:.1} %", (f - 1.0) * 100.0),
+        f => format!("a factor of {f:.1}"),
+    }
+}
+
+/// The interval as a difference: `95 % interval +19.0 to +30.0 %`.
+fn interval_percent(ratio: Ratio) -> String {
+    let percent = |ratio: f64| (ratio - 1.0) * 100.0;
+    format!("95 % interval {:+.1} to {:+.1} %", percent(ratio.low), percent(ratio.high))
 }
 
 fn said_of_servers(row: &Row, ratio: Ratio) -> String {
-    let name = &row.name;
+    let (name, interval) = (&row.name, interval_percent(ratio));
     if !ratio.is_different() {
-        return format!("{name}: no difference is shown ({})", ratio.text());
+        return format!("{name}: no difference is shown, {interval}");
     }
     let percent = (ratio.median - 1.0) * 100.0;
     let word = if percent > 0.0 { "more" } else { "less" };
-    format!("{name}: B has {:.1} % {word} than A ({})", percent.abs(), ratio.text())
+    format!("{name}: B has {:.1} % {word} than A, {interval}", percent.abs())
 }
 
 fn said_of_priority(row: &Row, ratio: Ratio) -> String {
-    let name = &row.name;
-    let text = ratio.text();
-    if ratio.is_different() && ratio.median > 1.0 {
-        format!("{name}: a full prefetch window makes it {text} times as long")
-    } else if ratio.is_different() {
-        format!("{name}: shorter with a full prefetch window, {text} times")
+    let Ratio { median, low, high, .. } = ratio;
+    let (name, interval) = (&row.name, format!("95 % interval {low:.2} to {high:.2}"));
+    let word = if row.unit == RowUnit::Us { "long" } else { "much" };
+    if ratio.is_different() {
+        format!("{name}: {median:.2} times as {word} with a full prefetch window, {interval}")
     } else {
-        format!("{name}: a full prefetch window does not show ({text})")
+        format!("{name}: a full prefetch window does not show, {interval}")
     }
 }
 
@@ -219,6 +226,6 @@ mod tests {
         let rows = vec![Row::of("responses", RowUnit::PerS, &pairs(1.0, 3), 1)];
         let comparison = Comparison { kind: Kind::NoiseFloor, rows, ..Comparison::default() };
         let said = comparison.conclusions().join(" ");
-        assert!(said.contains("noise floor"), "{said}");
+        assert!(said.contains("noise floor") && said.contains("responses: "), "{said}");
     }
 }

@@ -25,7 +25,7 @@ use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    std::panic::set_hook(Box::new(report_defect));
+    end_with_1_on_a_defect();
     match command::run(cli::Cli::parse()) {
         Ok(exit) => ExitCode::from(exit.code()),
         Err(failure) => {
@@ -35,10 +35,13 @@ fn main() -> ExitCode {
     }
 }
 
-/// A panic, in whichever thread, is a defect of this program: it is named and ends it.
-#[allow(clippy::disallowed_methods, reason = "in main.rs, and a panic has no way to return")]
-fn report_defect(panic: &std::panic::PanicHookInfo<'_>) {
-    let backtrace = std::backtrace::Backtrace::capture();
-    eprintln!("js5-loadgen: a defect of this program, please report it: {panic}\n{backtrace}");
-    std::process::exit(i32::from(verdict::Exit::Bug.code()));
+/// A panic, in whichever thread, ends the process with the code that means a defect: a script
+/// must not take half a run for a result.
+#[expect(clippy::disallowed_methods, reason = "a panic hook has no other way to set the exit code")]
+fn end_with_1_on_a_defect() {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        print(panic);
+        std::process::exit(i32::from(verdict::Exit::Bug.code()));
+    }));
 }

@@ -200,6 +200,11 @@ impl RunResult {
         (intervals.len() > 1).then(|| intervals.first().map_or(0, |interval| interval.length_ms))
     }
 
+    /// Whether the next request waited for an answer, and no rate was to be held.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.offered.is_none()
+    }
+
     /// How long it measured, in seconds; never 0.
     pub(crate) fn measured_s(&self) -> f64 {
         self.measured_ms.max(1) as f64 / 1000.0

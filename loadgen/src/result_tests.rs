@@ -62,6 +62,9 @@ fn wrong_bytes_win_over_an_invalid_measurement_and_that_over_a_missed_assertion(
     }
 }
 
+/// What a case does to the recorder.
+type Touch<'a> = &'a dyn Fn(&mut Recorder);
+
 #[test]
 fn the_verdict_names_the_side_that_set_the_limit() {
     let busy = |recorder: &mut Recorder| {
@@ -74,7 +77,7 @@ fn the_verdict_names_the_side_that_set_the_limit() {
     };
     let nothing = |_: &mut Recorder| {};
     // What happened, requests due in an open loop, the limit, whether the result is valid.
-    let cases: [(&dyn Fn(&mut Recorder), _, _, _); 7] = [
+    let cases: [(Touch, _, _, _); 7] = [
         (&nothing, None, Limit::Valid, true),
         (&nothing, Some(202), Limit::RateLimited, true),
         (&nothing, Some(400), Limit::ServerLimited, true),

@@ -51,6 +51,7 @@ pub(crate) struct Recorder {
     /// What has ended. Its totals are summed at the end.
     stats: Stats,
     connections: u64,
+    warmup_bytes: u64,
     /// The last sample of [`Recorder::usage`]: CPU time and run-queue delay.
     usage_ns: Option<(u64, u64)>,
     usage_due: bool,
@@ -71,6 +72,7 @@ impl Recorder {
             unpacked_from: Metric::ALL.len(),
             stats: Stats::default(),
             connections: 0,
+            warmup_bytes: 0,
             usage_ns: None,
             usage_due: true,
             p99_ns: 0,
@@ -99,6 +101,7 @@ impl Recorder {
     ) {
         if done_ns < self.start_ns {
             self.stats.warmup_responses += 1;
+            self.warmup_bytes += bytes;
             return;
         }
         if done_ns >= self.interval_end_ns {
@@ -259,7 +262,8 @@ impl Recorder {
     pub(crate) fn publish(&self, to: &Live) {
         let responses = self.stats.responses.sum() + self.interval.responses.sum();
         to.responses.store(responses + self.stats.warmup_responses, Relaxed);
-        to.bytes.store(self.stats.bytes + self.interval.bytes, Relaxed);
+        let bytes = self.stats.bytes + self.interval.bytes;
+        to.bytes.store(bytes + self.warmup_bytes, Relaxed);
         to.connections.store(self.connections, Relaxed);
         to.errors.store(self.stats.errors_sum(), Relaxed);
         to.p99_ns.store(self.p99_ns, Relaxed);
@@ -359,7 +363,7 @@ impl Recorder {
 pub(crate) struct Live {
     /// Since the beginning, warm-up included.
     pub(crate) responses: AtomicU64,
-    /// While measuring.
+    /// As these.
     pub(crate) bytes: AtomicU64,
     pub(crate) connections: AtomicU64,
     pub(crate) errors: AtomicU64,

@@ -165,19 +165,20 @@ fn notes(result: &RunResult, evidence: &Evidence) -> Vec<String> {
     if drops > 0 {
         let drops = units::count(drops);
         notes.push(format!(
-            "the kernel dropped {drops} connections at full listen queues; each waits 1 s or \
-             more for its next try"
+            "connections that the kernel dropped at full listen queues: {drops}; each waits 1 s \
+             or more for its next try"
         ));
     }
     let clamped: u64 = result.stats.times.values().map(Times::clamped).sum();
     if clamped > 0 {
         let clamped = units::count(clamped);
-        notes.push(format!("{clamped} times were longer than 60 s and count as 60 s"));
+        notes.push(format!("times longer than 60 s, which count as 60 s: {clamped}"));
     }
     let unwritten = result.stats.unwritten_at_end;
     if unwritten > 0 {
         let unwritten = units::count(unwritten);
-        notes.push(format!("{unwritten} requests were due and not yet sent when time was up"));
+        notes
+            .push(format!("requests that were due and not yet sent when time was up: {unwritten}"));
     }
     if result.interrupted {
         notes.push("the run was interrupted".to_owned());

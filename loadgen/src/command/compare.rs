@@ -58,7 +58,7 @@ pub(crate) fn compare(args: &CompareArgs) -> Result<Exit, Failure> {
     let sides = [side(&args.a, args.pid_a)?, side(&b, pid_b)?];
     let manner = Manner {
         kind,
-        names: [args.a.clone(), b.clone()],
+        names: [args.a.clone(), b],
         rounds: args.rounds.max(3),
         interval: args.interval.0,
     };

@@ -232,12 +232,23 @@ fn spectrum(result: &RunResult) -> Option<Card> {
         (Metric::PrefetchResponse, "prefetch", Drawn::Line),
         (Metric::PrefetchService, "prefetch", Drawn::Dashed),
     ];
-    let found: Vec<_> =
-        lines.iter().filter_map(|(m, c, d)| Some((*m, *c, *d, stats.times(*m)?))).collect();
+    let found: Vec<_> = lines
+        .iter()
+        .filter_map(|(metric, class, drawn)| Some((*metric, *class, *drawn, stats.times(*metric)?)))
+        // Where nothing waited, both clocks are one line.
+        .filter(|(.., drawn, _)| *drawn == Drawn::Line || !result.is_closed())
+        .collect();
     let count = found.iter().map(|(.., times)| times.count()).max()?;
-    let low = found.iter().map(|(.., times)| times.min()).min()? as f64 / 1e3;
+    // From the first percentile on: one lucky request must not stretch the axis.
+    let low = found.iter().map(|(.., times)| times.quantile(0.01)).min()? as f64 / 1e3;
     let high = largest(found.iter().map(|(.., times)| times.max() as f64 / 1e3));
     let x = Axis::nines(count);
+    let about = if result.is_closed() {
+        "Each step to the right is ten times rarer."
+    } else {
+        "Each step to the right is ten times rarer. Dashed lines count from when a request was \
+         written; where they part from the solid ones, requests waited to be sent."
+    };
     let words = |quantile: f64, name: &str| {
         let each = found.iter().filter(|(.., drawn, _)| *drawn == Drawn::Line);
         each.fold(name.to_owned(), |text, (metric, .., times)| {
@@ -246,9 +257,7 @@ fn spectrum(result: &RunResult) -> Option<Card> {
     };
     Some(Card {
         title: "Percentile spectrum",
-        about: "Each step to the right is ten times rarer. Dashed lines count from when a request \
-                was written; where they part from the solid ones, requests waited to be sent."
-            .to_owned(),
+        about: about.to_owned(),
         shape: Shape::Wide,
         chart: Chart {
             label: "Latency by percentile".to_owned(),

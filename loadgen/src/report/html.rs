@@ -72,10 +72,12 @@ fn verdict(result: &RunResult) -> Markup {
     let class = if is_bad { "verdict bad" } else { "verdict" };
     html! {
         section class=(class) {
-            h3 { (capital(verdict.limit.name())) }
-            p { (capital(&verdict.reason)) "." }
-            @if exit != Exit::Good {
-                p { b { "Exit code " (exit.code()) ": " (exit.meaning()) "." } }
+            @if exit == Exit::Good {
+                h3 { (capital(verdict.limit.name())) }
+                p { (capital(&verdict.reason)) "." }
+            } @else {
+                h3 { "Exit code " (exit.code()) ": " (exit.meaning()) }
+                p { (capital(verdict.limit.name())) ": " (verdict.reason) "." }
             }
             @if !verdict.notes.is_empty() {
                 ul { @for note in &verdict.notes { li { (capital(note)) "." } } }
@@ -95,12 +97,14 @@ fn numbers(result: &RunResult) -> Markup {
         let times = stats.times(metric);
         times.map(|times| (units::ns(times.quantile(0.5)), units::ns(times.quantile(0.99))))
     };
-    let offered = rates.offered_per_s.map(|offered| format!("{} offered", units::per_s(offered)));
+    let beside_rate = match rates.offered_per_s {
+        Some(offered) => format!("{} offered", units::per_s(offered)),
+        None => format!("{} in all", units::count(stats.responses.sum())),
+    };
     let errors = stats.errors_sum();
     html! {
         .numbers {
-            (number("responses", &units::per_s(rates.responses_per_s),
-                &offered.unwrap_or_else(|| format!("{} in all", units::count(stats.responses.sum())))))
+            (number("responses", &units::per_s(rates.responses_per_s), &beside_rate))
             (number("throughput", &units::bytes_per_s(rates.bytes_per_s),
                 &format!("{} in all", units::bytes(stats.bytes as f64))))
             @if let Some((p50, p99)) = p99(Metric::UrgentResponse) {
@@ -109,7 +113,7 @@ fn numbers(result: &RunResult) -> Markup {
             @if let Some((p50, p99)) = p99(Metric::PrefetchResponse) {
                 (number("prefetch p99", &p99, &format!("p50 {p50}")))
             }
-            (number("connections", &units::count(stats.connections_max), "at once, at most"))
+            (number("connections", &units::count(stats.connections_max), "most at once"))
             (number("errors", &units::count(errors), &wrong_answers(stats.faults_sum())))
         }
     }
@@ -152,18 +156,22 @@ fn compared(comparison: &Comparison) -> Markup {
             p { b { "B " } (comparison.b) }
             .scroll {
                 table {
-                    tr { th { "median of intervals" } th { "A" } th { "B" } th { "B/A, 95 % interval" } }
+                    tr {
+                        @for head in ["median of intervals", "A", "B", "B/A, 95 % interval"] {
+                            th { (head) }
+                        }
+                    }
                     @for row in &comparison.rows {
                         tr {
                             td { (row.name) }
                             td { (table::row_value(row.unit, row.a)) }
                             td { (table::row_value(row.unit, row.b)) }
-                            td { (row.ratio.map_or_else(|| "too few pairs".to_owned(), |r| r.text())) }
+                            td { (table::ratio_text(row)) }
                         }
                     }
                 }
             }
-            @for conclusion in comparison.conclusions() { p { (capital(&conclusion)) } }
+            @for conclusion in comparison.conclusions() { p { (conclusion) } }
         }
     }
 }
@@ -203,7 +211,11 @@ fn wrongs(result: &RunResult) -> Markup {
         @if !stats.faults.is_empty() {
             h2.bad { "Wrong answers" }
             .card.scroll {
-                p { @for (kind, count) in &stats.faults { (units::count(*count)) " " (kind) ". " } }
+                p {
+                    @for (kind, count) in &stats.faults {
+                        (capital(&kind.to_string())) ": " (units::count(*count)) ". "
+                    }
+                }
                 table {
                     tr { th { "at" } th { "connection" } th.words { "what" } }
                     @for fault in &stats.fault_details {
@@ -217,7 +229,7 @@ fn wrongs(result: &RunResult) -> Markup {
             }
         }
         @if stats.stalls > 0 {
-            h2.bad { (units::count(stats.stalls)) " stalled connections" }
+            h2.bad { "Stalled connections: " (units::count(stats.stalls)) }
             .card.scroll {
                 table {
                     tr {
@@ -277,7 +289,7 @@ fn latency(result: &RunResult) -> Markup {
         .card.scroll {
             table {
                 tr {
-                    @for head in ["", "count", "mean", "p50", "p90", "p99", "p99.9", "max"] {
+                    @for head in ["", "count", "p50", "p90", "p99", "p99.9", "max", "mean"] {
                         th { (head) }
                     }
                 }
@@ -286,12 +298,12 @@ fn latency(result: &RunResult) -> Markup {
                     tr {
                         td { (row.name) }
                         td { (units::count(times.count())) }
-                        td { (units::ns(times.mean() as u64)) }
                         @for quantile in [0.5, 0.9, 0.99] {
                             td { (units::ns(times.quantile(quantile))) }
                         }
                         td { (times.p999().map_or_else(|| "–".to_owned(), units::ns)) }
                         td { (units::ns(times.max())) }
+                        td { (units::ns(times.mean() as u64)) }
                     }
                 }
             }

@@ -1,6 +1,7 @@
 //! What the page promises.
 
 use super::*;
+use crate::compare_stats::{Kind, Row, RowUnit};
 use crate::report::sample;
 use crate::stats::FaultKind;
 
@@ -51,8 +52,32 @@ fn full() -> RunResult {
         bytes: 519,
         outstanding: "urgent 2/7, 3 more".to_owned(),
     });
-    result.steps = vec![Step { offered_per_s: 1000.0, holds: true, ..Step::default() }];
-    result.comparison = Some(Comparison::default());
+    let step = |offered_per_s, p99_us, holds, why: &str| Step {
+        offered_per_s,
+        achieved_per_s: offered_per_s * 0.999,
+        p99_us,
+        holds,
+        why: why.to_owned(),
+    };
+    result.steps = vec![
+        step(64_000.0, 1800.0, true, ""),
+        step(512_000.0, 93_000.0, false, "missed urgent.response.p99<20ms"),
+        step(256_000.0, 9100.0, true, ""),
+    ];
+    let pairs = |ratio: f64| -> Vec<(f64, f64)> {
+        (0..10).map(f64::from).map(|i| (80.0 + i, (80.0 + i) * ratio + i % 3.0)).collect()
+    };
+    result.comparison = Some(Comparison {
+        kind: Kind::Servers,
+        a: "127.0.0.1:43594".to_owned(),
+        b: "127.0.0.1:43595".to_owned(),
+        interval_ms: 1000,
+        rows: vec![
+            Row::of("responses", RowUnit::PerS, &pairs(1.2), 1),
+            Row::of("urgent.service.p99", RowUnit::Us, &pairs(0.99), 1),
+            Row::of("cpu a request", RowUnit::CpuNs, &pairs(2.5), 1),
+        ],
+    });
     result.judge(&["connect.p99<1us".parse().unwrap()]);
     result
 }
@@ -85,4 +110,5 @@ fn samples_are_written_where_asked() {
     let Ok(dir) = std::env::var("JS5_LOADGEN_SAMPLE") else { return };
     std::fs::write(format!("{dir}/sample.html"), page(&sample::result())).unwrap();
     std::fs::write(format!("{dir}/wrong.html"), page(&full())).unwrap();
+    println!("{}", table::summary(&full(), table::Style { has_color: false }));
 }

@@ -92,6 +92,11 @@ impl Axis {
         Self { scale: Scale::Nines, min: 0.0, max, ticks }
     }
 
+    /// Whether its ticks are evenly apart, so that some can be left out.
+    pub(crate) fn is_even(&self) -> bool {
+        self.scale == Scale::Linear
+    }
+
     /// Where `value` lies: 0 at the beginning of the axis, 1 at its end. Beyond it, at its end.
     pub(crate) fn place(&self, value: f64) -> f64 {
         let (value, min, max) = match self.scale {

@@ -130,13 +130,23 @@ fn anchor(frame: &Frame<'_>, value: f64) -> &'static str {
     if frame.x(value) > frame.right() - 16.0 { "end" } else { "middle" }
 }
 
-/// Ticks whose names do not touch: the last is kept, others give way.
+/// Ticks whose names do not touch: on an even axis every second or third of them.
 fn spaced<'a>(frame: &Frame<'_>, ticks: &'a [(f64, String)]) -> Vec<&'a (f64, String)> {
+    if frame.chart.x.is_even() {
+        let every = |n: usize| ticks.iter().step_by(n).collect::<Vec<_>>();
+        let fits = |ticks: &[&(f64, String)]| ticks.len() == without_touch(frame, ticks).len();
+        return (1..=ticks.len()).map(every).find(|some| fits(some)).unwrap_or_default();
+    }
+    without_touch(frame, &ticks.iter().collect::<Vec<_>>())
+}
+
+/// From the right on, those whose names do not touch the one before.
+fn without_touch<'a>(frame: &Frame<'_>, ticks: &[&'a (f64, String)]) -> Vec<&'a (f64, String)> {
     // About the width of a letter at 11 px, and a gap.
     let width = |name: &str| name.chars().count() as f64 * 6.2 + 12.0;
-    let mut kept: Vec<&(f64, String)> = Vec::new();
+    let mut kept = Vec::new();
     let mut free_to = f64::INFINITY;
-    for tick in ticks.iter().rev() {
+    for &tick in ticks.iter().rev() {
         let (x, width) = (frame.x(tick.0), width(&tick.1));
         let (from, to) = match anchor(frame, tick.0) {
             "end" => (x - width, x),
@@ -185,9 +195,10 @@ fn tooltips(frame: &Frame<'_>) -> Markup {
             @let left = i.checked_sub(1).and_then(place).map_or(LEFT, |before| (before + at) / 2.0);
             @let right = place(i + 1).map_or(frame.right(), |after| (after + at) / 2.0);
             g.hit {
-                rect x=(format!("{left:.1}")) y=(TOP) width=(format!("{:.1}", (right - left).max(0.5)))
-                    height=(format!("{:.1}", frame.bottom() - TOP)) {}
-                line x1=(format!("{at:.1}")) x2=(format!("{at:.1}")) y1=(TOP) y2=(frame.bottom()) {}
+                @let width = format!("{:.1}", (right - left).max(0.5));
+                @let (left, at) = (format!("{left:.1}"), format!("{at:.1}"));
+                rect x=(left) y=(TOP) width=(width) height=(frame.bottom() - TOP) {}
+                line x1=(at) x2=(at) y1=(TOP) y2=(frame.bottom()) {}
                 title { (text) }
             }
         }

@@ -1,7 +1,7 @@
 //! The summary that ends a run on a terminal.
 
 use super::units;
-use crate::compare_stats::{Comparison, RowUnit};
+use crate::compare_stats::{Comparison, Ratio, Row, RowUnit};
 use crate::result::{RunResult, Step};
 use crate::stats::{Metric, Outcome, Stats, Times};
 use crate::verdict::{Exit, Limit};
@@ -69,7 +69,7 @@ fn write_summary(out: &mut String, result: &RunResult, style: Style) -> fmt::Res
 pub(crate) fn headline(result: &RunResult) -> String {
     let load = &result.load;
     let loops = match &load.rate {
-        Some(rate) => format!("at {rate}/s"),
+        Some(rate) => format!("at {}", rate.parse().map_or(format!("{rate}/s"), units::per_s)),
         None => "in a closed loop".to_owned(),
     };
     let clients = match load.connections {
@@ -83,10 +83,9 @@ pub(crate) fn headline(result: &RunResult) -> String {
     )
 }
 
-/// A row of times: its name, and how far it is indented.
+/// A row of times.
 pub(crate) struct TimesRow<'a> {
     pub(crate) name: &'static str,
-    pub(crate) is_clock: bool,
     pub(crate) times: &'a Times,
 }
 
@@ -106,13 +105,13 @@ pub(crate) fn times_rows(stats: &Stats) -> Vec<TimesRow<'_>> {
         };
         // 0 is recorded as less than the finest step.
         let is_one_clock = wait.is_some_and(|wait| wait.max() < 1000);
-        let (name, is_clock) = match metric {
-            Metric::UrgentResponse if is_one_clock => ("urgent", false),
-            Metric::PrefetchResponse if is_one_clock => ("prefetch", false),
+        let name = match metric {
+            Metric::UrgentResponse if is_one_clock => "urgent",
+            Metric::PrefetchResponse if is_one_clock => "prefetch",
             _ if is_one_clock => continue,
-            _ => (metric.name(), wait.is_some()),
+            _ => metric.name(),
         };
-        rows.push(TimesRow { name, is_clock, times });
+        rows.push(TimesRow { name, times });
     }
     rows
 }
@@ -255,13 +254,18 @@ pub(crate) fn row_value(unit: RowUnit, value: f64) -> String {
     }
 }
 
+/// The ratio of a comparison's row.
+pub(crate) fn ratio_text(row: &Row) -> String {
+    row.ratio.map_or_else(|| "too few pairs".to_owned(), Ratio::text)
+}
+
 fn write_comparison(out: &mut String, comparison: &Comparison, style: Style) -> fmt::Result {
     writeln!(out, "\nA  {}\nB  {}\n", comparison.a, comparison.b)?;
     let head = format!("{:<24}{:>12}{:>12}   B/A, 95 % interval", "median of intervals", "A", "B");
     writeln!(out, "{}", style.faint(&head))?;
     for row in &comparison.rows {
         let (a, b) = (row_value(row.unit, row.a), row_value(row.unit, row.b));
-        let ratio = row.ratio.map_or_else(|| "too few pairs".to_owned(), |ratio| ratio.text());
+        let ratio = ratio_text(row);
         writeln!(out, "{:<24}{a:>12}{b:>12}   {ratio}", row.name)?;
     }
     writeln!(out)?;
@@ -290,7 +294,7 @@ fn write_steps(out: &mut String, steps: &[Step], style: Style) -> fmt::Result {
 
 fn write_wrongs(out: &mut String, stats: &Stats, style: Style) -> fmt::Result {
     for (kind, count) in &stats.faults {
-        let words = format!("{} {kind}", units::count(*count));
+        let words = format!("{kind}: {}", units::count(*count));
         writeln!(out, "{} {words}", style.bad(&format!("{:<12}", "wrong")))?;
     }
     for fault in &stats.fault_details {
@@ -298,7 +302,7 @@ fn write_wrongs(out: &mut String, stats: &Stats, style: Style) -> fmt::Result {
         writeln!(out, "  at {at:.3} s, connection {}: {}", fault.connection, fault.what)?;
     }
     if stats.stalls > 0 {
-        let words = format!("{} connections", units::count(stats.stalls));
+        let words = format!("connections: {}", units::count(stats.stalls));
         writeln!(out, "{} {words}", style.bad(&format!("{:<12}", "stalled")))?;
     }
     for stall in &stats.stall_details {

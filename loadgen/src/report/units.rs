@@ -27,7 +27,7 @@ pub(crate) fn us(us: f64) -> String {
         let seconds = (us / 1e6).round() as u64;
         return format!("{} min {:02} s", seconds / 60, seconds % 60);
     }
-    scaled(us, &[(1e6, "s"), (1e3, "ms"), (1.0, "µs")])
+    scaled(us, &[(1e6, "s"), (1e3, "ms"), (1.0, "µs"), (1e-3, "ns")])
 }
 
 /// A time given in nanoseconds.
@@ -84,7 +84,7 @@ pub(crate) fn count(n: u64) -> String {
 pub(crate) fn percent(share: f64) -> String {
     let percent = share * 100.0;
     match percent {
-        0.0 => "0 %".to_owned(),
+        p if p.abs() < 0.05 => "0 %".to_owned(),
         p if p.abs() < 9.95 => format!("{p:.1} %"),
         p => format!("{p:.0} %"),
     }
@@ -116,6 +116,7 @@ mod tests {
     fn numbers_read_as_people_write_them() {
         let cases = [
             (us(0.0), "0"),
+            (us(0.412), "412 ns"),
             (us(87.12), "87.1 µs"),
             (us(999.96), "1.00 ms"),
             (us(1_240.0), "1.24 ms"),
