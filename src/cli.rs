@@ -13,7 +13,8 @@ use std::time::Duration;
     about = "Serves a game cache over JS5, at the speed of io_uring",
     after_help = "Without a command, js5d serves. Without --cache, it serves a demo cache.\n\
                   Exit codes: 0 done; 64 wrong usage; 65 corrupt cache; 66 no cache there; \
-                  69 no io_uring; 71 system; 77 no permission; 78 wrong setting.",
+                  69 no io_uring; 71 system; 77 no permission; 78 wrong setting; \
+                  130 and 143 a second SIGINT or SIGTERM.",
     args_conflicts_with_subcommands = true
 )]
 pub struct Cli {

@@ -6,6 +6,7 @@ use crate::net::Limits;
 use crate::platform::{cpu, limits};
 use crate::protocol::Builds;
 use crate::protocol::session::Profile;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// Descriptors that are no connections: the ring and event descriptors of the runtimes,
@@ -39,6 +40,13 @@ pub struct Settings {
 /// # Errors
 /// A value does not go with another, or the system does not allow it.
 pub fn settle(args: &ServeArgs) -> Result<Settings, Failure> {
+    let twice =
+        |address: &SocketAddr| args.listen.iter().filter(|other| *other == address).count() > 1;
+    // Port 0 is another port each time.
+    if let Some(address) = args.listen.iter().find(|a| a.port() != 0 && twice(a)) {
+        let cause = format!("--listen {address} is given twice");
+        return Err(Failure::new(Exit::Config, cause, "give each address once"));
+    }
     let cores = cpu::allowed().map_err(|error| {
         Failure::new(Exit::System, format!("cores cannot be counted: {error}"), "set --workers")
     })?;

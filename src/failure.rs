@@ -59,6 +59,10 @@ impl fmt::Display for Failure {
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
+        if matches!(error, StoreError::AlreadyAStore { .. }) {
+            let remedy = "name another directory, or remove the store that is there";
+            return Self::new(Exit::Usage, error, remedy);
+        }
         let (exit, remedy) = match error.fault() {
             StoreFault::Missing => (
                 Exit::NoCache,

@@ -39,7 +39,9 @@ pub(super) struct Slot {
     pub(super) container_len: u32,
     /// CRC-32 of the container so far.
     pub(super) crc: u32,
-    /// The last two bytes beyond the container.
+    /// The first two bytes beyond the container.
+    pub(super) behind: [u8; 2],
+    /// The last two bytes beyond the container: the same, unless the store holds more.
     pub(super) trailer: [u8; 2],
     pub(super) state: State,
 }
@@ -125,6 +127,10 @@ impl<'a> Filler<'a> {
             if let Some(at) = slot.place {
                 frame::place(self.filled.builder.framed_mut(at), offset as usize, container);
             }
+        }
+        let seen = (offset + container.len() as u32).saturating_sub(slot.container_len) as usize;
+        for (place, &byte) in slot.behind.iter_mut().skip(seen).zip(beyond) {
+            *place = byte;
         }
         for &byte in &beyond[beyond.len().saturating_sub(2)..] {
             slot.trailer = [slot.trailer[1], byte];

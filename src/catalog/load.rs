@@ -101,20 +101,21 @@ pub async fn load(
     options: LoadOptions,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Loaded, LoadError> {
-    let mut report = Report::new(source.remarks());
-    if !source.has_archive_indexes() {
-        report.problem(Problem { archive: None, group: None, cause: Cause::Legacy });
-        return Err(LoadError::Corrupt(Box::new(report)));
-    }
+    let report = Report::new(source.remarks());
     let groups = source.groups();
     let builder = SnapshotBuilder::new(groups.len() + 1, arena_bytes(source))?;
     let mut filler = Filler::new(groups, builder, report, progress);
     source.read_all(&mut filler).await?;
 
     let (mut filled, mut report) = filler.into_filled();
-    let master = verify(groups, &mut filled, &mut report);
+    let (master, cause) = if source.has_archive_indexes() {
+        (verify(groups, &mut filled, &mut report), Cause::Nothing)
+    } else {
+        // It was read all the same, so that the report names the groups that cannot be.
+        (Vec::new(), Cause::Legacy)
+    };
     if master.is_empty() {
-        report.problem(Problem { archive: None, group: None, cause: Cause::Nothing });
+        report.problem(Problem { archive: None, group: None, cause });
     }
     report.finish();
     if master.is_empty() || !(report.is_sound() || options.skip_corrupt) {

@@ -195,11 +195,13 @@ fn check_group(
     if slot.crc != entry.crc {
         return Err(Some(Cause::Checksum { expected: entry.crc, found: slot.crc }));
     }
-    // The trailer has the low half of the version.
+    // The trailer has the low half of the version. Where the store holds more than a trailer,
+    // it may stand right behind the container or at the end.
     let found = u16::from_be_bytes(slot.trailer);
+    let behind = u16::from_be_bytes(slot.behind);
     let [_, _, high, low] = entry.version.to_be_bytes();
     let expected = u16::from_be_bytes([high, low]);
-    if beyond_container(group, slot) >= TRAILER_LEN && found != expected {
+    if beyond_container(group, slot) >= TRAILER_LEN && ![found, behind].contains(&expected) {
         return Err(Some(Cause::Version { expected, found }));
     }
     Ok(())

@@ -3,7 +3,7 @@
 use super::progress::Progress;
 use super::text::{counted, megabytes};
 use crate::cache::{Store, block_on};
-use crate::catalog::{LoadError, LoadOptions, Loaded, load};
+use crate::catalog::{LoadError, LoadOptions, Loaded, Report, Snapshot, load};
 use crate::cli::CheckArgs;
 use crate::failure::{Exit, Failure};
 use crate::platform::probe;
@@ -15,33 +15,44 @@ use std::process::ExitCode;
 /// The cache cannot be read at all.
 pub fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
     probe::ring()?;
-    let mut progress = Progress::new();
+    let mut progress = Progress::new(|percent| eprintln!("loading: {percent}%"));
     let result = block_on(async {
         let store = Store::open(&args.cache).await?;
         let options = LoadOptions { skip_corrupt: true };
         load(&store, options, &mut |done, total| progress.show(done, total)).await
     });
     progress.end();
-    let Loaded { snapshot, report } = result.map_err(|error| match error {
-        LoadError::Store(error) => Failure::from(error),
-        LoadError::Arena(error) => Failure::from(error),
-        LoadError::Corrupt(report) => {
-            Failure::new(Exit::CorruptCache, report, "mend it or fetch it again")
-        }
-    })?;
-    let totals = snapshot.totals();
+    let (snapshot, report) = match result {
+        Ok(Loaded { snapshot, report }) => (Some(snapshot), report),
+        Err(LoadError::Corrupt(report)) => (None, *report),
+        Err(LoadError::Store(error)) => return Err(error.into()),
+        Err(LoadError::Arena(error)) => return Err(error.into()),
+    };
     if args.json {
         println!("{:#}", report.to_json());
     } else {
         print!("{report}");
-        println!(
-            "{}: {}, {}, {} on the wire, generation {:016x}",
-            if report.is_sound() { "sound" } else { "CORRUPT" },
-            counted(totals.archives as u64, "archive"),
-            counted(totals.groups as u64, "group"),
-            megabytes(totals.wire_bytes),
-            snapshot.generation(),
-        );
+        println!("{}", verdict(snapshot.as_ref(), &report));
     }
     Ok(if report.is_sound() { ExitCode::SUCCESS } else { Exit::CorruptCache.into() })
+}
+
+/// The report in one line.
+fn verdict(snapshot: Option<&Snapshot>, report: &Report) -> String {
+    let problems = counted(report.problem_count(), "problem");
+    let Some(snapshot) = snapshot else {
+        return format!("CORRUPT: {problems}, and nothing that could be served");
+    };
+    let totals = snapshot.totals();
+    let served = format!(
+        "{}, {}, {} on the wire, generation {:016x}",
+        counted(totals.archives as u64, "archive"),
+        counted(totals.groups as u64, "group"),
+        megabytes(totals.wire_bytes),
+        snapshot.generation(),
+    );
+    if report.is_sound() {
+        return format!("sound: {served}");
+    }
+    format!("CORRUPT: {problems}; without them {served}")
 }

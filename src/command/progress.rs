@@ -7,14 +7,14 @@ use std::io::IsTerminal;
 pub(super) enum Progress {
     /// On a terminal.
     Bar(ProgressBar),
-    /// Elsewhere: the tenths that have been said.
-    Lines(u64),
+    /// Elsewhere: the tenths that have been said, and how to say another.
+    Lines(u64, fn(percent: u64)),
 }
 
 impl Progress {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(say: fn(percent: u64)) -> Self {
         if !std::io::stderr().is_terminal() {
-            return Self::Lines(0);
+            return Self::Lines(0, say);
         }
         let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
         let style = "loading {bar:40} {bytes}/{total_bytes} {bytes_per_sec}";
@@ -31,11 +31,11 @@ impl Progress {
                 bar.set_length(total);
                 bar.set_position(done);
             }
-            Self::Lines(said) => {
+            Self::Lines(said, say) => {
                 let tenths = (done * 10).checked_div(total).unwrap_or(10);
                 if tenths > *said {
                     *said = tenths;
-                    tracing::info!("loading: {}%", tenths * 10);
+                    say(tenths * 10);
                 }
             }
         }

@@ -10,11 +10,11 @@ use crate::config::{self, Settings};
 use crate::failure::{Exit, Failure};
 use crate::net::admission::Admission;
 use crate::net::counters::{Published, Totals};
-use crate::net::{Control, Listener, ServeConfig};
+use crate::net::{Control, Listener, LogGates, ServeConfig};
 use crate::platform::{cpu, probe};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use std::io;
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -57,7 +57,7 @@ fn start_log(args: &LogArgs) -> Result<(), Failure> {
     })?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     match args.log_format {
-        LogFormat::Text => log.with_target(false).init(),
+        LogFormat::Text => log.with_target(false).with_ansi(io::stderr().is_terminal()).init(),
         LogFormat::Json => log.json().init(),
     }
     Ok(())
@@ -66,7 +66,11 @@ fn start_log(args: &LogArgs) -> Result<(), Failure> {
 /// Loads the cache that was named, or makes the demo cache.
 fn load_cache(args: &ServeArgs) -> Result<Snapshot, Failure> {
     let options = LoadOptions { skip_corrupt: args.skip_corrupt };
-    let mut progress = Progress::new();
+    let mut progress = Progress::new(match args.cache {
+        Some(_) => |percent| info!("loading: {percent}%"),
+        // The demo cache is there before anybody could read a line.
+        None => |_| {},
+    });
     let mut show = |done, total| progress.show(done, total);
     let result = block_on(async {
         match &args.cache {
@@ -81,7 +85,7 @@ fn load_cache(args: &ServeArgs) -> Result<Snapshot, Failure> {
                 warn!("no --cache given: serving a demo cache made up in memory");
             }
             for line in report.to_string().lines() {
-                warn!("{line}");
+                if report.is_sound() { info!("{line}") } else { warn!("{line}") }
             }
             Ok(snapshot)
         }
@@ -159,6 +163,7 @@ fn start_workers(
             args.limits.refusals_max,
         ),
         snapshots: Arc::new(SnapshotHandle::new(snapshot)),
+        log_gates: LogGates::default(),
     });
     let mut published = Vec::new();
     for (number, listeners) in listeners.into_iter().enumerate() {

@@ -88,7 +88,9 @@ impl Admission {
         Verdict::Admitted(self.permit(PermitKind::Admitted { address: key }))
     }
 
-    fn refuse(self: &Arc<Self>, status: Status) -> Verdict {
+    /// Refuses a new connection whatever room there is.
+    #[must_use]
+    pub fn refuse(self: &Arc<Self>, status: Status) -> Verdict {
         self.refusals.fetch_add(1, Ordering::Relaxed);
         Verdict::Refused(self.permit(PermitKind::Refused), status)
     }

@@ -7,7 +7,9 @@
 
 use super::connection::Connection;
 use super::counters::Close;
+use super::ops;
 use super::peer::Phase;
+use std::rc::Rc;
 
 impl Connection {
     /// Ends the connection; its socket may be closed afterwards.
@@ -25,18 +27,37 @@ impl Connection {
             let _ = receiving.await;
         }
     }
+
+    /// Reads and discards until the peer ends its side or the sweep shuts the socket down.
+    async fn discard_input(&mut self) {
+        loop {
+            let operation = match (self.receiving.take(), self.buffer.take()) {
+                (Some(operation), _) => operation,
+                (None, Some(buffer)) => ops::receive(buffer, Rc::clone(&self.peer)),
+                (None, None) => return,
+            };
+            let (result, (buffer, _)) = operation.await;
+            self.buffer = Some(buffer);
+            match result {
+                Ok(0) => return,
+                Ok(_) => {}
+                Err(error) if ops::is_passing(&error) => {}
+                Err(_) => return,
+            }
+        }
+    }
 }
 
 /// Whether the peer may have something of ours to read still.
 fn is_orderly(reason: Close) -> bool {
     match reason {
-        Close::Refused | Close::Disconnect | Close::Drain | Close::MissingGroup => true,
+        Close::Refused
+        | Close::Disconnect
+        | Close::Drain
+        | Close::MissingGroup
+        | Close::Violation(_) => true,
         // It has ended its side and may be reading; there is nothing to discard.
         Close::ByPeer => false,
-        Close::Violation(_)
-        | Close::HandshakeTimeout
-        | Close::IdleTimeout
-        | Close::SendTimeout
-        | Close::Error => false,
+        Close::HandshakeTimeout | Close::IdleTimeout | Close::SendTimeout | Close::Error => false,
     }
 }

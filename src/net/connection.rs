@@ -8,46 +8,18 @@
 
 use super::counters::{Close, add};
 use super::ops::{self, InFlight, READ_LEN, ReadBuffer, Receiving, Sending};
-use super::output::{Cursor, Output, SnapshotRef};
+use super::output::{COPY_LEN_MAX, Cursor, Output, SnapshotRef};
+use super::pace::{DIRECT_LEN_MAX, Pace, SLOW_UNSENT_MAX, UNSENT_MAX};
 use super::peer::{Peer, Phase};
 use super::worker::Worker;
 use crate::platform::socket::bound_unsent;
 use crate::protocol::session::{CloseCause, Step};
-use crate::protocol::{GroupId, ServerSession};
+use crate::protocol::{GroupId, ServerSession, Status};
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-
-/// The most that one operation sends: 64 KB cost 18 % more at 100 KB a group, 1 MB 50 %
-/// (docs/decisions/0002).
-const SEND_LEN_MAX: usize = 256 << 10;
-
-/// Batches up to this length are sent directly first: 219 ns a request against 254 by the ring
-/// alone, at 1,000 connections.
-const DIRECT_LEN_MAX: usize = 64 << 10;
-
-/// What a slow peer gets at once. An urgent response waits behind no more than this and the
-/// kernel's share, [`SLOW_UNSENT_MAX`].
-const SLOW_SEND_LEN_MAX: usize = 16 << 10;
-
-/// Unsent bytes that the kernel keeps for a slow peer.
-const SLOW_UNSENT_MAX: u32 = 16 << 10;
-
-/// Direct sends in a row that must go through at once for a slow peer to count as fast again.
-const FAST_AFTER_SENDS: u8 = 8;
-
-/// How a peer takes in what it gets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Pace {
-    /// Nothing is known yet: direct sends only, so that a full socket shows.
-    Fresh,
-    /// The last direct send went through at once.
-    Fast,
-    /// The socket was full; counts the sends that went through since.
-    Slow(u8),
-}
 
 /// What a wait ended with.
 enum Event {
@@ -66,7 +38,7 @@ pub(super) struct Connection {
     /// The response that an earlier output holds the beginning of.
     current: Option<Cursor>,
     /// Here while no receive is under way; `input` says which of it the session has not taken.
-    buffer: Option<ReadBuffer>,
+    pub(super) buffer: Option<ReadBuffer>,
     input: std::ops::Range<usize>,
     pub(super) receiving: Option<InFlight<Receiving>>,
     pub(super) sending: Option<InFlight<Sending>>,
@@ -117,11 +89,15 @@ impl Connection {
 
     async fn serve(&mut self) -> Close {
         loop {
+            if self.worker.draining.get() {
+                // It comes too late, and is told so.
+                self.session.refuse(Status::ServerFull);
+            }
             if let Err(reason) = self.feed() {
                 return reason;
             }
             if let Err(error) = self.send_ready() {
-                return reason_of(&error);
+                return self.reason_of(&error);
             }
             if self.sending.is_none() {
                 if let Some(reason) = self.closing {
@@ -146,18 +122,20 @@ impl Connection {
                     match result {
                         Ok(0) => self.input_ended = true,
                         Ok(len) => self.input = 0..len,
-                        Err(error) if is_passing(&error) => {}
-                        Err(error) => return reason_of(&error),
+                        Err(error) if ops::is_passing(&error) => ops::pause().await,
+                        Err(error) => return self.reason_of(&error),
                     }
                 }
-                Event::Sent(result, output) => {
-                    if let Err(error) = self.sent(result, output) {
-                        return reason_of(&error);
-                    }
+                Event::Sent(Err(error), output) if ops::is_passing(&error) => {
+                    // Nothing went out; the deadline goes on.
+                    ops::pause().await;
+                    self.sending = Some(ops::send(output, Rc::clone(&self.peer)));
                 }
+                Event::Sent(Err(error), _) => return self.reason_of(&error),
+                Event::Sent(Ok(sent), output) => self.sent(sent, output),
                 Event::Woken => {
                     if self.peer.hurry.get() {
-                        self.session.refuse_now();
+                        self.session.refuse(Status::ServerFull);
                     }
                 }
             }
@@ -206,7 +184,7 @@ impl Connection {
                 return Ok(());
             }
             output.seal();
-            if output.len() <= DIRECT_LEN_MAX && self.send_directly(&mut output)? {
+            if output.len() < DIRECT_LEN_MAX + COPY_LEN_MAX && self.send_directly(&mut output)? {
                 self.worker.outputs.borrow_mut().put(output);
             } else {
                 self.send_by_ring(output);
@@ -216,14 +194,10 @@ impl Connection {
     }
 
     fn send_len_max(&mut self) -> usize {
-        if self.peer.slow.get() && !matches!(self.pace, Pace::Slow(_)) {
+        if self.peer.slow.get() && !self.pace.is_slow() {
             self.slow_down();
         }
-        match self.pace {
-            Pace::Fresh => DIRECT_LEN_MAX,
-            Pace::Fast => SEND_LEN_MAX,
-            Pace::Slow(_) => SLOW_SEND_LEN_MAX,
-        }
+        self.pace.send_len_max()
     }
 
     /// Fills an output with the session's next steps.
@@ -284,7 +258,7 @@ impl Connection {
                 add(&self.worker.counters.sent_bytes, sent as u64);
                 let done = output.advance(sent);
                 if done {
-                    self.speed_up()
+                    self.speed_up(sent)
                 } else {
                     self.slow_down()
                 }
@@ -305,45 +279,33 @@ impl Connection {
     }
 
     /// Takes note of a completed send; what is left of it goes out again.
-    fn sent(&mut self, result: io::Result<usize>, mut output: Box<Output>) -> io::Result<()> {
-        let sent = match result {
-            // A broken ring operation, not the socket's end: nothing went out, try again.
-            Err(error) if is_passing(&error) => 0,
-            other => other?,
-        };
+    fn sent(&mut self, sent: usize, mut output: Box<Output>) {
         add(&self.worker.counters.sent_bytes, sent as u64);
         if output.advance(sent) {
             self.worker.outputs.borrow_mut().put(output);
         } else {
             self.send_by_ring(output);
         }
-        Ok(())
     }
 
     /// The socket took everything at once.
     #[inline]
-    fn speed_up(&mut self) {
-        self.pace = match self.pace {
-            Pace::Slow(sends) if sends < FAST_AFTER_SENDS => Pace::Slow(sends + 1),
-            Pace::Slow(_) => {
-                self.peer.slow.set(false);
-                let _ = bound_unsent(&*self.peer, u32::MAX);
-                self.session.shrink();
-                Pace::Fast
-            }
-            Pace::Fresh | Pace::Fast => Pace::Fast,
-        };
+    fn speed_up(&mut self, sent: usize) {
+        if self.pace.speed_up(sent) {
+            self.peer.slow.set(false);
+            let _ = bound_unsent(&*self.peer, UNSENT_MAX);
+            self.session.shrink();
+        }
     }
 
     /// The socket is full, or a send has taken long.
     fn slow_down(&mut self) {
-        if !matches!(self.pace, Pace::Slow(_)) {
+        if self.pace.slow_down() {
             let _ = bound_unsent(&*self.peer, SLOW_UNSENT_MAX);
             if !self.peer.slow.replace(true) {
                 add(&self.worker.counters.slow_peers, 1);
             }
         }
-        self.pace = Pace::Slow(0);
     }
 
     /// Nothing is being sent: the peer's next bytes have their deadline.
@@ -422,40 +384,21 @@ impl Connection {
         }
     }
 
-    /// Reads and discards until the peer ends its side or the sweep shuts the socket down.
-    pub(super) async fn discard_input(&mut self) {
-        loop {
-            let operation = match (self.receiving.take(), self.buffer.take()) {
-                (Some(operation), _) => operation,
-                (None, Some(buffer)) => ops::receive(buffer, Rc::clone(&self.peer)),
-                (None, None) => return,
-            };
-            let (result, (buffer, _)) = operation.await;
-            self.buffer = Some(buffer);
-            match result {
-                Ok(0) => return,
-                Ok(_) => {}
-                Err(error) if is_passing(&error) => {}
-                Err(_) => return,
+    /// Whose fault the end is. Ours is kept for the log.
+    fn reason_of(&self, error: &io::Error) -> Close {
+        match error.raw_os_error() {
+            Some(
+                libc::ECONNRESET
+                | libc::EPIPE
+                | libc::ETIMEDOUT
+                | libc::ECONNABORTED
+                | libc::EHOSTUNREACH
+                | libc::ENETUNREACH,
+            ) => Close::ByPeer,
+            errno => {
+                self.worker.last_errno.set(errno.unwrap_or(0));
+                Close::Error
             }
         }
-    }
-}
-
-/// Failures of an operation that say nothing about the socket: try again.
-fn is_passing(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::EINTR | libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM | libc::ECANCELED)
-    )
-}
-
-/// Whose fault the end is.
-fn reason_of(error: &io::Error) -> Close {
-    match error.raw_os_error() {
-        Some(libc::ECONNRESET | libc::EPIPE | libc::ETIMEDOUT | libc::ECONNABORTED) => {
-            Close::ByPeer
-        }
-        _ => Close::Error,
     }
 }

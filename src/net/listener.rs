@@ -1,5 +1,7 @@
 //! Listening sockets: bound before the workers start, one a worker and address.
 
+use super::pace::UNSENT_MAX;
+use crate::platform::socket::bound_unsent;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::SocketAddr;
@@ -71,6 +73,7 @@ fn open(address: SocketAddr, share: bool, backlog: Option<i32>) -> io::Result<So
     }
     // Inherited by what is accepted: no system call a connection.
     socket.set_tcp_nodelay(true)?;
+    bound_unsent(&socket, UNSENT_MAX)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     if let Some(backlog) = backlog {

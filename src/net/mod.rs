@@ -10,10 +10,13 @@ mod close;
 mod connection;
 pub mod counters;
 mod listener;
+mod log;
 mod ops;
 pub mod output;
+mod pace;
 mod peer;
 mod worker;
 
 pub use listener::{ListenError, Listener, bind};
+pub use log::LogGates;
 pub use worker::{Control, Limits, ServeConfig, run};

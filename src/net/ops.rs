@@ -11,7 +11,9 @@ use io_uring::{cqueue, opcode, squeue, types};
 use std::io;
 use std::marker::PhantomData;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::pin::Pin;
 use std::rc::Rc;
+use std::time::Duration;
 use tokio_uring::{InFlightOneshot, OneshotOutputTransform, UnsubmittedOneshot};
 
 /// Bytes read at once: 64 requests. 64 bytes cost 2.2 times as much CPU a request at 40 in
@@ -82,4 +84,20 @@ pub(super) fn send_now(output: &Output, peer: &Peer) -> io::Result<usize> {
     // borrowed for the call; the kernel only reads them.
     let sent = unsafe { libc::sendmsg(peer.raw_fd(), output.message(), flags) };
     usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+}
+
+/// How long to wait before an operation that failed in passing is tried again.
+const RETRY_PAUSE: Duration = Duration::from_millis(10);
+
+/// Waits before another try. Boxed: it is rare, and would make each idle connection larger.
+pub(super) fn pause() -> Pin<Box<tokio::time::Sleep>> {
+    Box::pin(tokio::time::sleep(RETRY_PAUSE))
+}
+
+/// Failures of an operation that say nothing about the socket: try again.
+pub(super) fn is_passing(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EINTR | libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM | libc::ECANCELED)
+    )
 }

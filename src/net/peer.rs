@@ -8,6 +8,7 @@ use super::counters::Close;
 use std::cell::{Cell, RefCell};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::task::{Context, Waker};
+use std::time::Duration;
 
 /// What a connection waits for, and so which deadline holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,6 +114,11 @@ impl Peer {
     pub(super) fn cut(&self, reason: Close) {
         if self.cut.get().is_none() {
             self.cut.set(Some(reason));
+        }
+        if matches!(reason, Close::SendTimeout | Close::Drain) {
+            // The kernel would go on offering what it holds to a peer that takes nothing, and
+            // keep the memory for minutes; a reset ends that.
+            let _ = rustix::net::sockopt::set_socket_linger(self, Some(Duration::ZERO));
         }
         self.shut_down();
         self.wake();

@@ -8,13 +8,14 @@ use super::admission::{Admission, Verdict};
 use super::connection::Connection;
 use super::counters::{Close, Counters, Published, add};
 use super::listener::Listener;
+use super::log::{LogGates, LogState};
 use super::ops;
 use super::output::{OutputPool, SnapshotRef};
 use super::peer::{Peer, Phase};
 use crate::catalog::SnapshotHandle;
 use crate::platform::socket::{acknowledged_bytes, is_delivered};
-use crate::protocol::GroupId;
 use crate::protocol::session::{Profile, ServerSession};
+use crate::protocol::{GroupId, Status};
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
 use slab::Slab;
@@ -26,13 +27,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use tracing::{debug, info, warn};
+use tracing::debug;
 
 /// How often a worker looks at its deadlines.
 const HEARTBEAT_MS: u64 = 100;
 
-/// How often the kernel is asked whether a peer takes anything in.
+/// How often the kernel is asked whether a peer takes anything in, at most.
 const PROGRESS_SAMPLE_MS: u64 = 1000;
+
+/// And how many times at least before a peer is cut for taking in nothing.
+const PROGRESS_SAMPLES: u64 = 4;
 
 /// A send that the ring holds this long makes its peer slow.
 const SLOW_AFTER_MS: u64 = 2 * HEARTBEAT_MS;
@@ -42,9 +46,6 @@ const ACCEPTS_MAX: usize = 64;
 
 /// How long to leave a listener alone after a failed accept: at most 10 failures a second.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// Log lines about one thing: one a second.
-const LOG_INTERVAL_MS: u64 = 1000;
 
 /// Submission entries; completions are many more, as thousands may come at once.
 const RING_ENTRIES: u32 = 4096;
@@ -78,6 +79,8 @@ pub struct ServeConfig {
     pub admission: Arc<Admission>,
     /// What is served.
     pub snapshots: Arc<SnapshotHandle>,
+    /// Bounds what the workers log.
+    pub log_gates: LogGates,
 }
 
 /// How the main thread steers its workers.
@@ -95,6 +98,10 @@ pub(super) struct Worker {
     pub(super) draining: Cell<bool>,
     /// The group that was last missed, for the log.
     pub(super) missed: Cell<Option<GroupId>>,
+    /// The failure that last ended a connection and was not the peer's, for the log.
+    pub(super) last_errno: Cell<i32>,
+    /// Emptied and shut when the worker drains.
+    listeners: RefCell<Vec<Rc<OwnedFd>>>,
     peers: RefCell<Slab<Rc<Peer>>>,
     /// Milliseconds since the start, as far as heartbeats have come: a process that was stopped
     /// for a minute has not aged, so its healthy peers are not cut.
@@ -127,13 +134,17 @@ pub fn run(
         outputs: RefCell::default(),
         draining: Cell::new(false),
         missed: Cell::new(None),
+        last_errno: Cell::new(0),
+        listeners: RefCell::default(),
         peers: RefCell::default(),
         now_ms: Cell::new(0),
         snapshot: RefCell::new(snapshot),
     });
     runtime.block_on(async move {
         for listener in listeners {
-            tokio_uring::spawn(Rc::clone(&worker).accept(Rc::new(listener.socket)));
+            let socket = Rc::new(listener.socket);
+            worker.listeners.borrow_mut().push(Rc::clone(&socket));
+            tokio_uring::spawn(Rc::clone(&worker).accept(socket));
         }
         ready();
         worker.beat(&control, &published).await;
@@ -193,7 +204,12 @@ impl Worker {
 
     fn welcome(self: &Rc<Self>, socket: OwnedFd, address: SocketAddr) {
         add(&self.counters.accepted, 1);
-        let (permit, refusal) = match self.config.admission.decide(address) {
+        let admission = &self.config.admission;
+        let verdict = match self.draining.get() {
+            true => admission.refuse(Status::ServerFull),
+            false => admission.decide(address),
+        };
+        let (permit, refusal) = match verdict {
             Verdict::Admitted(permit) => (permit, None),
             Verdict::Refused(permit, status) => (permit, Some(status)),
         };
@@ -222,7 +238,7 @@ impl Worker {
     }
 
     /// Deadlines, counters, the log and the end, every [`HEARTBEAT_MS`].
-    async fn beat(&self, control: &Control, published: &Published) {
+    async fn beat(self: &Rc<Self>, control: &Control, published: &Published) {
         let interval = Duration::from_millis(HEARTBEAT_MS);
         let mut ticks = tokio::time::interval(interval);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -239,10 +255,11 @@ impl Worker {
             self.now_ms.set(now_ms);
             if control.draining.load(Ordering::Relaxed) && !self.draining.replace(true) {
                 drain_ms = now_ms;
+                self.stop_listening();
                 self.peers.borrow().iter().for_each(|(_, peer)| peer.wake());
             }
             self.sweep(now_ms);
-            logged.report(&self.counters, &self.missed, now_ms);
+            logged.report(self, now_ms);
             self.counters.connections.set(self.peers.borrow().len() as u64);
             self.counters.publish(published);
             if self.draining.get() {
@@ -256,6 +273,16 @@ impl Worker {
         }
     }
 
+    /// Tells those that wait to be accepted that they come too late, and shuts the listeners.
+    fn stop_listening(self: &Rc<Self>) {
+        for listener in self.listeners.borrow_mut().drain(..) {
+            if let Err(error) = self.accept_some(&listener) {
+                debug!(%error, "connections that wait cannot be told");
+            }
+            let _ = rustix::net::shutdown(&listener, rustix::net::Shutdown::Both);
+        }
+    }
+
     /// Looks at every connection's deadline.
     fn sweep(&self, now_ms: u64) {
         let limits = &self.config.limits;
@@ -263,6 +290,7 @@ impl Worker {
         let idle_ms = millis(limits.idle_timeout);
         let send_ms = millis(limits.send_timeout);
         let linger_ms = millis(limits.linger_timeout);
+        let sample_ms = PROGRESS_SAMPLE_MS.min(send_ms / PROGRESS_SAMPLES);
         for (_, peer) in &*self.peers.borrow() {
             let waited = peer.waited_ms(now_ms);
             match peer.phase() {
@@ -271,20 +299,31 @@ impl Worker {
                     peer.hurry.set(true);
                     peer.wake();
                 }
-                Phase::Idle if waited > idle_ms => peer.cut(Close::IdleTimeout),
-                // At the end of the process a slow peer still gets what was begun.
-                Phase::Lingering
-                    if waited > linger_ms
-                        && (!self.draining.get() || is_delivered(&**peer).unwrap_or(true)) =>
-                {
-                    peer.shut_down();
+                Phase::Idle if waited > idle_ms => {
+                    // What it asked for last may still be on its way: taking it in is progress.
+                    if !is_delivered(&**peer).unwrap_or(true) {
+                        peer.sample(acknowledged_bytes(&**peer).unwrap_or(0), now_ms);
+                    }
+                    if peer.waited_ms(now_ms) > idle_ms {
+                        peer.cut(Close::IdleTimeout);
+                    }
+                }
+                Phase::Lingering if waited > linger_ms => {
+                    // A slow peer still gets what was begun.
+                    if peer.unsampled_ms(now_ms) >= sample_ms {
+                        peer.sample(acknowledged_bytes(&**peer).unwrap_or(0), now_ms);
+                    }
+                    let waited = peer.waited_ms(now_ms);
+                    if is_delivered(&**peer).unwrap_or(true) || waited > send_ms {
+                        peer.shut_down();
+                    }
                 }
                 Phase::Sending if waited >= SLOW_AFTER_MS => {
                     if !peer.slow.replace(true) {
                         add(&self.counters.slow_peers, 1);
                         peer.wake();
                     }
-                    if peer.unsampled_ms(now_ms) >= PROGRESS_SAMPLE_MS {
+                    if peer.unsampled_ms(now_ms) >= sample_ms {
                         peer.sample(acknowledged_bytes(&**peer).unwrap_or(0), now_ms);
                     }
                     if peer.waited_ms(now_ms) > send_ms {
@@ -294,42 +333,6 @@ impl Worker {
                 _ => {}
             }
         }
-    }
-}
-
-/// What was last said about things that happen often.
-#[derive(Default)]
-struct LogState {
-    missing_groups: u64,
-    accept_errors: u64,
-    late_heartbeats: u64,
-    said_ms: u64,
-}
-
-impl LogState {
-    /// Says at most once a second what went on.
-    fn report(&mut self, counters: &Counters, missed: &Cell<Option<GroupId>>, now_ms: u64) {
-        if now_ms.saturating_sub(self.said_ms) < LOG_INTERVAL_MS {
-            return;
-        }
-        self.said_ms = now_ms;
-        let missing = counters.missing_groups.get();
-        if let Some(group) = missed.get().filter(|_| missing > self.missing_groups) {
-            let times = missing - self.missing_groups;
-            info!(%group, times, "asked for groups that the cache does not hold; the last is named");
-        }
-        self.missing_groups = missing;
-        let failed = counters.accept_errors.get();
-        if failed > self.accept_errors {
-            let times = failed - self.accept_errors;
-            warn!(times, "connections cannot be accepted; are descriptors short ('ulimit -n')?");
-        }
-        self.accept_errors = failed;
-        let late = counters.late_heartbeats.get();
-        if late > self.late_heartbeats {
-            warn!("a heartbeat came late: the core is overloaded, or the process was stopped");
-        }
-        self.late_heartbeats = late;
     }
 }
 

@@ -44,7 +44,7 @@ fn tcp_info(socket: impl AsFd) -> io::Result<libc::tcp_info> {
 }
 
 /// Bounds what the kernel holds of this socket's output that has not gone onto the line yet
-/// (`TCP_NOTSENT_LOWAT`). `u32::MAX` takes the bound away.
+/// (`TCP_NOTSENT_LOWAT`). A listener's bound holds for what it accepts.
 ///
 /// # Errors
 /// Not a TCP socket.

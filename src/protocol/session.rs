@@ -249,11 +249,11 @@ impl ServerSession {
         }
     }
 
-    /// Decides the status of a peer that admission refuses and whose handshake did not come in
-    /// time: it reads the reason all the same.
-    pub fn refuse_now(&mut self) {
-        if let (Phase::Handshake, Some(status)) = (self.phase, self.refusal) {
-            self.phase = Phase::Answer(status);
+    /// Answers a handshake that is late, or comes too late to be served: with the refusal that
+    /// was decided on, or else with `status`. A peer reads a reason before every close.
+    pub fn refuse(&mut self, status: Status) {
+        if self.phase == Phase::Handshake {
+            self.phase = Phase::Answer(self.refusal.unwrap_or(status));
         }
     }
 
