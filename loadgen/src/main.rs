@@ -1,3 +1,47 @@
-//! The load generator's program.
+//! The load generator's program: `main` hands over to the command that was asked for.
 
-fn main() {}
+mod assertion;
+mod catalogue;
+mod cli;
+mod command;
+mod compare_stats;
+mod engine;
+mod environment;
+mod failure;
+mod human;
+mod learn;
+mod null_server;
+mod reference;
+mod report;
+mod result;
+mod ring;
+mod scenario;
+mod settings;
+mod stats;
+mod trace;
+mod verdict;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    end_with_1_on_a_defect();
+    match command::run(cli::Cli::parse()) {
+        Ok(exit) => ExitCode::from(exit.code()),
+        Err(failure) => {
+            eprintln!("{failure}");
+            ExitCode::from(failure.exit.code())
+        }
+    }
+}
+
+/// A panic, in whichever thread, ends the process with the code that means a defect: a script
+/// must not take half a run for a result.
+#[expect(clippy::disallowed_methods, reason = "a panic hook has no other way to set the exit code")]
+fn end_with_1_on_a_defect() {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        print(panic);
+        std::process::exit(i32::from(verdict::Exit::Bug.code()));
+    }));
+}

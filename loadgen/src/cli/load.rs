@@ -1,0 +1,240 @@
+//! The options that describe a load. They are at the same time the keys of a scenario file: there
+//! is one list of them, and this is it.
+
+use crate::human::{Quantity, Ramp, Span};
+use clap::{Args, ValueEnum};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// What describes a load: options, and keys of a scenario file.
+#[derive(Clone, Debug, Default, Args, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+#[command(next_help_heading = "Load")]
+pub(crate) struct LoadOptions {
+    /// The server [default: 127.0.0.1:43594].
+    #[arg(value_name = "HOST:PORT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) target: Option<String>,
+    /// What the clients do [default: download].
+    #[arg(long, short = 's', value_enum)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) scenario: Option<Scenario>,
+    /// Several scenarios by weight, as in play=8,churn=2.
+    #[arg(long, value_name = "NAME=WEIGHT,..", conflicts_with = "scenario")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) mix: Option<String>,
+    /// How many clients, or a ramp of them: 64, 10..1000.
+    ///
+    /// A ramp opens the first number at the start and the rest evenly over --ramp.
+    #[arg(long, short = 'c', value_name = "N|A..B")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) connections: Option<Ramp>,
+    /// Requests a second, together; without it the loop is closed.
+    ///
+    /// An open loop asks at its times, whether or not the server keeps up; latency counts from
+    /// the time at which a request should have been sent. In login-storm a request is a login.
+    #[arg(long, short = 'r', value_name = "N|A..B")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) rate: Option<Ramp>,
+    /// How the requests of an open loop are spaced [default: even].
+    #[arg(long, value_enum)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) arrivals: Option<Arrivals>,
+    /// How long the ramps of --rate and --connections take [default: the whole run].
+    #[arg(long, value_name = "TIME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) ramp: Option<Span>,
+    /// How long to measure [default: 10s, if nothing else ends the run].
+    #[arg(long, short = 'd', value_name = "TIME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) duration: Option<Span>,
+    /// End after this many requests, together.
+    #[arg(long, short = 'n', value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) requests: Option<Quantity>,
+    /// End when each client has downloaded everything this many times.
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) downloads: Option<u32>,
+    /// Leave the first part of the run out of the measurement [default: 0s].
+    #[arg(long, short = 'w', value_name = "TIME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) warmup: Option<Span>,
+    /// Urgent requests that a client keeps in flight [default: 20, as the real client].
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) urgent: Option<u32>,
+    /// Prefetch requests that a client keeps in flight [default: 20, as the real client].
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) prefetch: Option<u32>,
+    /// Keys: none, a number for all, random (one a connection), changing (in mid-stream).
+    #[arg(long, value_name = "none|1..255|random|changing")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) key: Option<String>,
+    /// Same seed, same groups in the same order [default: 1].
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) seed: Option<u64>,
+    /// The client build to announce [default: 550].
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) build: Option<u32>,
+    /// The server sends no prefetch bit (old-school revisions): match by group alone.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) no_prefetch_bit: Option<bool>,
+    /// Wait between the status and the first request, for servers that lose what follows at once.
+    #[arg(long, value_name = "TIME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) settle: Option<Span>,
+    /// No byte for so long with requests in flight is a stall [default: 5s].
+    ///
+    /// A stalled connection is named in the report and given up; the run ends with exit code 3.
+    #[arg(long, value_name = "TIME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) stall_timeout: Option<Span>,
+    /// Open a client's connection again after a refusal, a cut or a failure [default: never].
+    #[arg(long, value_name = "TIME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) retry: Option<Span>,
+    /// Connections opened a second at most [default: as fast as it goes].
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) open_rate: Option<Quantity>,
+    /// Check the CRC of one response in N against the archive index; 0 is never [default: 100].
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) crc_every: Option<u32>,
+    /// Compare every byte with this cache.
+    ///
+    /// A dat2 cache or flat files, as the server itself would load it; the word demo is the demo
+    /// cache that js5d serves without --cache.
+    #[arg(long, value_name = "DIR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cache: Option<PathBuf>,
+    /// Ask for these groups, not for what the server's indexes list: 0/0..4095,2/7.
+    #[arg(long, value_name = "LIST")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) groups: Option<String>,
+    /// Worker threads, each with its own ring [default: half of the cores].
+    #[arg(long, short = 't', value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) threads: Option<u32>,
+    /// Pin the workers to these cores: 1 or 1,3.
+    #[arg(long, value_name = "CORES", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) pin: Option<Vec<u32>>,
+    /// Spread the load over this many processes, where descriptors run out [default: 1].
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) processes: Option<u32>,
+    /// Source addresses [default: for loopback as many of 127.x.y.z as needed].
+    #[arg(long, value_name = "ADDR,..", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) sources: Option<Vec<std::net::IpAddr>>,
+    /// play: mean time between bursts [default: 2s].
+    #[arg(long, value_name = "TIME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) think: Option<Span>,
+    /// play: urgent requests in a burst, at most [default: 8].
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) burst: Option<u32>,
+    /// play: mean time between prefetch requests [default: 100ms].
+    #[arg(long, value_name = "TIME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) prefetch_gap: Option<Span>,
+    /// play, churn, priority: Zipf exponent of the groups' popularity [default: 1.0].
+    #[arg(long, value_name = "S")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) zipf: Option<f64>,
+    /// update-day: which part of the groups has changed [default: 0.05].
+    #[arg(long, value_name = "0..1")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) changed: Option<f64>,
+    /// slow: bytes that each client reads in a second [default: 7000].
+    #[arg(long, value_name = "BYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) read_rate: Option<Quantity>,
+    /// churn: requests before a client goes [default: 10].
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) churn_requests: Option<u32>,
+    /// idle: ask for the master index this often, as proof of life [default: 25s].
+    #[arg(long, value_name = "TIME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) keepalive: Option<Span>,
+    /// hostile: only these tricks [default: all of them].
+    #[arg(long, value_enum, value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tricks: Option<Vec<Trick>>,
+    /// hostile: how long a trick is held [default: 5s].
+    #[arg(long, value_name = "TIME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) hold: Option<Span>,
+}
+
+/// What a client does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Scenario {
+    /// Fetch a whole cache as fast as the windows allow, again and again.
+    Download,
+    /// Think times, small urgent bursts, prefetch in the background, some groups popular.
+    Play,
+    /// Connect, handshake, fetch the master index, go, come back.
+    LoginStorm,
+    /// All connect at once and fetch what changed.
+    UpdateDay,
+    /// Hold connections, with a proof of life now and then.
+    Idle,
+    /// Connect, ask for a little, disconnect, come back.
+    Churn,
+    /// Download, reading few bytes a second.
+    Slow,
+    /// Urgent latency with a full prefetch window against an empty one, as a ratio.
+    Priority,
+    /// Slowloris, over-window, unknown opcodes and groups, resets, and more of the kind.
+    Hostile,
+}
+
+/// How the requests of an open loop are spaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Arrivals {
+    /// One every 1/rate.
+    Even,
+    /// Independent of each other, as players are.
+    Poisson,
+}
+
+/// What a hostile client tries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Trick {
+    /// Connects and sends nothing.
+    Silent,
+    /// Sends the first byte of the handshake only.
+    OneByte,
+    /// Sends the handshake a byte a second.
+    Drip,
+    /// Sends half of a request and waits.
+    HalfRequest,
+    /// Pipelines 100,000 requests and reads nothing.
+    OverWindow,
+    /// Sends an opcode that does not exist.
+    UnknownOpcode,
+    /// Opens with another service's opcode.
+    NotJs5,
+    /// Asks for groups that no index lists.
+    UnknownGroup,
+    /// Resets the connection after a random number of bytes of a response.
+    Reset,
+    /// Asks, ends its side, and reads what is owed.
+    HalfClose,
+    /// Ten thousand rekeys and state changes in a row.
+    Useless,
+    /// Sends its requests in segments of one byte.
+    OneByteSegments,
+}

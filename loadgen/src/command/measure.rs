@@ -1,0 +1,199 @@
+//! One measurement: a plan carried out, and its result judged by nobody yet.
+
+use crate::engine::plan::{Part, Plan, Written};
+use crate::engine::{self, Harvest};
+use crate::environment::{Environment, KernelCounters};
+use crate::failure::Failure;
+use crate::reference::Reference;
+use crate::report::live::LiveLine;
+use crate::result::{Load, RunResult};
+use crate::scenario;
+use crate::settings::Settings;
+use crate::stats::{Live, Outcome};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Set by Ctrl-C and by the request to terminate: runs end early and are reported all the same.
+#[derive(Clone)]
+pub(crate) struct Interrupt(Arc<AtomicBool>);
+
+impl Interrupt {
+    /// From here on a signal no longer ends the process by itself; a second one does.
+    pub(crate) fn watch() -> Result<Self, Failure> {
+        let flag = Arc::new(AtomicBool::new(false));
+        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+            // In this order: the first signal finds the flag unset.
+            signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&flag))
+                .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&flag)))
+                .map_err(|e| Failure::setup(format!("signals: {e}"), "This should not happen."))?;
+        }
+        Ok(Self(flag))
+    }
+
+    pub(crate) fn flag(&self) -> &AtomicBool {
+        &self.0
+    }
+
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What does not change between the measurements of a command.
+pub(crate) struct Bench {
+    pub(crate) settings: Settings,
+    pub(crate) catalogue: Arc<crate::catalogue::Catalogue>,
+    pub(crate) reference: Option<Arc<Reference>>,
+    pub(crate) interrupt: Interrupt,
+}
+
+impl Bench {
+    /// Learns the catalogue and loads the cache.
+    pub(crate) fn set_up(settings: Settings, interrupt: Interrupt) -> Result<Self, Failure> {
+        let reference = match &settings.options.cache {
+            None => None,
+            Some(path) => {
+                let loaded = Reference::load(path).map_err(|e| {
+                    let cause = format!("{}: {e}", path.display());
+                    Failure::setup(cause, "Give --cache the directory that the server loads.")
+                })?;
+                Some(Arc::new(loaded))
+            }
+        };
+        let catalogue = Arc::new(settings.catalogue()?);
+        Ok(Self { settings, catalogue, reference, interrupt })
+    }
+
+    /// The plan of a part of the run.
+    pub(crate) fn plan(&self, part: Part, trace: bool) -> Plan {
+        self.settings.plan(Arc::clone(&self.catalogue), self.reference.clone(), part, trace)
+    }
+
+    /// Carries out a plan.
+    pub(crate) fn measure(&self, plan: Plan, start: Start, live: &mut LiveLine) -> Measured {
+        let warmup_ns = plan.warmup_ns;
+        self.measure_with(plan, start, |lives| {
+            let elapsed = start.instant.elapsed();
+            let phase = match u64::try_from(elapsed.as_nanos()) {
+                _ if Instant::now() < start.instant => "waiting",
+                Ok(ns) if ns < warmup_ns => "warm-up",
+                _ => "measuring",
+            };
+            live.update(lives, elapsed, phase);
+        })
+    }
+
+    /// Carries out a plan, and has `show` called with what the workers publish.
+    pub(crate) fn measure_with(
+        &self,
+        plan: Plan,
+        start: Start,
+        show: impl FnMut(&[Live]),
+    ) -> Measured {
+        let plan = Arc::new(plan);
+        let before = KernelCounters::read();
+        let harvest = engine::run(&plan, start.instant, self.interrupt.flag(), show);
+        let harvest = harvest.map_err(|e| {
+            let remedy = "io_uring must be allowed (kernel.io_uring_disabled = 0, no seccomp \
+                          filter against it) and the cores of --pin must exist.";
+            Failure::setup(format!("a worker cannot run: {e}"), remedy)
+        })?;
+        let Harvest { stats, written, connect_error, measured_ns } = harvest;
+        let connected =
+            stats.connections_max > 0 || stats.outcomes.contains_key(&Outcome::StatusOk);
+        if let (Some(error), false) = (&connect_error, connected) {
+            let cause = format!("no connection to {} came up: {error}", plan.target);
+            return Err(Failure::setup(cause, "Is a JS5 server listening there?"));
+        }
+        let mut result = RunResult::new(self.load(&plan), stats, measured_ns / 1_000_000);
+        result.warmup_ms = plan.warmup_ns / 1_000_000;
+        result.started_unix_ms = start.unix_ms + result.warmup_ms;
+        result.interrupted = self.interrupt.is_set();
+        result.offered = plan.pace.as_ref().map(|pace| {
+            let end_ns = plan.warmup_ns + measured_ns;
+            let offered = pace.arrivals(end_ns) - pace.arrivals(plan.warmup_ns);
+            // Each process offers its clients' part.
+            let own = plan.clients() as f64 / f64::from(plan.connections.max(1));
+            let offered = (offered * own) as u64;
+            plan.requests.map_or(offered, |requests| offered.min(requests))
+        });
+        let mut environment = Environment::gather(std::env::args().collect());
+        environment.counters = KernelCounters::read().since(before);
+        result.environments = vec![environment];
+        Ok((result, written))
+    }
+
+    fn load(&self, plan: &Plan) -> Load {
+        let options = &self.settings.options;
+        let given = toml::Table::try_from(options).unwrap_or_default();
+        let known = ["target", "scenario", "mix", "connections", "rate", "seed", "build"];
+        let rest = given.into_iter().filter(|(key, _)| !known.contains(&key.as_str()));
+        let options: BTreeMap<_, _> = rest
+            .map(|(key, value)| (key, value.as_str().map_or(value.to_string(), str::to_owned)))
+            .collect();
+        let given = &self.settings.options;
+        Load {
+            scenario: scenario::name(given),
+            target: plan.target.to_string(),
+            connections: plan.clients(),
+            rate: given.rate.map(|rate| rate.to_string()),
+            urgent_window: plan.kinds.first().map_or(0, |kind| kind.urgent),
+            prefetch_window: plan.kinds.first().map_or(0, |kind| kind.prefetch),
+            seed: plan.seed,
+            build: plan.build,
+            verification: match (&plan.verify.cache, plan.verify.crc_every) {
+                (Some(_), _) => "every byte against a cache".to_owned(),
+                (None, 0) => "framing".to_owned(),
+                (None, n) => format!("framing; checksum of 1 in {n}"),
+            },
+            options,
+        }
+    }
+}
+
+/// A result and, if it was wanted, what was asked for.
+pub(crate) type Measured = Result<(RunResult, Vec<Written>), Failure>;
+
+/// When a run begins, on both clocks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Start {
+    pub(crate) instant: Instant,
+    pub(crate) unix_ms: u64,
+}
+
+impl Start {
+    /// Now.
+    pub(crate) fn now() -> Self {
+        Self { instant: Instant::now(), unix_ms: unix_ms() }
+    }
+
+    /// A while after this.
+    pub(crate) fn later(self, wait: Duration) -> Self {
+        let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(0);
+        Self { instant: self.instant + wait, unix_ms: self.unix_ms + wait_ms }
+    }
+
+    /// At a Unix time in seconds, or so long from now: `1767225600`, `+5s`.
+    pub(crate) fn parse(text: &str) -> Result<Self, Failure> {
+        let remedy = "Give a Unix time in seconds, or +TIME as in +5s.";
+        let wrong = || Failure::usage(format!("--start-at {text:?} is no time"), remedy);
+        let now = Self::now();
+        let wait = match text.strip_prefix('+') {
+            Some(span) => span.parse::<crate::human::Span>().map_err(|_| wrong())?.0,
+            None => {
+                let at: f64 = text.parse().map_err(|_| wrong())?;
+                // A machine that comes late begins at once, and is in the sum all the same.
+                let wait = (at - now.unix_ms as f64 / 1000.0).max(0.0);
+                Duration::try_from_secs_f64(wait).map_err(|_| wrong())?
+            }
+        };
+        Ok(now.later(wait))
+    }
+}
+
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,29 @@
+//! `merge`: results of several machines as one.
+
+use super::output;
+use crate::cli::MergeArgs;
+use crate::failure::Failure;
+use crate::result::RunResult;
+use crate::verdict::Exit;
+
+/// Reads, adds, judges, reports.
+pub(crate) fn merge(args: &MergeArgs) -> Result<Exit, Failure> {
+    let asserts = output::asserts(&args.output)?;
+    let parts: Result<Vec<RunResult>, Failure> = args
+        .files
+        .iter()
+        .map(|path| {
+            let remedy = "Give files that --json wrote.";
+            let failed = |e: &dyn std::fmt::Display| {
+                Failure::usage(format!("{}: {e}", path.display()), remedy)
+            };
+            let text = std::fs::read_to_string(path).map_err(|e| failed(&e))?;
+            RunResult::parse(&text).map_err(|e| failed(&e))
+        })
+        .collect();
+    let merged = RunResult::merge(parts?);
+    let mut result = merged.map_err(|e| Failure::usage(e, "Merge runs of the same kind."))?;
+    let exit = result.judge(&asserts);
+    output::write(&result, &args.output)?;
+    Ok(exit)
+}

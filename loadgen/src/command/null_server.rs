@@ -1,0 +1,18 @@
+//! `null-server`: the server of `self-test`, for measurements by hand.
+
+use super::measure::Interrupt;
+use crate::cli::NullServerArgs;
+use crate::failure::Failure;
+use crate::null_server::NullServer;
+use crate::verdict::Exit;
+
+/// Serves until interrupted.
+pub(crate) fn run(args: &NullServerArgs) -> Result<Exit, Failure> {
+    let remedy = "Give another address or size; io_uring must be allowed.";
+    let failed = |e| Failure::setup(format!("the null server at {}: {e}", args.listen), remedy);
+    let interrupt = Interrupt::watch()?;
+    let server = NullServer::start(&args.listen, args.size, args.pin).map_err(failed)?;
+    println!("serving responses of {} bytes at {}", args.size, server.address);
+    server.wait(interrupt.flag()).map_err(failed)?;
+    Ok(Exit::Good)
+}

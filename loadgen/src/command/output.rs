@@ -1,0 +1,62 @@
+//! Where results go: the tables on standard output, and the files that were asked for.
+
+use crate::assertion::Assertion;
+use crate::cli::OutputOptions;
+use crate::failure::Failure;
+use crate::report::{hlog, html, json, table};
+use crate::result::RunResult;
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+
+/// Reads the conditions.
+pub(crate) fn asserts(options: &OutputOptions) -> Result<Vec<Assertion>, Failure> {
+    let parsed = options.asserts.iter().map(|text| {
+        let remedy = "As in --assert 'urgent.response.p99<20ms'.";
+        text.parse().map_err(|e| Failure::usage(format!("--assert {text}: {e}"), remedy))
+    });
+    parsed.collect()
+}
+
+/// A file that cannot be written.
+pub(crate) fn unwritable(path: &Path, error: &io::Error) -> Failure {
+    Failure::setup(format!("{}: {error}", path.display()), "The run is over; its result is lost.")
+}
+
+/// Writes everything that was asked for.
+pub(crate) fn write(result: &RunResult, options: &OutputOptions) -> Result<(), Failure> {
+    let json_to_stdout = options.json.as_deref() == Some(Path::new("-"));
+    if !options.quiet && !json_to_stdout {
+        let has_color = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        print!("{}", table::summary(result, table::Style { has_color }));
+    }
+    if json_to_stdout {
+        let mut out = io::stdout().lock();
+        json::write(result, &mut out).map_err(|e| unwritable(Path::new("-"), &e))?;
+    } else if let Some(path) = &options.json {
+        to_file(path, |out| json::write(result, out))?;
+    }
+    if let Some(path) = &options.hlog {
+        to_file(path, |out| hlog::write_hlog(result, out))?;
+    }
+    if let Some(path) = &options.html {
+        to_file(path, |out| out.write_all(html::page(result).as_bytes()))?;
+    }
+    if let Some(prefix) = &options.hgrm {
+        for (metric, times) in &result.stats.times {
+            to_file(&hlog::hgrm_path(prefix, *metric), |out| hlog::write_hgrm(times, out))?;
+        }
+    }
+    Ok(())
+}
+
+fn to_file(
+    path: &Path,
+    write: impl FnOnce(&mut io::BufWriter<std::fs::File>) -> io::Result<()>,
+) -> Result<(), Failure> {
+    let all = || {
+        let mut out = io::BufWriter::new(std::fs::File::create(path)?);
+        write(&mut out)?;
+        out.flush()
+    };
+    all().map_err(|e| unwritable(path, &e))
+}

@@ -1,0 +1,131 @@
+//! `record`: a proxy between clients and a server that writes down what is asked, and when.
+//!
+//! Two plain threads a connection, which copy bytes as they come: this is for recording players,
+//! not for measuring. What is not JS5 is passed on all the same, and not recorded.
+
+use super::measure::Interrupt;
+use super::output;
+use crate::cli::RecordArgs;
+use crate::failure::Failure;
+use crate::settings;
+use crate::trace;
+use crate::verdict::Exit;
+use js5d::protocol::handshake::{HANDSHAKE_LEN, OPCODE_JS5};
+use js5d::protocol::request::{MESSAGE_LEN, Message};
+use std::fs::File;
+use std::io::{self, BufWriter, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How often the proxy looks whether it is to stop.
+const LOOK: Duration = Duration::from_millis(20);
+
+struct Book {
+    start: Instant,
+    out: BufWriter<File>,
+    requests: u64,
+}
+
+/// Records until interrupted, or until its time is up.
+pub(crate) fn record(args: &RecordArgs) -> Result<Exit, Failure> {
+    let to = settings::target(Some(&args.to))?;
+    let remedy = "Give another address with --listen.";
+    let failed = |e| Failure::setup(format!("{}: {e}", args.listen), remedy);
+    let listener = TcpListener::bind(&args.listen).map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    let unwritable = |e| output::unwritable(&args.trace, &e);
+    let mut out = BufWriter::new(File::create(&args.trace).map_err(unwritable)?);
+    trace::write_head(&mut out).map_err(unwritable)?;
+    let interrupt = Interrupt::watch()?;
+    println!("recording {} to {}", listener.local_addr().map_err(failed)?, args.trace.display());
+    let book = Arc::new(Mutex::new(Book { start: Instant::now(), out, requests: 0 }));
+    let started = Instant::now();
+    let is_over =
+        || interrupt.is_set() || args.duration.is_some_and(|span| started.elapsed() >= span.0);
+    let mut client = 0;
+    while !is_over() {
+        match listener.accept() {
+            Ok((socket, _)) => {
+                begin(socket, to, client, &book);
+                client += 1;
+            }
+            Err(_) => std::thread::sleep(LOOK),
+        }
+    }
+    let mut book = book.lock().unwrap_or_else(PoisonError::into_inner);
+    book.out.flush().map_err(unwritable)?;
+    println!("{} requests of {client} clients", book.requests);
+    Ok(Exit::Good)
+}
+
+fn begin(client_socket: TcpStream, to: SocketAddr, client: u32, book: &Arc<Mutex<Book>>) {
+    let both = || -> io::Result<_> {
+        client_socket.set_nonblocking(false)?;
+        client_socket.set_nodelay(true)?;
+        let server = TcpStream::connect(to)?;
+        server.set_nodelay(true)?;
+        Ok((client_socket.try_clone()?, server.try_clone()?, server))
+    };
+    // A client that cannot be passed on is closed, as the server's absence would.
+    let Ok((client_reads, server_reads, server)) = both() else { return };
+    let book = Arc::clone(book);
+    std::thread::spawn(move || {
+        let mut parser = Parser { client, pending: Vec::new(), phase: Phase::Handshake };
+        copy(client_reads, server, |bytes| parser.take(bytes, &book));
+    });
+    std::thread::spawn(move || copy(server_reads, client_socket, |_| {}));
+}
+
+fn copy(mut from: TcpStream, mut to: TcpStream, mut see: impl FnMut(&[u8])) {
+    let mut buffer = vec![0; 64 << 10];
+    while let Ok(len @ 1..) = from.read(&mut buffer) {
+        see(&buffer[..len]);
+        if to.write_all(&buffer[..len]).is_err() {
+            break;
+        }
+    }
+    // Either side may be gone already.
+    let _ = to.shutdown(Shutdown::Write);
+}
+
+#[derive(PartialEq)]
+enum Phase {
+    Handshake,
+    Messages,
+    NotJs5,
+}
+
+struct Parser {
+    client: u32,
+    pending: Vec<u8>,
+    phase: Phase,
+}
+
+impl Parser {
+    fn take(&mut self, bytes: &[u8], book: &Mutex<Book>) {
+        self.pending.extend_from_slice(bytes);
+        if self.phase == Phase::Handshake {
+            if self.pending.first().is_some_and(|opcode| *opcode != OPCODE_JS5) {
+                self.phase = Phase::NotJs5;
+            } else if self.pending.len() >= HANDSHAKE_LEN {
+                self.pending.drain(..HANDSHAKE_LEN);
+                self.phase = Phase::Messages;
+            }
+        }
+        if self.phase != Phase::Messages {
+            return;
+        }
+        let mut book = book.lock().unwrap_or_else(PoisonError::into_inner);
+        let at_ns = u64::try_from(book.start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let whole = self.pending.len() / MESSAGE_LEN * MESSAGE_LEN;
+        for message in self.pending.drain(..whole).collect::<Vec<_>>().chunks_exact(MESSAGE_LEN) {
+            let Some(message) = message.first_chunk() else { continue };
+            if let Ok(Message::Request(class, id)) = Message::parse(*message) {
+                book.requests += 1;
+                // A full disk shows when the trace is ended.
+                let _ = trace::write_line(&mut book.out, at_ns, self.client, class, id);
+            }
+        }
+    }
+}

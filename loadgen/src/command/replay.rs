@@ -1,0 +1,59 @@
+//! `replay`: a recorded trace as an open loop, each request at its time.
+
+use super::measure::{Bench, Interrupt, Start};
+use super::{output, run};
+use crate::cli::{ReplayArgs, Scenario};
+use crate::engine::plan::{Kind, Part, Rhythm, Then, Work};
+use crate::failure::Failure;
+use crate::human::Ramp;
+use crate::report::live::LiveLine;
+use crate::trace;
+use crate::verdict::Exit;
+use std::sync::Arc;
+
+/// Replays and reports.
+pub(crate) fn replay(args: &ReplayArgs) -> Result<Exit, Failure> {
+    let path = &args.from;
+    let remedy = "Give a trace that record or run --trace wrote.";
+    let unreadable = |e| Failure::usage(format!("{}: {e}", path.display()), remedy);
+    let mut clients = trace::read(path).map_err(unreadable)?;
+    if clients.is_empty() || args.speed.is_nan() || args.speed <= 0.0 {
+        let cause = format!("{} has no request, or --speed is not above 0", path.display());
+        return Err(Failure::usage(cause, remedy));
+    }
+    for request in clients.iter_mut().flat_map(|client| &mut client.requests) {
+        request.at_us = (request.at_us as f64 / args.speed) as u64;
+    }
+    let asserts = output::asserts(&args.run.output)?;
+    let mut settings = run::settings_of(&args.run)?;
+    let count = clients.len() as f64;
+    settings.options.connections = Some(Ramp { from: count, to: count });
+    settings.options.rate = None;
+    settings.kinds = vec![Kind {
+        scenario: Scenario::Play,
+        weight: 1,
+        urgent: u32::MAX,
+        prefetch: u32::MAX,
+        work: Work::Trace(Arc::new(clients)),
+        visit_requests: None,
+        rhythm: Rhythm::Eager,
+        then: Then::Stay,
+        read_rate: None,
+        paced_visits: false,
+        is_download: false,
+    }];
+    let bench = Bench::set_up(settings, Interrupt::watch()?)?;
+    let mut plan = bench.plan(Part { index: 0, of: 1 }, args.run.output.trace.is_some());
+    // The trace ends the run, unless a duration was given.
+    plan.duration_ns = bench.settings.options.duration.map(crate::human::Span::ns);
+    let mut live = LiveLine::new(args.run.output.quiet);
+    let (mut result, mut written) = bench.measure(plan, Start::now(), &mut live)?;
+    live.finish();
+    if let Some(path) = &args.run.output.trace {
+        trace::write(path, &mut written).map_err(|e| output::unwritable(path, &e))?;
+    }
+    result.load.scenario = format!("replay of {}", args.from.display());
+    let exit = result.judge(&asserts);
+    output::write(&result, &args.run.output)?;
+    Ok(exit)
+}

@@ -1,0 +1,92 @@
+//! `run`: one load on one server.
+
+use super::measure::{Bench, Interrupt, Start};
+use super::{ceiling, compare, output, processes};
+use crate::cli::{RunArgs, Scenario};
+use crate::engine::limits;
+use crate::failure::Failure;
+use crate::report::live::LiveLine;
+use crate::result::RunResult;
+use crate::settings::{self, Settings};
+use crate::trace;
+use crate::verdict::Exit;
+
+/// Runs and reports.
+pub(crate) fn run(args: &RunArgs) -> Result<Exit, Failure> {
+    let settings = settings_of(args)?;
+    if args.print_scenario {
+        print!("{}", settings::to_file(&settings.options)?);
+        return Ok(Exit::Good);
+    }
+    if settings.kinds.iter().any(|kind| kind.scenario == Scenario::Priority) {
+        return compare::priority(args);
+    }
+    let asserts = output::asserts(&args.output)?;
+    let interrupt = Interrupt::watch()?;
+    check_limits(&settings, args)?;
+    let mut live = LiveLine::new(args.output.quiet);
+    let mut result = if settings.processes() > 1 && args.child.is_none() {
+        if args.output.trace.is_some() {
+            let remedy = "Leave --processes out, or record with js5-loadgen record.";
+            return Err(Failure::usage("--trace is written by one process", remedy));
+        }
+        processes::run(&settings, args, &interrupt, &mut live)?
+    } else {
+        run_here(settings, args, interrupt, &mut live)?
+    };
+    live.finish();
+    let exit = result.judge(&asserts);
+    output::write(&result, &args.output)?;
+    Ok(exit)
+}
+
+fn run_here(
+    settings: Settings,
+    args: &RunArgs,
+    interrupt: Interrupt,
+    live: &mut LiveLine,
+) -> Result<RunResult, Failure> {
+    let part = processes::part(args)?;
+    let bench = Bench::set_up(settings, interrupt)?;
+    let start = match &args.output.start_at {
+        Some(text) => Start::parse(text)?,
+        None => Start::now(),
+    };
+    let plan = bench.plan(part, args.output.trace.is_some());
+    let threads = f64::from(plan.threads);
+    let (mut result, mut written) = if args.child.is_some() {
+        bench.measure_with(plan, start, processes::publish)?
+    } else {
+        bench.measure(plan, start, live)?
+    };
+    result.ceiling_per_s = ceiling::recall().map(|ceiling| ceiling * threads);
+    if let Some(path) = &args.output.trace {
+        trace::write(path, &mut written).map_err(|e| output::unwritable(path, &e))?;
+    }
+    Ok(result)
+}
+
+/// Shows what the run needs, and refuses what cannot work.
+fn check_limits(settings: &Settings, args: &RunArgs) -> Result<(), Failure> {
+    let limits = limits::table(&settings.needs());
+    if !args.output.quiet {
+        eprint!("{}", limits::text(&limits));
+    }
+    let short = limits.iter().find(|limit| limit.is_hard && !limit.holds());
+    match short {
+        Some(limit) if !args.output.ignore_limits => {
+            let cause = format!("{}: {} needed, {} there", limit.name, limit.needed, limit.there);
+            Err(Failure::setup(cause, &format!("{}; or --ignore-limits.", limit.mend)))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The options of the command line over those of the file, checked.
+pub(crate) fn settings_of(args: &RunArgs) -> Result<Settings, Failure> {
+    let options = match &args.file {
+        None => args.load.clone(),
+        Some(path) => settings::overlay(args.load.clone(), settings::read_file(path)?)?,
+    };
+    Settings::new(options)
+}

@@ -1,0 +1,158 @@
+//! `self-test`: what this generator reaches on this machine, and that it tells the truth.
+//!
+//! The null server runs on one core, the generator on another. The stall test injects a pause
+//! of known length at a known rate and holds the percentiles against arithmetic: of requests
+//! that are due evenly over D, those due during a pause of S wait from S down to 0, so a share
+//! (S - x) / D waits longer than x, and the p99 is S - D / 100.
+
+use super::measure::{Bench, Interrupt, Start};
+use crate::cli::{LoadOptions, SelfTestArgs};
+use crate::engine::plan::Part;
+use crate::failure::Failure;
+use crate::human::{Ramp, Span};
+use crate::null_server::{NullServer, Pause};
+use crate::report::live::LiveLine;
+use crate::result::RunResult;
+use crate::settings::Settings;
+use crate::stats::{Metric, Times};
+use crate::verdict::Exit;
+use std::time::Duration;
+
+const STALL: Duration = Duration::from_millis(200);
+const STALL_AFTER: Duration = Duration::from_millis(1200);
+const STALL_RUN: Duration = Duration::from_secs(2);
+const STALL_RATE: f64 = 10_000.0;
+/// Few enough clients that what their windows hold is less than 1 % of the requests: so the
+/// service time's p99 must not show the stall, as a generator with omission would not.
+const STALL_CLIENTS: f64 = 4.0;
+const TOLERANCE: f64 = 0.05;
+/// Of what the response time shows, the service time shows less: omission, where it belongs.
+const SERVICE_SHARE_MAX: f64 = 0.25;
+/// A shared machine may take the core away in the wrong moment; the truth comes out in one of
+/// three.
+const ATTEMPTS: u32 = 3;
+
+/// Runs the tests; exit code 5 if a percentile does not tell the truth.
+pub(crate) fn self_test(args: SelfTestArgs) -> Result<Exit, Failure> {
+    let interrupt = Interrupt::watch()?;
+    if !args.quick {
+        let ceiling = ceiling(&interrupt, 300, "small")?;
+        super::ceiling::remember(ceiling.rates.responses_per_s);
+        let _ = self::ceiling(&interrupt, 100_000, "large")?;
+    }
+    for attempt in 1..=ATTEMPTS {
+        if interrupt.is_set() {
+            return Ok(Exit::Interrupted);
+        }
+        if stall_test(&interrupt)? {
+            println!("\nthe percentiles tell the truth");
+            return Ok(Exit::Good);
+        }
+        println!("attempt {attempt} of {ATTEMPTS} is off by more than 5 %: was the machine busy?");
+    }
+    println!("\nthe percentiles cannot be trusted on this machine now");
+    Ok(Exit::Invalid)
+}
+
+/// The cores of the server and of the generator, where there are two.
+fn cores() -> (Option<u32>, Option<Vec<u32>>) {
+    match std::thread::available_parallelism() {
+        Ok(cores) if cores.get() >= 2 => (Some(0), Some(vec![1])),
+        _ => (None, None),
+    }
+}
+
+fn bench(
+    server: &NullServer,
+    interrupt: &Interrupt,
+    options: LoadOptions,
+) -> Result<Bench, Failure> {
+    let (_, pin) = cores();
+    let target = Some(server.address.to_string());
+    let options = LoadOptions { target, threads: Some(1), pin, ..options };
+    Bench::set_up(Settings::new(options)?, interrupt.clone())
+}
+
+fn null_server(size: u32) -> Result<NullServer, Failure> {
+    let remedy = "io_uring must be allowed: kernel.io_uring_disabled = 0, no seccomp filter.";
+    let failed = |e| Failure::setup(format!("the null server: {e}"), remedy);
+    NullServer::start("127.0.0.1:0", size, cores().0).map_err(failed)
+}
+
+fn ceiling(interrupt: &Interrupt, size: u32, name: &str) -> Result<RunResult, Failure> {
+    let server = null_server(size)?;
+    let options = LoadOptions {
+        connections: Some(Ramp { from: 64.0, to: 64.0 }),
+        urgent: Some(40),
+        prefetch: Some(0),
+        duration: Some(Span(Duration::from_secs(3))),
+        warmup: Some(Span(Duration::from_millis(500))),
+        crc_every: Some(0),
+        ..LoadOptions::default()
+    };
+    let bench = bench(&server, interrupt, options)?;
+    let plan = bench.plan(Part { index: 0, of: 1 }, false);
+    let (mut result, _) = bench.measure(plan, Start::now(), &mut LiveLine::new(true))?;
+    result.judge(&[]);
+    let rates = &result.rates;
+    let cpu_share = result.verdict.evidence.cpu_share_max;
+    let cpu_ns = cpu_share * result.measured_s() * 1e9 / result.stats.responses.sum().max(1) as f64;
+    println!(
+        "ceiling, {name} groups ({size} bytes, 64 clients, 40 in flight): {:.2} M responses/s, \
+         {:.2} GB/s, generator {:.0} % of a core, {cpu_ns:.0} ns a response",
+        rates.responses_per_s / 1e6,
+        rates.bytes_per_s / 1e9,
+        cpu_share * 100.0,
+    );
+    Ok(result)
+}
+
+/// Whether the percentiles of a run with a known stall are what they must be.
+fn stall_test(interrupt: &Interrupt) -> Result<bool, Failure> {
+    let server = null_server(300)?;
+    let options = LoadOptions {
+        connections: Some(Ramp { from: STALL_CLIENTS, to: STALL_CLIENTS }),
+        rate: Some(Ramp { from: STALL_RATE, to: STALL_RATE }),
+        urgent: Some(20),
+        prefetch: Some(0),
+        duration: Some(Span(STALL_RUN)),
+        warmup: Some(Span(Duration::from_millis(500))),
+        ..LoadOptions::default()
+    };
+    let bench = bench(&server, interrupt, options)?;
+    let plan = bench.plan(Part { index: 0, of: 1 }, false);
+    let start = Start::now();
+    server.pause(Pause { at: start.instant + STALL_AFTER, length: STALL });
+    let (result, _) = bench.measure(plan, start, &mut LiveLine::new(true))?;
+    let ms = |metric, q: f64| {
+        let times = result.stats.times(metric);
+        times.map_or(0.0, |times: &Times| times.quantile(q) as f64 / 1e6)
+    };
+    let stall_ms = STALL.as_secs_f64() * 1e3;
+    let p99_ms = stall_ms - STALL_RUN.as_secs_f64() * 1e3 / 100.0;
+    println!(
+        "stall of {stall_ms:.0} ms at {STALL_RATE:.0} requests/s for {} s:",
+        STALL_RUN.as_secs()
+    );
+    let rows = [
+        ("response p99", ms(Metric::UrgentResponse, 0.99), p99_ms),
+        ("response max", ms(Metric::UrgentResponse, 1.0), stall_ms),
+        ("service max", ms(Metric::UrgentService, 1.0), stall_ms),
+    ];
+    let mut good = true;
+    for (name, found, expected) in rows {
+        let off = found / expected - 1.0;
+        good &= off.abs() <= TOLERANCE;
+        println!(
+            "  {name:<14}{found:>9.2} ms   arithmetic says {expected:.2} ms   {:+.1} %",
+            off * 100.0
+        );
+    }
+    let service_ms = ms(Metric::UrgentService, 0.99);
+    good &= service_ms <= p99_ms * SERVICE_SHARE_MAX;
+    println!(
+        "  {:<14}{service_ms:>9.2} ms   must not show the stall: only what was in flight does",
+        "service p99"
+    );
+    Ok(good)
+}

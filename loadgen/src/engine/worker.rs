@@ -1,0 +1,219 @@
+//! A worker: one thread, one ring, its clients, and the loop that turns completions into
+//! answers and answers into requests.
+
+use super::client::Client;
+use super::core::{Clock, Core, Op, Timers};
+use super::plan::{Plan, Written};
+use super::tally::Tally;
+use super::watch;
+use crate::environment::thread_usage;
+use crate::ring::{Completion, Ring};
+use crate::stats::{Live, Recorder, Stats};
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// Submissions that are gathered at most before the kernel is asked.
+const RING_ENTRIES: u32 = 2048;
+
+/// Buffers of the pool: enough for what a core takes in between two looks, few enough to stay
+/// in its cache.
+const BUFFERS: u16 = 32;
+const BUFFER_BYTES: usize = 64 * 1024;
+
+/// How often a worker looks for stalls, publishes what the live line shows, and asks whether it
+/// is to stop.
+const HEARTBEAT_NS: u64 = 100_000_000;
+
+/// Timers that are served before completions are looked at again.
+const TIMERS_AT_ONCE: usize = 64;
+
+/// What a worker comes back with.
+pub(crate) struct Harvest {
+    pub(crate) stats: Stats,
+    pub(crate) written: Vec<Written>,
+    pub(crate) connect_error: Option<String>,
+    /// When it ended, on the run's clock.
+    pub(crate) end_ns: u64,
+}
+
+/// Runs the clients of worker `index` until the plan, or `stop`, ends it.
+///
+/// # Errors
+/// There is no ring, or it failed.
+pub(crate) fn run(
+    plan: &Arc<Plan>,
+    index: u32,
+    clock: Clock,
+    live: &Live,
+    stop: &AtomicBool,
+) -> io::Result<Harvest> {
+    if !plan.pin.is_empty() {
+        watch::pin_to(plan.pin[index as usize % plan.pin.len()])?;
+    }
+    let recorder = Recorder::new(plan.warmup_ns, plan.interval_ns);
+    let core = Core {
+        ring: Ring::new(RING_ENTRIES, BUFFERS, BUFFER_BYTES)?,
+        timers: Timers::default(),
+        tally: Tally::new(recorder),
+        plan: Arc::clone(plan),
+        clock,
+        now_ns: 0,
+        opening: 0,
+        queued: VecDeque::new(),
+        finished: 0,
+        written: plan.trace.then(Vec::new),
+    };
+    let numbers = plan.clients_of(index);
+    let clients = (0..).zip(numbers).map(|(slot, number)| Client::new(slot, number, plan));
+    let mut worker = Worker { core, clients: clients.collect(), completions: Vec::new() };
+    wait_for_start(clock);
+    worker.run(live, stop)?;
+    Ok(worker.harvest(live))
+}
+
+/// The run's clock may start in the future, so that several processes begin together.
+fn wait_for_start(clock: Clock) {
+    let now = std::time::Instant::now();
+    std::thread::sleep(clock.start.saturating_duration_since(now));
+}
+
+struct Worker {
+    core: Core,
+    clients: Vec<Client>,
+    completions: Vec<Completion>,
+}
+
+impl Worker {
+    fn run(&mut self, live: &Live, stop: &AtomicBool) -> io::Result<()> {
+        let plan = Arc::clone(&self.core.plan);
+        let end_ns = plan.duration_ns.map_or(u64::MAX, |ns| plan.warmup_ns.saturating_add(ns));
+        let mut heartbeat_ns = 0;
+        self.core.tick();
+        for client in &mut self.clients {
+            client.start(&mut self.core);
+        }
+        loop {
+            let now = self.core.tick();
+            if now >= end_ns || self.core.finished == self.clients.len() {
+                return Ok(());
+            }
+            if now >= heartbeat_ns {
+                if stop.load(Ordering::Relaxed) {
+                    return Ok(());
+                }
+                self.heartbeat(live);
+                heartbeat_ns = now + HEARTBEAT_NS;
+            }
+            let served_all = self.serve_timers();
+            self.keep_books();
+            self.open_queued();
+            let next_ns = self.core.timers.next_ns().unwrap_or(u64::MAX);
+            let wake_ns = next_ns.min(heartbeat_ns).min(end_ns);
+            let now = self.core.tick();
+            let wait_ns = if served_all { wake_ns.saturating_sub(now) } else { 0 };
+            self.core.ring.wait(Duration::from_nanos(wait_ns))?;
+            self.serve_completions();
+        }
+    }
+
+    fn heartbeat(&mut self, live: &Live) {
+        let Self { core, clients, .. } = self;
+        for client in clients {
+            client.watch(core);
+        }
+        core.tally.settle();
+        core.tally.recorder.publish(live);
+    }
+
+    /// Lets the recorder do a small piece of what waits.
+    fn keep_books(&mut self) {
+        let Core { tally, now_ns, .. } = &mut self.core;
+        if tally.recorder.tick(*now_ns) {
+            let (cpu_ns, run_queue_ns) = thread_usage();
+            tally.recorder.usage(*now_ns, cpu_ns, run_queue_ns);
+        }
+    }
+
+    /// True if none is left that is due.
+    fn serve_timers(&mut self) -> bool {
+        let Self { core, clients, .. } = self;
+        for _ in 0..TIMERS_AT_ONCE {
+            let Some((due_ns, slot)) = core.timers.pop_due(core.now_ns) else { return true };
+            if let Some(client) = clients.get_mut(slot as usize) {
+                client.on_timer(core, due_ns);
+            }
+        }
+        false
+    }
+
+    fn open_queued(&mut self) {
+        let Self { core, clients, .. } = self;
+        while core.opening < core.plan.opening.pending_max {
+            let Some(slot) = core.queued.pop_front() else { return };
+            if let Some(client) = clients.get_mut(slot as usize) {
+                client.open(core);
+            }
+        }
+    }
+
+    fn serve_completions(&mut self) {
+        let mut completions = std::mem::take(&mut self.completions);
+        self.core.ring.completions(&mut completions);
+        for completion in completions.drain(..) {
+            self.core.tick();
+            self.serve(completion);
+        }
+        self.completions = completions;
+    }
+
+    fn serve(&mut self, completion: Completion) {
+        let Completion { user_data, result, mut buffer, more } = completion;
+        let (slot, op) = Op::parse(user_data);
+        let Self { core, clients, .. } = self;
+        let client = clients.get_mut(slot as usize);
+        if let Some(client) = client {
+            match op {
+                Op::Writable => client.on_writable(core),
+                Op::Cancel => {}
+                Op::Receive => {
+                    if !more {
+                        client.receive_ended();
+                    }
+                    let is_out_of_buffers = result == -libc::ENOBUFS;
+                    if result > 0 {
+                        client.on_bytes(core, &mut buffer);
+                    } else if !is_out_of_buffers {
+                        client.on_end(core, -result);
+                    }
+                    client.received(core);
+                }
+            }
+        }
+        core.ring.give_back(&mut buffer);
+    }
+
+    fn harvest(mut self, live: &Live) -> Harvest {
+        let end_ns = self.core.tick();
+        // Read before the ring goes down, which costs CPU time that is not the run's.
+        let (cpu_ns, run_queue_ns) = thread_usage();
+        for client in &mut self.clients {
+            client.end(&mut self.core);
+        }
+        let Self { core, clients, .. } = self;
+        let Core { ring, mut tally, written, .. } = core;
+        drop(ring);
+        drop(clients);
+        tally.settle();
+        tally.recorder.usage(end_ns, cpu_ns, run_queue_ns);
+        tally.recorder.publish(live);
+        Harvest {
+            stats: tally.recorder.finish(end_ns),
+            written: written.unwrap_or_default(),
+            connect_error: tally.connect_error,
+            end_ns,
+        }
+    }
+}

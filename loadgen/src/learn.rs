@@ -1,0 +1,193 @@
+//! Learns what can be asked for: the master index and the archive indexes, over the wire.
+//!
+//! One plain connection before the run, waited for with a deadline. It is as strict as the run:
+//! an index that is not what the master index says ends it here, with a name.
+
+use crate::catalogue::Catalogue;
+use js5d::protocol::archive_index::ArchiveIndex;
+use js5d::protocol::client::{Answered, Head, Matching, ResponseSink};
+use js5d::protocol::{
+    ARCHIVE_INDEXES, Class, ClientSession, GroupId, MASTER_INDEX, Status, container, master_index,
+};
+use std::collections::HashMap;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+/// An index of 65,536 groups with all columns is 8 MB; nothing sound is longer than this.
+const INDEX_LEN_MAX: usize = 64 << 20;
+
+/// Archive indexes that are asked for at once.
+const IN_FLIGHT: usize = 20;
+
+/// How to ask.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Manner {
+    pub(crate) build: u32,
+    pub(crate) matching: Matching,
+    pub(crate) settle: Duration,
+    pub(crate) timeout: Duration,
+    pub(crate) seed: u64,
+    pub(crate) zipf: f64,
+}
+
+/// Why nothing can be learnt.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LearnError {
+    /// Nobody there, or cut off.
+    #[error("{target}: {error}")]
+    Network { target: SocketAddr, error: io::Error },
+    /// It says no.
+    #[error("the server refuses clients of this build, address or number: {0:?}")]
+    Refused(Status),
+    /// It says nothing.
+    #[error("no answer to the request for {asked} within {waited:?}")]
+    Silent { asked: String, waited: Duration },
+    /// What it says is wrong: its fault, and exit code 3.
+    #[error("{0}")]
+    Wrong(String),
+}
+
+/// Asks the server for its indexes.
+pub(crate) fn learn(target: SocketAddr, manner: &Manner) -> Result<Catalogue, LearnError> {
+    let mut reader = Reader::connect(target, manner)?;
+    let master = reader.fetch(&[MASTER_INDEX])?;
+    let entries = master.first().and_then(|(_, master)| {
+        let count = master.len().saturating_sub(5);
+        // Eight bytes an entry in VERSIONED, four in ORIGINAL.
+        let versioned = master_index::decode(master_index::MasterFormat::Versioned, master);
+        versioned.ok().filter(|_| count.is_multiple_of(8))
+    });
+    let entries = entries.ok_or_else(|| {
+        LearnError::Wrong("255/255 is no master index that this generator can read".to_owned())
+    })?;
+    let mut checksums = HashMap::new();
+    let mut ids = Vec::new();
+    for (archive, entry) in (0_u16..).zip(&entries) {
+        if *entry != master_index::MasterEntry::default() {
+            let id = GroupId { archive: ARCHIVE_INDEXES, group: archive };
+            checksums.insert(id, entry.crc);
+            ids.push(id);
+        }
+    }
+    let mut groups = Vec::new();
+    for asked in ids.chunks(IN_FLIGHT) {
+        for (id, container) in reader.fetch(asked)? {
+            if checksums.get(&id) != Some(&crc32fast::hash(&container)) {
+                let reason = format!("{id} has not the checksum that the master index gives");
+                return Err(LearnError::Wrong(reason));
+            }
+            for (group, crc) in decode(id, &container)? {
+                checksums.insert(group, crc);
+                groups.push(group);
+            }
+        }
+    }
+    groups.sort_unstable();
+    let indexes = std::iter::once(MASTER_INDEX).chain(ids).collect();
+    Ok(Catalogue::new(indexes, groups, checksums, manner.seed, manner.zipf))
+}
+
+fn decode(id: GroupId, bytes: &[u8]) -> Result<Vec<(GroupId, u32)>, LearnError> {
+    let wrong = |reason: String| LearnError::Wrong(format!("{id} is no archive index: {reason}"));
+    let payload = container::decompress(bytes, INDEX_LEN_MAX).map_err(|e| wrong(e.to_string()))?;
+    let index = ArchiveIndex::decode(&payload).map_err(|e| wrong(e.to_string()))?;
+    let archive = id.group as u8;
+    let on_wire = index.groups.iter().filter_map(|entry| {
+        let group = u16::try_from(entry.id).ok()?;
+        Some((GroupId { archive, group }, entry.crc))
+    });
+    Ok(on_wire.collect())
+}
+
+struct Reader {
+    stream: TcpStream,
+    session: ClientSession<()>,
+    target: SocketAddr,
+    timeout: Duration,
+}
+
+impl Reader {
+    fn connect(target: SocketAddr, manner: &Manner) -> Result<Self, LearnError> {
+        let network = |error| LearnError::Network { target, error };
+        let stream = TcpStream::connect_timeout(&target, manner.timeout).map_err(network)?;
+        stream.set_read_timeout(Some(manner.timeout)).map_err(network)?;
+        stream.set_nodelay(true).map_err(network)?;
+        let session = ClientSession::new(manner.matching);
+        let mut reader = Self { stream, session, target, timeout: manner.timeout };
+        let mut out = Vec::new();
+        reader.session.handshake(manner.build, &mut out);
+        reader.stream.write_all(&out).map_err(network)?;
+        let mut taken = Taken::default();
+        while reader.session.status().is_none() {
+            reader.read("the status byte", &mut taken)?;
+        }
+        match reader.session.status() {
+            Some(Status::Ok) => {}
+            Some(refused) => return Err(LearnError::Refused(refused)),
+            None => {}
+        }
+        std::thread::sleep(manner.settle);
+        out.clear();
+        reader.session.greet(false, 0, &mut out);
+        reader.stream.write_all(&out).map_err(network)?;
+        Ok(reader)
+    }
+
+    fn fetch(&mut self, ids: &[GroupId]) -> Result<Vec<(GroupId, Vec<u8>)>, LearnError> {
+        let mut out = Vec::new();
+        for &id in ids {
+            self.session.request(Class::Urgent, id, (), &mut out);
+        }
+        let target = self.target;
+        let written = self.stream.write_all(&out);
+        written.map_err(|error| LearnError::Network { target, error })?;
+        let mut taken = Taken::default();
+        while taken.done.len() < ids.len() {
+            let open = self.session.outstanding().map(|(_, id, ())| id.to_string());
+            let open: Vec<String> = open.take(5).collect();
+            self.read(&open.join(", "), &mut taken)?;
+        }
+        Ok(taken.done)
+    }
+
+    fn read(&mut self, asked: &str, taken: &mut Taken) -> Result<(), LearnError> {
+        let mut buffer = vec![0; 64 << 10];
+        let len = match self.stream.read(&mut buffer) {
+            Ok(0) => {
+                let error = io::ErrorKind::UnexpectedEof.into();
+                return Err(LearnError::Network { target: self.target, error });
+            }
+            Ok(len) => len,
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                return Err(LearnError::Silent { asked: asked.to_owned(), waited: self.timeout });
+            }
+            Err(error) => return Err(LearnError::Network { target: self.target, error }),
+        };
+        let received = self.session.receive(&buffer[..len], taken);
+        received.map_err(|fault| LearnError::Wrong(fault.to_string()))
+    }
+}
+
+/// Containers as they come.
+#[derive(Default)]
+struct Taken {
+    bytes: Vec<u8>,
+    done: Vec<(GroupId, Vec<u8>)>,
+}
+
+impl ResponseSink<()> for Taken {
+    fn status(&mut self, _: Status) {}
+
+    fn begin(&mut self, _: &Head) -> bool {
+        true
+    }
+
+    fn data(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    fn end(&mut self, answered: Answered<()>) {
+        self.done.push((answered.head.id, std::mem::take(&mut self.bytes)));
+    }
+}

@@ -1,0 +1,218 @@
+//! The null server: fixed groups, framed once, sent as fast as a core can.
+//!
+//! It measures the generator, not the other way round: what the generator reaches against it is
+//! this machine's ceiling. It can be made to stall at a known moment, which shows whether the
+//! percentiles tell of it. It keeps to the protocol (keys, prefetch bit, indexes), and to
+//! nothing else: no deadline, no bound, no admission.
+
+mod catalogue;
+mod connection;
+
+use crate::engine::watch;
+use crate::ring::{Completion, Ring};
+use catalogue::Groups;
+use connection::Connection;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+const RING_ENTRIES: u32 = 1024;
+const BUFFERS: u16 = 256;
+/// A client's requests are four bytes each.
+const BUFFER_BYTES: usize = 4096;
+/// How often the server looks whether it is to stop.
+const LOOK: Duration = Duration::from_millis(50);
+/// The listener's slot; connections count from 0.
+const LISTENER: u32 = u32::MAX;
+const RECEIVE: u64 = 0;
+const WRITABLE: u64 = 1;
+
+/// A pause at a known moment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pause {
+    pub(crate) at: Instant,
+    pub(crate) length: Duration,
+}
+
+/// A server that runs until this is dropped.
+pub(crate) struct NullServer {
+    pub(crate) address: SocketAddr,
+    pause: Arc<Mutex<Option<Pause>>>,
+    stop: Arc<AtomicBool>,
+    thread: Option<std::thread::JoinHandle<io::Result<()>>>,
+}
+
+impl NullServer {
+    /// Serves responses of `size` bytes on the wire at `listen`, on one thread.
+    ///
+    /// # Errors
+    /// The address is taken, or there is no ring.
+    pub(crate) fn start(listen: &str, size: u32, pin: Option<u32>) -> io::Result<Self> {
+        let listener = TcpListener::bind(listen)?;
+        // The standard library's backlog of 128 would be what an opening rate measures.
+        rustix::net::listen(&listener, 4096)?;
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        let groups = Groups::new(size as usize)?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let pause = Arc::new(Mutex::new(None));
+        let (stop_too, pause_too) = (Arc::clone(&stop), Arc::clone(&pause));
+        let work = move || {
+            if let Some(core) = pin {
+                watch::pin_to(core)?;
+            }
+            let ring = Ring::new(RING_ENTRIES, BUFFERS, BUFFER_BYTES)?;
+            Server { ring, listener, groups, connections: Vec::new(), free: Vec::new() }
+                .run(&stop_too, &pause_too)
+        };
+        let thread = std::thread::Builder::new().name("null-server".to_owned()).spawn(work)?;
+        Ok(Self { address, pause, stop, thread: Some(thread) })
+    }
+
+    /// Makes the server sleep.
+    pub(crate) fn pause(&self, pause: Pause) {
+        *self.pause.lock().unwrap_or_else(PoisonError::into_inner) = Some(pause);
+    }
+
+    /// Waits until the server ends, which it does by itself only when it fails.
+    ///
+    /// # Errors
+    /// Why it failed.
+    pub(crate) fn wait(mut self, interrupted: &AtomicBool) -> io::Result<()> {
+        while let Some(thread) = &self.thread {
+            if interrupted.load(Ordering::Relaxed) {
+                break;
+            }
+            if thread.is_finished() {
+                return self.join();
+            }
+            std::thread::sleep(LOOK);
+        }
+        Ok(())
+    }
+
+    fn join(&mut self) -> io::Result<()> {
+        self.stop.store(true, Ordering::Relaxed);
+        match self.thread.take().map(std::thread::JoinHandle::join) {
+            Some(Ok(result)) => result,
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Drop for NullServer {
+    fn drop(&mut self) {
+        // Whoever wanted to know the reason has called `wait`.
+        let _ = self.join();
+    }
+}
+
+struct Server {
+    ring: Ring,
+    listener: TcpListener,
+    groups: Groups,
+    connections: Vec<Option<Connection>>,
+    /// Places of `connections` that are empty.
+    free: Vec<u32>,
+}
+
+impl Server {
+    fn run(mut self, stop: &AtomicBool, pause: &Mutex<Option<Pause>>) -> io::Result<()> {
+        let mut completions = Vec::new();
+        self.ring.poll_in(self.listener.as_fd(), user_data(LISTENER, RECEIVE));
+        while !stop.load(Ordering::Relaxed) {
+            let wait = sleep_or_wait(pause);
+            self.ring.wait(wait)?;
+            self.ring.completions(&mut completions);
+            for completion in completions.drain(..) {
+                self.serve(completion);
+            }
+        }
+        Ok(())
+    }
+
+    fn serve(&mut self, completion: Completion) {
+        let Completion { user_data, result, mut buffer, more } = completion;
+        let slot = (user_data >> 8) as u32;
+        if slot == LISTENER {
+            return self.accept();
+        }
+        let Some(place) = self.connections.get_mut(slot as usize) else { return };
+        let Some(connection) = place else { return self.ring.give_back(&mut buffer) };
+        let mut goes_on = true;
+        if user_data & 0xFF == RECEIVE {
+            connection.receiving = more;
+            match &buffer {
+                Some(held) => {
+                    goes_on = connection.receive(self.ring.bytes(held), &self.groups);
+                }
+                // Out of buffers is no end: it is armed again below.
+                None => goes_on = result == -libc::ENOBUFS,
+            }
+            self.ring.give_back(&mut buffer);
+        } else {
+            connection.polling = false;
+        }
+        if !connection.over {
+            goes_on = goes_on && connection.send(&self.groups).is_ok();
+        }
+        connection.over |= !goes_on;
+        if connection.over {
+            // Closed once nothing of it is in the ring.
+            connection.shut_down();
+            if !connection.receiving && !connection.polling {
+                *place = None;
+                self.free.push(slot);
+            }
+            return;
+        }
+        if !connection.receiving {
+            connection.receiving = true;
+            let socket = connection.socket.as_fd();
+            self.ring.recv_multi(socket, self::user_data(slot, RECEIVE));
+        }
+        if connection.is_blocked() && !connection.polling {
+            connection.polling = true;
+            let socket = connection.socket.as_fd();
+            self.ring.poll_out(socket, self::user_data(slot, WRITABLE));
+        }
+    }
+
+    fn accept(&mut self) {
+        while let Ok((socket, _)) = self.listener.accept() {
+            // Without it the generator would measure the delayed acknowledgements of the kernel.
+            let _ = socket.set_nodelay(true);
+            let mut connection = Connection::new(socket.into());
+            connection.receiving = true;
+            let slot = self.free.pop().unwrap_or_else(|| {
+                self.connections.push(None);
+                self.connections.len() as u32 - 1
+            });
+            self.ring.recv_multi(connection.socket.as_fd(), user_data(slot, RECEIVE));
+            self.connections[slot as usize] = Some(connection);
+        }
+        self.ring.poll_in(self.listener.as_fd(), user_data(LISTENER, RECEIVE));
+    }
+}
+
+/// Sleeps if it is time to, and says how long to wait at most.
+fn sleep_or_wait(pause: &Mutex<Option<Pause>>) -> Duration {
+    let mut pause = pause.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(due) = *pause else { return LOOK };
+    let left = due.at.saturating_duration_since(Instant::now());
+    if !left.is_zero() {
+        return left.min(LOOK);
+    }
+    *pause = None;
+    drop(pause);
+    let late = due.at.elapsed();
+    std::thread::sleep(due.length.saturating_sub(late));
+    Duration::ZERO
+}
+
+fn user_data(slot: u32, op: u64) -> u64 {
+    u64::from(slot) << 8 | op
+}

@@ -1,0 +1,269 @@
+//! The ring: the only file of the generator with `unsafe`, one operation a block.
+//!
+//! Three operations are all it takes: receive into a buffer of the ring's own pool, wait until a
+//! socket can be written, cancel. Nothing that the kernel writes to is ever lent out by the
+//! caller, so that whatever the safe code above does with sockets cannot touch memory: a
+//! [`Buffer`] is the proof that the kernel has handed one over, and is given back by value.
+//!
+//! The surprise is what is not here: sends. A load generator's requests are a few bytes, and a
+//! direct `send` costs less than an operation whose memory must stay put.
+//! Beside the ring stands the one socket option that no safe crate knows.
+#![allow(unsafe_code, reason = "ring operations and the pool that the kernel writes to")]
+
+use io_uring::types::{BufRingEntry, Fd, SubmitArgs, Timespec};
+use io_uring::{IoUring, cqueue, opcode, squeue};
+use std::alloc::Layout;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+/// The kernel wants the pool's table on a page of its own.
+const PAGE_BYTES: usize = 4096;
+
+/// The one pool of a ring.
+const POOL_GROUP: u16 = 0;
+
+/// A ring for one thread, with a pool of receive buffers.
+pub(crate) struct Ring {
+    // Declared before the pool: the ring must be gone before the memory that it writes to.
+    uring: IoUring,
+    pool: Pool,
+}
+
+/// A buffer of the pool that holds received bytes. Back to the pool with [`Ring::give_back`].
+#[derive(Debug)]
+pub(crate) struct Buffer {
+    id: u16,
+    len: usize,
+}
+
+/// What became of an operation.
+#[derive(Debug)]
+pub(crate) struct Completion {
+    /// What the operation was submitted with.
+    pub(crate) user_data: u64,
+    /// As the system call would have returned; negative is an errno.
+    pub(crate) result: i32,
+    /// The received bytes, for a receive that got any.
+    pub(crate) buffer: Option<Buffer>,
+    /// Whether the operation is still armed and more completions follow.
+    pub(crate) more: bool,
+}
+
+impl Ring {
+    /// A ring with a pool of `buffers` (a power of two) of `buffer_bytes` each.
+    ///
+    /// # Errors
+    /// The kernel refuses: io_uring is off, too old (6.1 is needed), or out of locked memory.
+    pub(crate) fn new(entries: u32, buffers: u16, buffer_bytes: usize) -> io::Result<Self> {
+        let uring = IoUring::builder()
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .setup_cqsize(entries.saturating_mul(4))
+            .setup_clamp()
+            .build(entries)?;
+        let mut pool = Pool::new(buffers, buffer_bytes)?;
+        let table = pool.table.as_ptr() as u64;
+        // SAFETY: the table is page-aligned, has `buffers` entries and outlives the ring, which
+        // is declared, and thus dropped, before it.
+        unsafe { uring.submitter().register_buf_ring_with_flags(table, buffers, POOL_GROUP, 0) }?;
+        for id in 0..buffers {
+            pool.give_back(id);
+        }
+        Ok(Self { uring, pool })
+    }
+
+    /// Receives at most `len_max` bytes, once.
+    pub(crate) fn recv(&mut self, socket: BorrowedFd<'_>, user_data: u64, len_max: u32) {
+        let len = len_max.min(self.pool.buffer_bytes as u32);
+        let entry = opcode::Recv::new(Fd(socket.as_raw_fd()), std::ptr::null_mut(), len)
+            .buf_group(POOL_GROUP)
+            .build()
+            .flags(squeue::Flags::BUFFER_SELECT);
+        self.push(&entry.user_data(user_data));
+    }
+
+    /// Receives again and again, until a completion says that no more follow.
+    pub(crate) fn recv_multi(&mut self, socket: BorrowedFd<'_>, user_data: u64) {
+        let entry = opcode::RecvMulti::new(Fd(socket.as_raw_fd()), POOL_GROUP).build();
+        self.push(&entry.user_data(user_data));
+    }
+
+    /// Completes once `socket` can be written, or a connect on it has come to an end.
+    pub(crate) fn poll_out(&mut self, socket: BorrowedFd<'_>, user_data: u64) {
+        self.poll(socket, user_data, libc::POLLOUT);
+    }
+
+    /// Completes once `socket` can be read, or accepted from.
+    pub(crate) fn poll_in(&mut self, socket: BorrowedFd<'_>, user_data: u64) {
+        self.poll(socket, user_data, libc::POLLIN);
+    }
+
+    fn poll(&mut self, socket: BorrowedFd<'_>, user_data: u64, events: i16) {
+        let entry = opcode::PollAdd::new(Fd(socket.as_raw_fd()), events as u32).build();
+        self.push(&entry.user_data(user_data));
+    }
+
+    /// Cancels the operation submitted with `target`; it completes with `ECANCELED`.
+    pub(crate) fn cancel(&mut self, target: u64, user_data: u64) {
+        self.push(&opcode::AsyncCancel::new(target).build().user_data(user_data));
+    }
+
+    /// Submits what has been asked for and waits for a completion, or for `timeout`.
+    ///
+    /// # Errors
+    /// The ring itself failed; time-outs, signals and a full completion queue are none.
+    pub(crate) fn wait(&mut self, timeout: Duration) -> io::Result<()> {
+        let timespec = Timespec::from(timeout);
+        let args = SubmitArgs::new().timespec(&timespec);
+        match self.uring.submitter().submit_with_args(1, &args) {
+            Ok(_) => Ok(()),
+            Err(e) => match e.raw_os_error() {
+                Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
+                _ => Err(e),
+            },
+        }
+    }
+
+    /// Moves what has completed to the end of `into`.
+    pub(crate) fn completions(&mut self, into: &mut Vec<Completion>) {
+        into.extend(self.uring.completion().map(|entry| {
+            let (result, flags) = (entry.result(), entry.flags());
+            let len = usize::try_from(result).unwrap_or(0);
+            let buffer = cqueue::buffer_select(flags).map(|id| Buffer { id, len });
+            Completion { user_data: entry.user_data(), result, buffer, more: cqueue::more(flags) }
+        }));
+    }
+
+    /// The bytes that came with `buffer`.
+    pub(crate) fn bytes(&self, buffer: &Buffer) -> &[u8] {
+        self.pool.bytes(buffer)
+    }
+
+    /// Lets the kernel fill `buffer` again.
+    pub(crate) fn give_back(&mut self, buffer: &mut Option<Buffer>) {
+        if let Some(buffer) = buffer.take() {
+            self.pool.give_back(buffer.id);
+        }
+    }
+
+    fn push(&mut self, entry: &squeue::Entry) {
+        loop {
+            // SAFETY: the entry names no memory but the pool's, which lives as long as the ring,
+            // and a wrong descriptor harms no memory.
+            if unsafe { self.uring.submission().push(entry) }.is_ok() {
+                return;
+            }
+            // The queue is full: hand it to the kernel, which takes all of it.
+            if let Err(e) = self.uring.submit() {
+                let passes = matches!(e.raw_os_error(), Some(libc::EINTR | libc::EBUSY));
+                assert!(passes, "io_uring_enter failed with a full queue: {e}");
+            }
+        }
+    }
+}
+
+/// Buffers in one piece of memory, and the table through which the kernel takes them.
+struct Pool {
+    table: NonNull<BufRingEntry>,
+    memory: NonNull<u8>,
+    buffers: u16,
+    buffer_bytes: usize,
+    /// Where the next buffer goes in the table; the kernel sees it as the table's tail.
+    tail: u16,
+}
+
+impl Pool {
+    fn new(buffers: u16, buffer_bytes: usize) -> io::Result<Self> {
+        assert!(buffers.is_power_of_two() && buffer_bytes > 0, "the kernel wants a power of two");
+        let (table, memory) = Self::layouts(buffers, buffer_bytes)?;
+        // SAFETY: the layout is not empty: there is at least one buffer.
+        let table = unsafe { std::alloc::alloc_zeroed(table) };
+        // SAFETY: as above.
+        let memory = unsafe { std::alloc::alloc_zeroed(memory) };
+        let (Some(table), Some(memory)) = (NonNull::new(table), NonNull::new(memory)) else {
+            return Err(io::ErrorKind::OutOfMemory.into());
+        };
+        Ok(Self { table: table.cast(), memory, buffers, buffer_bytes, tail: 0 })
+    }
+
+    fn layouts(buffers: u16, buffer_bytes: usize) -> io::Result<(Layout, Layout)> {
+        let too_large = |_| io::Error::from(io::ErrorKind::InvalidInput);
+        let table_bytes = usize::from(buffers) * size_of::<BufRingEntry>();
+        let table = Layout::from_size_align(table_bytes, PAGE_BYTES).map_err(too_large)?;
+        let memory_bytes = usize::from(buffers).saturating_mul(buffer_bytes);
+        let memory = Layout::from_size_align(memory_bytes, PAGE_BYTES).map_err(too_large)?;
+        Ok((table, memory))
+    }
+
+    fn start_of(&self, id: u16) -> NonNull<u8> {
+        assert!(id < self.buffers, "the kernel names only buffers of the pool");
+        // SAFETY: the pool is `buffers * buffer_bytes` long, and `id` is below `buffers`.
+        unsafe { self.memory.add(usize::from(id) * self.buffer_bytes) }
+    }
+
+    fn bytes(&self, buffer: &Buffer) -> &[u8] {
+        let start = self.start_of(buffer.id);
+        let len = buffer.len.min(self.buffer_bytes);
+        // SAFETY: a `Buffer` exists only between its completion and `give_back`; in that time
+        // the kernel does not write to it, and the memory was zeroed at the start.
+        unsafe { std::slice::from_raw_parts(start.as_ptr(), len) }
+    }
+
+    fn give_back(&mut self, id: u16) {
+        let place = usize::from(self.tail & (self.buffers - 1));
+        let start = self.start_of(id);
+        // SAFETY: `place` is below `buffers`, which is how many entries the table has.
+        let mut entry = unsafe { self.table.add(place) };
+        // SAFETY: the kernel reads entries before the tail only; this one is at the tail.
+        let entry = unsafe { entry.as_mut() };
+        entry.set_addr(start.as_ptr() as u64);
+        entry.set_len(self.buffer_bytes as u32);
+        entry.set_bid(id);
+        self.tail = self.tail.wrapping_add(1);
+        // SAFETY: the table's base is its first entry, initialised at the start.
+        let tail = unsafe { BufRingEntry::tail(self.table.as_ptr()) };
+        // SAFETY: the tail is an aligned u16 that is shared with the kernel for as long as the
+        // table lives.
+        let tail = unsafe { AtomicU16::from_ptr(tail.cast_mut()) };
+        // The entry must be visible before the tail that covers it.
+        tail.store(self.tail, Ordering::Release);
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        let Ok((table, memory)) = Self::layouts(self.buffers, self.buffer_bytes) else { return };
+        // SAFETY: allocated in `new` with this layout; the ring is gone.
+        unsafe { std::alloc::dealloc(self.table.as_ptr().cast(), table) };
+        // SAFETY: as above.
+        unsafe { std::alloc::dealloc(self.memory.as_ptr(), memory) };
+    }
+}
+
+/// Binds `socket` to a source address and leaves the port to `connect`, which can then share a
+/// port between destinations. Without it the kernel must find a port that is free for all
+/// destinations: 1,100 connects a second instead of tens of thousands.
+///
+/// # Errors
+/// As `bind`.
+pub(crate) fn bind_without_port(socket: &socket2::Socket, source: SocketAddr) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    // SAFETY: the option is an int that lives through the call, and its size is given.
+    let done = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_IP,
+            libc::IP_BIND_ADDRESS_NO_PORT,
+            (&raw const on).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    if done < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    socket.bind(&source.into())
+}

@@ -1,0 +1,284 @@
+//! From options to a plan: scenario file under command line, defaults, names, all checks.
+
+use crate::catalogue::Catalogue;
+use crate::cli::{Arrivals, LoadOptions, Scenario};
+use crate::engine::check::Verify;
+use crate::engine::limits::Needs;
+use crate::engine::pace::Pace;
+use crate::engine::plan::{KeyPolicy, Kind, Opening, Part, Plan, Then, Work};
+use crate::engine::source;
+use crate::failure::Failure;
+use crate::human::{Ramp, Span};
+use crate::learn::{LearnError, Manner, learn};
+use crate::reference::Reference;
+use crate::scenario;
+use js5d::protocol::client::Matching;
+use std::collections::HashMap;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Where a server listens unless said otherwise.
+const TARGET: &str = "127.0.0.1:43594";
+
+/// How long a run measures if nothing else ends it.
+const DURATION: Duration = Duration::from_secs(10);
+
+/// Connects under way in a worker at most. Well under the usual backlog of 4096.
+const OPENING_MAX: u32 = 1024;
+
+/// Seconds are the rows of a report; a short run gets finer ones.
+const INTERVAL_NS: u64 = 1_000_000_000;
+const FINE_INTERVAL_NS: u64 = 100_000_000;
+const FINE_BELOW_NS: u64 = 15_000_000_000;
+
+/// Reads a scenario file.
+pub(crate) fn read_file(path: &Path) -> Result<LoadOptions, Failure> {
+    let text = std::fs::read_to_string(path);
+    let text =
+        text.map_err(|e| Failure::usage(format!("{}: {e}", path.display()), "Check --file."))?;
+    toml::from_str(&text).map_err(|e| {
+        let remedy = "The keys are the long names of the options: see js5-loadgen run --help.";
+        Failure::usage(format!("{}: {e}", path.display()), remedy)
+    })
+}
+
+/// The options given on top of those of a file.
+pub(crate) fn overlay(given: LoadOptions, file: LoadOptions) -> Result<LoadOptions, Failure> {
+    let bug = |e: &dyn std::fmt::Display| Failure::usage(e, "This is a defect of js5-loadgen.");
+    let mut sum = toml::Table::try_from(&file).map_err(|e| bug(&e))?;
+    let given = toml::Table::try_from(&given).map_err(|e| bug(&e))?;
+    // One of the two names what clients do: the later one wins as a whole.
+    if given.contains_key("scenario") || given.contains_key("mix") {
+        sum.remove("scenario");
+        sum.remove("mix");
+    }
+    sum.extend(given);
+    sum.try_into().map_err(|e: toml::de::Error| bug(&e))
+}
+
+/// The options as a scenario file.
+pub(crate) fn to_file(options: &LoadOptions) -> Result<String, Failure> {
+    toml::to_string(options).map_err(|e| Failure::usage(e, "This is a defect of js5-loadgen."))
+}
+
+/// The address that options name.
+pub(crate) fn target(name: Option<&str>) -> Result<SocketAddr, Failure> {
+    let name = name.unwrap_or(TARGET);
+    let remedy = "Give HOST:PORT, as in 127.0.0.1:43594.";
+    let found = name.to_socket_addrs().map_err(|e| Failure::usage(format!("{name}: {e}"), remedy));
+    found?.next().ok_or_else(|| Failure::usage(format!("{name} has no address"), remedy))
+}
+
+/// A checked load, without what must be asked of the server.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) options: LoadOptions,
+    pub(crate) target: SocketAddr,
+    pub(crate) kinds: Vec<Kind>,
+    key: KeyPolicy,
+}
+
+impl Settings {
+    /// Checks options.
+    pub(crate) fn new(options: LoadOptions) -> Result<Self, Failure> {
+        let usage = |cause: String| Failure::usage(cause, "See js5-loadgen run --help.");
+        let target = target(options.target.as_deref())?;
+        let kinds = scenario::kinds(&options).map_err(usage)?;
+        if kinds.iter().any(|kind| kind.urgent == 0 && kind.prefetch == 0) {
+            return Err(usage("--urgent 0 with --prefetch 0 asks for nothing".to_owned()));
+        }
+        if let Some(rate) = options.rate
+            && (rate.to <= 0.0 || rate.from < 0.0)
+        {
+            return Err(usage(format!("--rate {rate}: the rate must end above 0")));
+        }
+        let key = parse_key(options.key.as_deref().unwrap_or("none")).map_err(usage)?;
+        for (name, count) in [("threads", options.threads), ("processes", options.processes)] {
+            if count == Some(0) {
+                return Err(usage(format!("--{name} must be at least 1")));
+            }
+        }
+        Ok(Self { options, target, kinds, key })
+    }
+
+    /// How many clients.
+    pub(crate) fn connections(&self) -> u32 {
+        let given = self.options.connections.unwrap_or(Ramp { from: 64.0, to: 64.0 });
+        given.from.max(given.to).clamp(1.0, 1e7) as u32
+    }
+
+    /// How many threads work in each process.
+    pub(crate) fn threads(&self) -> u32 {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from) as u32;
+        let threads = self.options.threads.unwrap_or(cores.div_ceil(2));
+        threads.min(self.connections().div_ceil(self.processes())).max(1)
+    }
+
+    /// How many processes.
+    pub(crate) fn processes(&self) -> u32 {
+        self.options.processes.unwrap_or(1).max(1)
+    }
+
+    /// Whether connections come and go.
+    pub(crate) fn churns(&self) -> bool {
+        self.options.retry.is_some()
+            || self
+                .kinds
+                .iter()
+                .any(|kind| kind.then == Then::Reconnect || matches!(kind.work, Work::Hostile(_)))
+    }
+
+    /// What the run needs of the machine.
+    pub(crate) fn needs(&self) -> Needs {
+        let connections = u64::from(self.connections().div_ceil(self.processes()));
+        let given = self.options.sources.as_deref().unwrap_or_default();
+        let ip = self.target.ip();
+        let sources = source::plan(ip, given, connections, self.churns(), 0).len() as u64;
+        let pending = u64::from(self.opening(1.0).pending_max) * u64::from(self.threads());
+        Needs {
+            connections,
+            processes: self.processes(),
+            threads: self.threads(),
+            sources,
+            opening: pending * u64::from(self.processes()),
+            is_local: ip.is_loopback(),
+        }
+    }
+
+    /// How long the part that is left out takes.
+    pub(crate) fn warmup_ns(&self) -> u64 {
+        self.options.warmup.map_or(0, Span::ns)
+    }
+
+    /// How long to measure, unless the number of requests or downloads ends the run.
+    pub(crate) fn duration_ns(&self) -> Option<u64> {
+        let ends_otherwise = self.options.requests.is_some() || self.options.downloads.is_some();
+        match self.options.duration {
+            Some(span) => Some(span.ns()),
+            None if ends_otherwise => None,
+            None => Some(DURATION.as_nanos() as u64),
+        }
+    }
+
+    pub(crate) fn stall_timeout(&self) -> Duration {
+        self.options.stall_timeout.map_or(Duration::from_secs(5), |span| span.0)
+    }
+
+    fn matching(&self) -> Matching {
+        match self.options.no_prefetch_bit {
+            Some(true) => Matching::ByGroup,
+            _ => Matching::ByPrefetchBit,
+        }
+    }
+
+    /// Learns from the server, or from `--groups`, what can be asked for.
+    pub(crate) fn catalogue(&self) -> Result<Catalogue, Failure> {
+        let options = &self.options;
+        let (seed, zipf) = (options.seed.unwrap_or(1), options.zipf.unwrap_or(1.0));
+        if let Some(list) = &options.groups {
+            let groups = Catalogue::parse_groups(list);
+            let groups = groups.map_err(|e| Failure::usage(e, "As in --groups 0/0..4095,2/7."))?;
+            return Ok(Catalogue::new(Vec::new(), groups, HashMap::new(), seed, zipf));
+        }
+        let manner = Manner {
+            build: options.build.unwrap_or(550),
+            matching: self.matching(),
+            settle: options.settle.map_or(Duration::ZERO, |span| span.0),
+            timeout: self.stall_timeout(),
+            seed,
+            zipf,
+        };
+        learn(self.target, &manner).map_err(|error| match &error {
+            LearnError::Network { .. } => Failure::setup(
+                error,
+                "Is a JS5 server listening there? Try js5d, or give HOST:PORT.",
+            ),
+            LearnError::Refused(_) => {
+                Failure::setup(error, "Give the build that the server serves with --build.")
+            }
+            LearnError::Silent { .. } => Failure::wrong(
+                error,
+                "The server may lose what follows the status at once: try --settle 500ms. \
+                 Or it has no indexes: name groups with --groups.",
+            ),
+            LearnError::Wrong(_) => {
+                Failure::wrong(error, "The server's indexes are wrong; --groups goes around them.")
+            }
+        })
+    }
+
+    /// The plan of a process's part in the run.
+    pub(crate) fn plan(
+        &self,
+        catalogue: Arc<Catalogue>,
+        reference: Option<Arc<Reference>>,
+        part: Part,
+        trace: bool,
+    ) -> Plan {
+        let options = &self.options;
+        let connections = self.connections();
+        let duration_ns = self.duration_ns();
+        let whole_s = self.warmup_ns().saturating_add(duration_ns.unwrap_or(0)) as f64 / 1e9;
+        let ramp_s = options.ramp.map_or(whole_s, |span| span.0.as_secs_f64());
+        let own = u64::from(connections.div_ceil(part.of));
+        let sources = options.sources.as_deref().unwrap_or_default();
+        let fine = duration_ns.is_some_and(|ns| ns < FINE_BELOW_NS);
+        Plan {
+            target: self.target,
+            sources: source::plan(self.target.ip(), sources, own, self.churns(), part.index),
+            build: options.build.unwrap_or(550),
+            matching: self.matching(),
+            seed: options.seed.unwrap_or(1),
+            connections,
+            part,
+            opening: self.opening(ramp_s),
+            kinds: self.kinds.clone(),
+            pace: options.rate.map(|rate| Pace { rate, ramp_s, start_ns: 0 }),
+            poisson: options.arrivals == Some(Arrivals::Poisson),
+            warmup_ns: self.warmup_ns(),
+            interval_ns: if fine { FINE_INTERVAL_NS } else { INTERVAL_NS },
+            duration_ns,
+            requests: options.requests.map(|requests| requests.0 as u64),
+            downloads: options.downloads,
+            key: self.key,
+            settle_ns: options.settle.map_or(0, Span::ns),
+            stall_timeout_ns: self.stall_timeout().as_nanos() as u64,
+            retry_ns: options.retry.map(Span::ns),
+            catalogue,
+            verify: Verify {
+                crc_every: options.crc_every.unwrap_or(100),
+                cache: reference.map(|reference| reference as _),
+            },
+            threads: self.threads(),
+            pin: options.pin.clone().unwrap_or_default(),
+            trace,
+        }
+    }
+
+    fn opening(&self, ramp_s: f64) -> Opening {
+        let given = self.options.connections.unwrap_or(Ramp { from: 1.0, to: 1.0 });
+        // All reconnect at once: that is what the day is about.
+        let herd = self.kinds.iter().any(|kind| kind.scenario == Scenario::UpdateDay);
+        let pending_max = if herd { u32::MAX } else { OPENING_MAX };
+        if given.from < given.to {
+            let rate = (given.to - given.from) / ramp_s.max(1e-3);
+            return Opening { at_once: given.from as u32, rate, pending_max };
+        }
+        let rate = self.options.open_rate.map_or(f64::INFINITY, |rate| rate.0.max(1e-3));
+        Opening { at_once: 1, rate, pending_max }
+    }
+}
+
+fn parse_key(text: &str) -> Result<KeyPolicy, String> {
+    match text {
+        "none" => Ok(KeyPolicy::Fixed(0)),
+        "random" => Ok(KeyPolicy::Random),
+        "changing" => Ok(KeyPolicy::Changing),
+        number => number
+            .parse()
+            .map(KeyPolicy::Fixed)
+            .map_err(|_| format!("--key {number:?} is none of none, 1..255, random, changing")),
+    }
+}

@@ -1,0 +1,5 @@
+//! The real program over real sockets, against a server that can be made to do wrong.
+
+mod features;
+mod support;
+mod verification;

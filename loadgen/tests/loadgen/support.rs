@@ -1,0 +1,230 @@
+//! A reference server: the pure session behind a plain blocking socket, and every way in which
+//! it can be made to misbehave. A thread a connection, no ring, no speed.
+
+use js5d::protocol::archive_index::{ArchiveIndex, IndexEntry};
+use js5d::protocol::container::{self, Compression};
+use js5d::protocol::frame::{append_keyed, frame};
+use js5d::protocol::master_index::{self, MasterEntry, MasterFormat};
+use js5d::protocol::session::{Profile, Response, Step};
+use js5d::protocol::{
+    ARCHIVE_INDEXES, Builds, Class, GroupId, MASTER_INDEX, ServerSession, Status,
+};
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Command, Output};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What the server does wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Misbehaviour {
+    /// Nothing.
+    None,
+    /// A byte of a body.
+    WrongByte,
+    /// The marker of a second block.
+    WrongMarker,
+    /// The prefetch bit of the other class.
+    WrongClass,
+    /// The same answer a second time.
+    Twice,
+    /// No more answers on a connection, which stays open.
+    StopsAnswering,
+    /// Requests that come right after the status are lost.
+    LosesEarlyRequests,
+    /// The status that refuses.
+    Refuses,
+    /// Some time before each answer.
+    Slow(Duration),
+}
+
+/// Answers on one connection before the server misbehaves. The generator's own questions for
+/// the indexes are fewer.
+const GOOD_ANSWERS: u32 = 25;
+
+/// A server that serves until the test ends.
+pub(crate) struct ReferenceServer {
+    pub(crate) address: SocketAddr,
+    /// Containers by group, indexes included.
+    pub(crate) containers: Arc<BTreeMap<GroupId, Vec<u8>>>,
+}
+
+impl ReferenceServer {
+    pub(crate) fn start(misbehaviour: Misbehaviour) -> Self {
+        let containers = Arc::new(containers());
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("a bound address");
+        let shared = Arc::clone(&containers);
+        std::thread::spawn(move || {
+            for socket in listener.incoming().flatten() {
+                let containers = Arc::clone(&shared);
+                // A peer that goes away ends its thread; that is no failure of the test.
+                std::thread::spawn(move || drop(serve(socket, &containers, misbehaviour)));
+            }
+        });
+        Self { address, containers }
+    }
+
+    /// Writes what is served as a flat-file cache.
+    pub(crate) fn write_cache(&self, directory: &Path) {
+        for (id, container) in self.containers.iter().filter(|(id, _)| **id != MASTER_INDEX) {
+            let archive = directory.join(id.archive.to_string());
+            std::fs::create_dir_all(&archive).unwrap();
+            std::fs::write(archive.join(format!("{}.dat", id.group)), container).unwrap();
+        }
+    }
+}
+
+/// Three archives: lengths around each edge of a block, compressed ones, and a long one.
+fn containers() -> BTreeMap<GroupId, Vec<u8>> {
+    let mut all = BTreeMap::new();
+    let mut entries = Vec::new();
+    let payload = |len: usize, salt: usize| -> Vec<u8> {
+        (0..len).map(|i| (i * 7 + salt + i / 251) as u8).collect()
+    };
+    for archive in 0..3_u8 {
+        let mut groups = Vec::new();
+        for group in 0..60_u16 {
+            let len = match group {
+                0..=20 => 495 + usize::from(group),
+                21..=40 => 1005 + usize::from(group),
+                59 => 100_000,
+                _ => usize::from(group) * 3,
+            };
+            let compression = if group % 7 == 3 { Compression::Gzip } else { Compression::None };
+            let packed = container::compress(compression, &payload(len, usize::from(group)));
+            let packed = packed.expect("a short payload");
+            let crc = crc32fast::hash(&packed);
+            let id = u32::from(group);
+            groups.push(IndexEntry { id, crc, file_count: 1, ..IndexEntry::default() });
+            all.insert(GroupId { archive, group }, packed);
+        }
+        let index = ArchiveIndex { format: 6, version: 9, groups, ..ArchiveIndex::default() };
+        let packed = container::compress(Compression::Gzip, &index.encode()).expect("an index");
+        entries.push(MasterEntry { crc: crc32fast::hash(&packed), version: 9 });
+        all.insert(GroupId { archive: ARCHIVE_INDEXES, group: u16::from(archive) }, packed);
+    }
+    let master = master_index::encode(MasterFormat::Versioned, &entries).expect("three entries");
+    all.insert(MASTER_INDEX, master);
+    all
+}
+
+fn serve(
+    mut socket: TcpStream,
+    containers: &BTreeMap<GroupId, Vec<u8>>,
+    misbehaviour: Misbehaviour,
+) -> std::io::Result<()> {
+    socket.set_nodelay(true)?;
+    let profile = Profile { builds: Builds::Any, prefetch_bit: true, queue_len_max: 200 };
+    let refusal = (misbehaviour == Misbehaviour::Refuses).then_some(Status::ServerFull);
+    let mut session = ServerSession::new(Arc::new(profile), refusal);
+    let mut answers = 0;
+    let mut buffer = [0; 4096];
+    let mut pending = Vec::new();
+    loop {
+        let mut out = Vec::new();
+        loop {
+            match session.next_step() {
+                Step::Status(status) => {
+                    socket.write_all(&[status.to_byte()])?;
+                    if misbehaviour == Misbehaviour::LosesEarlyRequests {
+                        lose(&mut socket, &mut buffer)?;
+                    }
+                }
+                Step::Response(response) => {
+                    if let Misbehaviour::Slow(pause) = misbehaviour {
+                        std::thread::sleep(pause);
+                    }
+                    answers += 1;
+                    if let Some(container) = containers.get(&response.id()) {
+                        out.extend(answer(&response, container, answers, misbehaviour));
+                    }
+                }
+                Step::Close(_) => return socket.write_all(&out),
+                Step::Idle => break,
+            }
+        }
+        socket.write_all(&out)?;
+        if pending.is_empty() {
+            match socket.read(&mut buffer)? {
+                0 => return Ok(()),
+                len => pending.extend_from_slice(&buffer[..len]),
+            }
+        }
+        // Less than all is taken if a queue is full; the loop has made room by then.
+        let Ok(taken) = session.receive(&pending) else { return Ok(()) };
+        pending.drain(..taken);
+    }
+}
+
+/// Throws away what comes within a moment.
+fn lose(socket: &mut TcpStream, buffer: &mut [u8]) -> std::io::Result<()> {
+    std::thread::sleep(Duration::from_millis(100));
+    socket.set_nonblocking(true)?;
+    while matches!(socket.read(buffer), Ok(1..)) {}
+    socket.set_nonblocking(false)
+}
+
+fn answer(
+    response: &Response,
+    container: &[u8],
+    count: u32,
+    misbehaviour: Misbehaviour,
+) -> Vec<u8> {
+    let is_time = count >= GOOD_ANSWERS;
+    let mut framed = frame(response.id(), container);
+    let mut prefetch_bit = response.prefetch_bit();
+    let mut times = 1;
+    match misbehaviour {
+        Misbehaviour::WrongByte if is_time && framed.len() > 400 => framed[300] ^= 1,
+        Misbehaviour::WrongMarker if is_time && framed.len() > 512 => framed[512] = 0xFE,
+        Misbehaviour::WrongClass if is_time => prefetch_bit = response.class() == Class::Urgent,
+        Misbehaviour::Twice if is_time => times = 2,
+        Misbehaviour::StopsAnswering if is_time => times = 0,
+        _ => {}
+    }
+    if prefetch_bit {
+        framed[3] |= 0x80;
+    }
+    let mut out = Vec::new();
+    for _ in 0..times {
+        append_keyed(&mut out, &framed, response.key());
+    }
+    out
+}
+
+/// Runs the program; its output and its exit code.
+pub(crate) fn loadgen(arguments: &[&str]) -> Output {
+    command(arguments).output().expect("the program starts")
+}
+
+/// The program, with a memory of no other run.
+pub(crate) fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_js5-loadgen"));
+    command.args(arguments).env("XDG_CACHE_HOME", "/nonexistent");
+    command
+}
+
+/// Holds the exit code, and shows everything if it is another.
+#[track_caller]
+pub(crate) fn assert_exit(output: &Output, code: i32) {
+    assert_eq!(
+        output.status.code(),
+        Some(code),
+        "\n--- standard output\n{}\n--- standard error\n{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+}
+
+/// Runs a load with its result as JSON.
+#[track_caller]
+pub(crate) fn run_json(arguments: &[&str], code: i32) -> serde_json::Value {
+    let mut all = arguments.to_vec();
+    all.extend(["--json", "-"]);
+    let output = loadgen(&all);
+    assert_exit(&output, code);
+    serde_json::from_slice(&output.stdout).expect("the result is JSON")
+}
