@@ -1,1 +1,36 @@
-fn main() {}
+//! Chores of the project: `cargo xtask CHORE`.
+
+mod compare;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Chores of the project.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask")]
+struct Cli {
+    /// Which.
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+/// The chores.
+#[derive(Debug, Subcommand)]
+enum Chore {
+    /// Measure js5d beside the bare ring, plain tokio, and servers that run already.
+    Compare(compare::Args),
+}
+
+fn main() -> ExitCode {
+    let Cli { chore } = Cli::parse();
+    let done = match chore {
+        Chore::Compare(args) => compare::run(&args),
+    };
+    match done {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! A yardstick that every reader knows: Redis, if it is installed.
+//!
+//! Pipelined GETs of 300 bytes, driven by Redis' own benchmark and labelled as such: another
+//! protocol and another generator, so its place is beside the table, not in its ratios.
+
+use super::measure::cpu_ns;
+use super::{Result, server};
+use serde::Serialize;
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// As many in flight as the other workloads have.
+const PIPELINE: &str = "40";
+const CONNECTIONS: &str = "64";
+const VALUE_LEN: &str = "300";
+
+/// What was measured.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Redis {
+    version: String,
+    /// CPU time of the server a GET; the median over the rounds.
+    pub(crate) cpu_ns_a_response: f64,
+    gets: u64,
+}
+
+impl Redis {
+    /// A sentence for the report.
+    pub(crate) fn sentence(&self) -> String {
+        format!(
+            "Yardstick: {}, GET of {VALUE_LEN} bytes, {CONNECTIONS} connections with {PIPELINE} in \
+             flight each, driven by redis-benchmark: {:.0} ns of server CPU a response.",
+            self.version, self.cpu_ns_a_response
+        )
+    }
+}
+
+/// Measures it; none where it is not installed or does not work, which is said.
+pub(crate) fn measure(server_core: usize, generator_core: usize, quick: bool) -> Option<Redis> {
+    let version = Command::new("redis-server").arg("--version").output().ok()?;
+    let version = String::from_utf8_lossy(&version.stdout);
+    let version: String = version.split_whitespace().take(3).collect::<Vec<_>>().join(" ");
+    let (rounds, gets) = if quick { (3, 500_000) } else { (10, 1_000_000) };
+    let measured = rounds_of(server_core, generator_core, rounds, gets);
+    let measured = measured.inspect_err(|error| eprintln!("redis: {error}"));
+    // The generator's core is where this program belongs, whatever happened.
+    drop(server::pin_to(generator_core));
+    Some(Redis { version, cpu_ns_a_response: measured.ok()?, gets: rounds * gets })
+}
+
+fn rounds_of(server_core: usize, generator_core: usize, rounds: u64, gets: u64) -> Result<f64> {
+    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    server::pin_to(server_core)?;
+    let text = port.to_string();
+    let options = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--port", &text];
+    let mut command = Command::new("redis-server");
+    let server = Ended(command.args(options).stdout(Stdio::null()).spawn()?);
+    server::pin_to(generator_core)?;
+    let is_up = |_| {
+        std::thread::sleep(Duration::from_millis(50));
+        TcpStream::connect(("127.0.0.1", port)).is_ok()
+    };
+    if !(0..100).any(is_up) {
+        return Err("redis-server does not listen".into());
+    }
+    benchmark(&text, "set", 1000)?;
+    let mut costs = Vec::new();
+    for _ in 0..rounds {
+        let before = cpu_ns(server.0.id());
+        benchmark(&text, "get", gets)?;
+        costs.push(cpu_ns(server.0.id()).saturating_sub(before) as f64 / gets as f64);
+    }
+    Ok(super::stats::median(costs))
+}
+
+fn benchmark(port: &str, test: &str, requests: u64) -> Result<()> {
+    let mut command = Command::new("redis-benchmark");
+    command.args(["-p", port, "-t", test, "-c", CONNECTIONS, "-P", PIPELINE, "-d", VALUE_LEN]);
+    let status =
+        command.args(["-n", &requests.to_string(), "-q"]).stdout(Stdio::null()).status()?;
+    if status.success() { Ok(()) } else { Err(format!("redis-benchmark: {status}").into()) }
+}
+
+/// A child that ends with its owner.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}

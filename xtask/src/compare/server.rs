@@ -1,0 +1,134 @@
+//! The servers: ours, started and ended here, and others that run already.
+
+use super::Result;
+use rustix::thread::{CpuSet, sched_setaffinity};
+use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+/// How long a server may load.
+const READY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// `NAME=HOST:PORT,pid=N[,urgent-only][,settle=TIME]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PeerArg {
+    name: String,
+    address: SocketAddr,
+    pid: u32,
+    urgent_only: bool,
+    settle: Option<String>,
+}
+
+impl FromStr for PeerArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let (name, rest) = text.split_once('=').ok_or("it begins with NAME=HOST:PORT")?;
+        let mut parts = rest.split(',');
+        let target = parts.next().unwrap_or_default();
+        let mut found = target.to_socket_addrs().map_err(|error| format!("{target}: {error}"))?;
+        let address = found.next().ok_or_else(|| format!("{target} has no address"))?;
+        let (mut pid, mut urgent_only, mut settle) = (None, false, None);
+        for part in parts {
+            match part.split_once('=') {
+                Some(("pid", number)) => pid = number.parse().ok(),
+                Some(("settle", time)) => settle = Some(time.to_owned()),
+                None if part == "urgent-only" => urgent_only = true,
+                _ => return Err(format!("{part} is none of pid=N, urgent-only, settle=TIME")),
+            }
+        }
+        let pid = pid.ok_or("pid=N is needed: its CPU time is what is compared")?;
+        Ok(Self { name: name.to_owned(), address, pid, urgent_only, settle })
+    }
+}
+
+/// A server that is measured.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) name: String,
+    pub(crate) address: SocketAddr,
+    pub(crate) pid: u32,
+    pub(crate) urgent_only: bool,
+    pub(crate) settle: Option<String>,
+    child: Option<Child>,
+}
+
+impl Server {
+    /// Starts one of ours. It inherits the core of the calling thread.
+    pub(crate) fn start(name: &str, binary: &Path, options: &[&str], cache: &Path) -> Result<Self> {
+        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let mut command = Command::new(binary);
+        command.arg("--cache").arg(cache).arg("--listen").arg(address.to_string()).args(options);
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
+        let child = child.map_err(|error| format!("{}: {error}", binary.display()))?;
+        let (name, pid) = (name.to_owned(), child.id());
+        Ok(Self { name, address, pid, urgent_only: false, settle: None, child: Some(child) })
+    }
+
+    /// One that runs already.
+    pub(crate) fn running(peer: &PeerArg) -> Self {
+        let PeerArg { name, address, pid, urgent_only, settle } = peer.clone();
+        Self { name, address, pid, urgent_only, settle, child: None }
+    }
+
+    /// Whether it is not ours.
+    pub(crate) fn is_foreign(&self) -> bool {
+        self.child.is_none()
+    }
+
+    /// Waits until it listens, which ours do when they have loaded the cache.
+    pub(crate) fn await_ready(&self) -> Result<()> {
+        let start = Instant::now();
+        while TcpStream::connect(self.address).is_err() {
+            if start.elapsed() > READY_TIMEOUT {
+                return Err(format!("{} does not listen on {}", self.name, self.address).into());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
+    }
+
+    /// Resident memory in bytes, the catalog included.
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid));
+        let status = status.unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+        kib.unwrap_or(0) * 1024
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            // Nothing is lost with it: it serves a cache that is only read.
+            drop(child.kill());
+            drop(child.wait());
+        }
+    }
+}
+
+/// Binds the calling thread, and what it starts from here on, to a core.
+pub(crate) fn pin_to(core: usize) -> Result<()> {
+    let mut set = CpuSet::new();
+    set.set(core);
+    let pinned = sched_setaffinity(None, &set);
+    Ok(pinned.map_err(|error| format!("core {core}: {error}; two cores are needed"))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_is_named_with_its_address_and_process() {
+        let peer: PeerArg = "netty=127.0.0.1:43594,pid=7,urgent-only,settle=500ms".parse().unwrap();
+        assert_eq!((peer.name.as_str(), peer.pid, peer.urgent_only), ("netty", 7, true));
+        assert_eq!(peer.settle.as_deref(), Some("500ms"));
+        for wrong in ["127.0.0.1:1", "a=127.0.0.1:1", "a=127.0.0.1:1,pid=x", "a=1,pid=2"] {
+            assert!(wrong.parse::<PeerArg>().is_err(), "{wrong}");
+        }
+    }
+}
