@@ -114,9 +114,12 @@ impl Comparison {
     /// Every byte of a short keyed download from each server, against the cache.
     fn verify(&mut self) {
         for server in &self.servers {
-            let verified = self.generator.verify(server, &self.bytes);
-            if let Err(error) = verified {
-                self.failures.push(Failure::new(server, "every byte", &*error));
+            match self.generator.verify(server, &self.bytes) {
+                Ok(checked) => eprintln!("{}: {checked} bytes compared, all right", server.name),
+                Err(error) => {
+                    eprintln!("{}: {error}", server.name);
+                    self.failures.push(Failure::new(server, "every byte", &*error));
+                }
             }
         }
     }
@@ -183,7 +186,7 @@ fn build() -> Result<()> {
 /// Starts what is ours, and names what runs already.
 fn start(args: &Args, binaries: &Path, bytes: &Bytes) -> Result<Vec<Server>> {
     server::pin_to(args.server_core)?;
-    let js5d = ["--workers", "1", "--build", "any", "--log-level", "warn"];
+    let js5d = ["--workers", "1", "--build", "any", "--log-level", "error"];
     let mut servers = Vec::new();
     for (name, options) in [("js5d", &js5d[..]), ("ring-limit", &[]), ("epoll", &[])] {
         servers.push(Server::start(name, &binaries.join(name), options, &bytes.dir)?);

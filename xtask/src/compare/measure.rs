@@ -21,6 +21,9 @@ const WATCH_INTERVAL: Duration = Duration::from_millis(4);
 /// Above this many connections, opening them takes longer than a warm-up.
 const MANY_CONNECTIONS: u32 = 5000;
 
+/// An interval into which connections were opened is taken again, with twice the warm-up.
+const TRIES: u32 = 3;
+
 /// How long, and how often.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Timing {
@@ -51,6 +54,8 @@ pub(crate) struct Sample {
     pub(crate) responses_per_s: f64,
     /// How much of its core the server had.
     pub(crate) cpu_share: f64,
+    /// How much of the time it could have run and had no core: others used it.
+    pub(crate) wait_share: f64,
     pub(crate) p50_us: f64,
     pub(crate) p99_us: f64,
     /// 0 with fewer than 10,000 responses.
@@ -67,14 +72,18 @@ pub(crate) struct Generator {
 
 impl Generator {
     /// Compares every byte of a short download with the cache, with keys that change in
-    /// mid-stream for servers of ours.
-    pub(crate) fn verify(&self, server: &Server, bytes: &Bytes) -> Result<()> {
+    /// mid-stream for servers of ours. Comes back with how many bytes were compared.
+    pub(crate) fn verify(&self, server: &Server, bytes: &Bytes) -> Result<u64> {
         let mut command = self.command(server, bytes, Groups::Mix)?;
         command.arg("--cache").arg(&bytes.dir);
         command.args(["--connections", "16", "--urgent", "20", "--duration", "1s"]);
         command.args(["--prefetch", if server.urgent_only { "0" } else { "20" }]);
         command.args(["--key", if server.is_foreign() { "none" } else { "changing" }]);
-        run(&mut command).map(drop)
+        let result = run(&mut command)?;
+        match result["stats"]["bytes_checked"].as_u64() {
+            None | Some(0) => Err("no byte could be compared".into()),
+            Some(checked) => Ok(checked),
+        }
     }
 
     /// One interval of a workload.
@@ -86,7 +95,26 @@ impl Generator {
         timing: Timing,
     ) -> Result<Sample> {
         let many = workload.connections > MANY_CONNECTIONS;
-        let warmup = if many { timing.warmup_many_ms } else { timing.warmup_ms };
+        let mut warmup_ms = if many { timing.warmup_many_ms } else { timing.warmup_ms };
+        for _ in 0..TRIES {
+            let (result, watched) = self.interval(server, workload, bytes, (warmup_ms, timing))?;
+            if connections_opened(&result) == 0 {
+                let sample = sample(&result, &watched);
+                return sample.ok_or_else(|| "no response came while measuring".into());
+            }
+            warmup_ms *= 2;
+        }
+        Err(format!("connections were still being opened after {} ms", warmup_ms / 2).into())
+    }
+
+    /// Runs the generator and watches the server.
+    fn interval(
+        &self,
+        server: &Server,
+        workload: &Workload,
+        bytes: &Bytes,
+        (warmup_ms, timing): (u64, Timing),
+    ) -> Result<(Value, Vec<Watched>)> {
         let (mut urgent, mut prefetch) = (workload.urgent, workload.prefetch);
         if server.urgent_only {
             (urgent, prefetch) = (urgent + prefetch, 0);
@@ -97,7 +125,7 @@ impl Generator {
             ("--urgent", urgent.to_string()),
             ("--prefetch", prefetch.to_string()),
             ("--key", workload.key.to_owned()),
-            ("--warmup", format!("{warmup}ms")),
+            ("--warmup", format!("{warmup_ms}ms")),
             ("--duration", format!("{}ms", timing.interval_ms)),
         ] {
             command.args([option, &value]);
@@ -109,8 +137,7 @@ impl Generator {
             is_over.store(true, Ordering::Relaxed);
             (result, watching.join())
         });
-        let watched = watched.map_err(|_| "the watch ended")?;
-        sample(&result?, &watched).ok_or_else(|| "no response came while measuring".into())
+        Ok((result?, watched.map_err(|_| "the watch ended")?))
     }
 
     fn command(&self, server: &Server, bytes: &Bytes, groups: Groups) -> Result<Command> {
@@ -144,8 +171,17 @@ fn run(command: &mut Command) -> Result<Value> {
 #[derive(Clone, Copy)]
 struct Watched {
     unix_ns: u64,
-    cpu_ns: u64,
+    usage: Usage,
     resident_bytes: u64,
+}
+
+/// What the scheduler says of a process, all threads together.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Usage {
+    /// CPU time, user and kernel.
+    pub(crate) cpu_ns: f64,
+    /// Time in which it could run and had no core.
+    pub(crate) wait_ns: f64,
 }
 
 fn watch(server: &Server, is_over: &AtomicBool) -> Vec<Watched> {
@@ -154,34 +190,47 @@ fn watch(server: &Server, is_over: &AtomicBool) -> Vec<Watched> {
     while !is_over.load(Ordering::Relaxed) {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let unix_ns = now.map_or(0, |now| now.as_nanos() as u64);
-        let cpu_ns = cpu_ns(server.pid);
+        let usage = usage(server.pid);
         // It changes slowly, and costs more to read.
         if watched.len() % 25 == 0 {
             resident_bytes = server.resident_bytes();
         }
-        watched.push(Watched { unix_ns, cpu_ns, resident_bytes });
+        watched.push(Watched { unix_ns, usage, resident_bytes });
         std::thread::sleep(WATCH_INTERVAL);
     }
     watched
 }
 
-/// CPU time of all threads of a process, user and kernel.
-pub(crate) fn cpu_ns(pid: u32) -> u64 {
-    let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return 0 };
-    let times = tasks.flatten().filter_map(|task| {
-        let schedstat = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
-        schedstat.split_whitespace().next()?.parse::<u64>().ok()
-    });
-    times.sum()
+/// What a process has used so far.
+pub(crate) fn usage(pid: u32) -> Usage {
+    let mut sum = Usage::default();
+    let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return sum };
+    for task in tasks.flatten() {
+        let schedstat = std::fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
+        let mut fields = schedstat.split_whitespace().map_while(|field| field.parse::<f64>().ok());
+        sum.cpu_ns += fields.next().unwrap_or(0.0);
+        sum.wait_ns += fields.next().unwrap_or(0.0);
+    }
+    sum
 }
 
-/// The CPU time at a moment between two looks, in nanoseconds.
-fn cpu_at(watched: &[Watched], unix_ns: u64) -> Option<f64> {
+/// What had been used at a moment between two looks.
+fn usage_at(watched: &[Watched], unix_ns: u64) -> Option<Usage> {
     let after = watched.partition_point(|look| look.unix_ns < unix_ns);
     let (before, after) = (watched.get(after.checked_sub(1)?)?, watched.get(after)?);
     let span = after.unix_ns.saturating_sub(before.unix_ns).max(1) as f64;
     let part = unix_ns.saturating_sub(before.unix_ns) as f64 / span;
-    Some(before.cpu_ns as f64 + part * after.cpu_ns.saturating_sub(before.cpu_ns) as f64)
+    let between = |from: f64, to: f64| from + part * (to - from);
+    Some(Usage {
+        cpu_ns: between(before.usage.cpu_ns, after.usage.cpu_ns),
+        wait_ns: between(before.usage.wait_ns, after.usage.wait_ns),
+    })
+}
+
+/// Connections that came up while measuring.
+fn connections_opened(result: &Value) -> u64 {
+    let intervals = result["stats"]["intervals"].as_array().map_or(&[][..], |all| all);
+    intervals.iter().filter_map(|interval| interval["connects"].as_u64()).sum()
 }
 
 /// What the generator and the watch say together; none if nothing was answered.
@@ -189,7 +238,8 @@ fn sample(result: &Value, watched: &[Watched]) -> Option<Sample> {
     let start_ns = result["started_unix_ms"].as_u64()? * 1_000_000;
     let measured_ms = result["measured_ms"].as_u64()?;
     let end_ns = start_ns + measured_ms * 1_000_000;
-    let cpu_ns = cpu_at(watched, end_ns)? - cpu_at(watched, start_ns)?;
+    let (before, after) = (usage_at(watched, start_ns)?, usage_at(watched, end_ns)?);
+    let (cpu_ns, wait_ns) = (after.cpu_ns - before.cpu_ns, after.wait_ns - before.wait_ns);
     let stats = &result["stats"];
     let count = |class: &str| stats["responses"][class].as_u64().unwrap_or(0);
     let responses = (count("urgent") + count("prefetch")) as f64;
@@ -204,6 +254,7 @@ fn sample(result: &Value, watched: &[Watched]) -> Option<Sample> {
         bytes_a_cpu_s: stats["bytes"].as_f64().unwrap_or(0.0) / (cpu_ns / 1e9),
         responses_per_s: responses / (measured_ms as f64 / 1e3),
         cpu_share: cpu_ns / (measured_ms as f64 * 1e6),
+        wait_share: wait_ns / (measured_ms as f64 * 1e6),
         p50_us: time("p50_us"),
         p99_us: time("p99_us"),
         p999_us: time("p999_us"),
@@ -217,11 +268,14 @@ mod tests {
 
     #[test]
     fn cpu_time_is_taken_between_two_looks() {
-        let look = |unix_ns, cpu_ns| Watched { unix_ns, cpu_ns, resident_bytes: 0 };
-        let watched = [look(100, 1000), look(200, 1100), look(300, 1100)];
-        assert_eq!(cpu_at(&watched, 150), Some(1050.0));
-        assert_eq!(cpu_at(&watched, 250), Some(1100.0));
-        assert_eq!(cpu_at(&watched, 99), None);
-        assert_eq!(cpu_at(&watched, 301), None);
+        let look = |unix_ns, cpu_ns| {
+            let usage = Usage { cpu_ns, wait_ns: 0.0 };
+            Watched { unix_ns, usage, resident_bytes: 0 }
+        };
+        let watched = [look(100, 1000.0), look(200, 1100.0), look(300, 1100.0)];
+        let cpu_at = |unix_ns| usage_at(&watched, unix_ns).map(|usage| usage.cpu_ns);
+        assert_eq!(cpu_at(150), Some(1050.0));
+        assert_eq!(cpu_at(250), Some(1100.0));
+        assert_eq!((cpu_at(99), cpu_at(301)), (None, None));
     }
 }

@@ -3,7 +3,7 @@
 //! Pipelined GETs of 300 bytes, driven by Redis' own benchmark and labelled as such: another
 //! protocol and another generator, so its place is beside the table, not in its ratios.
 
-use super::measure::cpu_ns;
+use super::measure::usage;
 use super::{Result, server};
 use serde::Serialize;
 use std::net::{TcpListener, TcpStream};
@@ -66,9 +66,9 @@ fn rounds_of(server_core: usize, generator_core: usize, rounds: u64, gets: u64) 
     benchmark(&text, "set", 1000)?;
     let mut costs = Vec::new();
     for _ in 0..rounds {
-        let before = cpu_ns(server.0.id());
+        let before = usage(server.0.id()).cpu_ns;
         benchmark(&text, "get", gets)?;
-        costs.push(cpu_ns(server.0.id()).saturating_sub(before) as f64 / gets as f64);
+        costs.push((usage(server.0.id()).cpu_ns - before) / gets as f64);
     }
     Ok(super::stats::median(costs))
 }

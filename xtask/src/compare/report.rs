@@ -26,6 +26,8 @@ pub(crate) struct Report {
     pub(crate) timing: Timing,
     pub(crate) servers: Vec<String>,
     pub(crate) workloads: Vec<WorkloadReport>,
+    /// The median over all intervals of how much of the time a server had no core.
+    pub(crate) wait_share: f64,
     /// Bounds between two workloads of js5d.
     pub(crate) within: Vec<Bound>,
     pub(crate) redis: Option<Redis>,
@@ -130,8 +132,18 @@ impl Report {
             ratio: ratio(&cost(within.workload, OURS), &cost(within.against, OURS)),
         });
         let (within, failures) = (within.collect(), comparison.failures.clone());
-        let machine = Machine::read();
-        Self { schema: SCHEMA, machine, timing, servers, workloads, within, redis, failures }
+        let all = samples.values().flatten();
+        Self {
+            schema: SCHEMA,
+            machine: Machine::read(),
+            timing,
+            servers,
+            workloads,
+            wait_share: median(all.map(|(_, sample)| sample.wait_share)),
+            within,
+            redis,
+            failures,
+        }
     }
 }
 
@@ -143,6 +155,7 @@ fn row(samples: &Samples, workload: &'static str, server: &str) -> Option<Row> {
         bytes_a_cpu_s: of(|sample| sample.bytes_a_cpu_s),
         responses_per_s: of(|sample| sample.responses_per_s),
         cpu_share: of(|sample| sample.cpu_share),
+        wait_share: of(|sample| sample.wait_share),
         p50_us: of(|sample| sample.p50_us),
         p99_us: of(|sample| sample.p99_us),
         p999_us: of(|sample| sample.p999_us),

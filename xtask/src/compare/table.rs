@@ -4,9 +4,20 @@ use super::report::{Bound, Report, Row};
 use super::stats::Ratio;
 use std::fmt::Write as _;
 
+/// Servers that wait for their core longer than this share it: the figures are not worth much.
+const WAIT_SHARE_MAX: f64 = 0.03;
+
 /// The whole page.
 pub(crate) fn markdown(report: &Report) -> String {
     let mut out = head(report);
+    if report.wait_share > WAIT_SHARE_MAX {
+        let _ = writeln!(
+            out,
+            "**The machine was not idle: servers waited for their core {:.0} % of the time. Do \
+             not publish these figures.**\n",
+            report.wait_share * 100.0
+        );
+    }
     out.push_str(
         "| workload | server | CPU ns a response | js5d to it (95 %) | responses/s | \
          MB a CPU second | p50 µs | p99 µs | p99.9 µs | resident MB |\n\
