@@ -115,7 +115,9 @@ impl Comparison {
     fn verify(&mut self) {
         for server in &self.servers {
             match self.generator.verify(server, &self.bytes) {
-                Ok(checked) => eprintln!("{}: {checked} bytes compared, all right", server.name),
+                Ok(checked) => {
+                    eprintln!("{}: {checked} responses compared byte by byte", server.name)
+                }
                 Err(error) => {
                     eprintln!("{}: {error}", server.name);
                     self.failures.push(Failure::new(server, "every byte", &*error));

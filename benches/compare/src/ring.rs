@@ -28,7 +28,8 @@ const PIECES_MAX: usize = 1024;
 /// A ring with provided buffers. It is not dropped before the process ends.
 pub struct Ring {
     uring: IoUring,
-    memory: &'static mut [u8],
+    /// `BUFFERS` times `BUFFER_LEN` bytes, leaked: the kernel writes to them.
+    memory: *mut u8,
     table: *mut BufRingEntry,
     tail: u16,
 }
@@ -61,7 +62,7 @@ impl Ring {
             .setup_defer_taskrun()
             .setup_cqsize(COMPLETIONS)
             .build(SUBMISSIONS)?;
-        let memory = vec![0; usize::from(BUFFERS) * BUFFER_LEN].leak();
+        let memory = vec![0; usize::from(BUFFERS) * BUFFER_LEN].leak().as_mut_ptr();
         let table = Box::leak(Box::new(Table([[0; 2]; BUFFERS as usize])));
         let table = std::ptr::from_mut(table).cast::<BufRingEntry>();
         // SAFETY: the table is page-aligned, holds `BUFFERS` entries of 16 bytes and is leaked.
@@ -117,17 +118,20 @@ impl Ring {
     /// The first `len` bytes of a buffer that the kernel has handed over.
     #[must_use]
     pub fn received(&self, buffer: u16, len: usize) -> &[u8] {
-        let start = usize::from(buffer) * BUFFER_LEN;
-        self.memory.get(start..start + len.min(BUFFER_LEN)).unwrap_or_default()
+        let start = self.memory.wrapping_add(usize::from(buffer % BUFFERS) * BUFFER_LEN);
+        // SAFETY: within the leaked memory, which was zeroed; the kernel does not write to a
+        // buffer before it is given back, for which the caller must let this slice go.
+        unsafe { std::slice::from_raw_parts(start, len.min(BUFFER_LEN)) }
     }
 
     /// Gives a buffer back; the kernel sees it with the next [`Ring::publish_buffers`].
     pub fn give_back(&mut self, buffer: u16) {
         let place = usize::from(self.tail % BUFFERS);
-        let start = self.memory.as_ptr().wrapping_add(usize::from(buffer) * BUFFER_LEN);
-        // SAFETY: `place` is below `BUFFERS`, the table's length, and the kernel reads only
-        // entries before the tail.
-        let entry = unsafe { &mut *self.table.add(place) };
+        let start = self.memory.wrapping_add(usize::from(buffer) * BUFFER_LEN);
+        // SAFETY: `place` is below `BUFFERS`, the table's length.
+        let entry = unsafe { self.table.add(place) };
+        // SAFETY: the kernel reads only entries before the tail, and this one is at the tail.
+        let entry = unsafe { &mut *entry };
         entry.set_addr(start as u64);
         entry.set_len(BUFFER_LEN as u32);
         entry.set_bid(buffer);

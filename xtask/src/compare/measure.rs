@@ -72,7 +72,7 @@ pub(crate) struct Generator {
 
 impl Generator {
     /// Compares every byte of a short download with the cache, with keys that change in
-    /// mid-stream for servers of ours. Comes back with how many bytes were compared.
+    /// mid-stream for servers of ours. Comes back with how many responses were compared.
     pub(crate) fn verify(&self, server: &Server, bytes: &Bytes) -> Result<u64> {
         let mut command = self.command(server, bytes, Groups::Mix)?;
         command.arg("--cache").arg(&bytes.dir);
@@ -81,7 +81,7 @@ impl Generator {
         command.args(["--key", if server.is_foreign() { "none" } else { "changing" }]);
         let result = run(&mut command)?;
         match result["stats"]["bytes_checked"].as_u64() {
-            None | Some(0) => Err("no byte could be compared".into()),
+            None | Some(0) => Err("no response could be compared".into()),
             Some(checked) => Ok(checked),
         }
     }

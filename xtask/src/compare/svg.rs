@@ -83,7 +83,8 @@ fn axis(out: &mut String, ratio_max: f64, scale: f64, bottom: f64) {
         let (top, colour) = (TOP - 8.0, if half == 2 { "#5b666e" } else { "#dde2e6" });
         let _ = writeln!(
             out,
-            "<line x1=\"{x:.1}\" y1=\"{top}\" x2=\"{x:.1}\" y2=\"{bottom:.1}\" stroke=\"{colour}\"/>"
+            "<line x1=\"{x:.1}\" y1=\"{top}\" x2=\"{x:.1}\" y2=\"{bottom:.1}\" \
+             stroke=\"{colour}\"/>"
         );
         text(out, (x, TOP - 12.0, "middle", "#5b666e"), &format!("{ratio}"));
     }
