@@ -30,6 +30,8 @@ struct Server {
     listener: TcpListener,
     connections: Vec<Option<Connection>>,
     free: Vec<usize>,
+    /// Boxed already: the kernel reads a message header at a fixed address.
+    #[allow(clippy::vec_box, reason = "they are boxed when they come and when they go")]
     pool: Vec<Box<Sending>>,
 }
 
