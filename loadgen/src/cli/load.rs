@@ -12,7 +12,10 @@ use std::path::PathBuf;
 #[command(next_help_heading = "Load")]
 pub(crate) struct LoadOptions {
     /// The server [default: 127.0.0.1:43594].
-    #[arg(value_name = "HOST:PORT")]
+    ///
+    /// Several, with commas between, share the clients evenly: where one server process cannot
+    /// hold them all. They must serve the same cache.
+    #[arg(value_name = "HOST:PORT,..")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) target: Option<String>,
     /// What the clients do [default: download].

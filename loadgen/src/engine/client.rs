@@ -172,10 +172,10 @@ impl Client {
         }
         let source = match plan.sources.len() {
             0 => None,
-            n => plan.sources.get((self.number / plan.part.of) as usize % n).copied(),
+            n => plan.sources.get(self.slot as usize % n).copied(),
         };
         let receive_bytes = kind.read_rate.map(|rate| (rate as usize / 2).clamp(2048, 65_536));
-        match socket::connect(plan.target, source, receive_bytes) {
+        match socket::connect(plan.target_of(self.number), source, receive_bytes) {
             Ok(socket) => {
                 core.opening += 1;
                 core.poll_out(self.slot, socket.as_fd());
