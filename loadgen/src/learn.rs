@@ -185,6 +185,8 @@ impl Reader {
                 return Err(LearnError::Network { target: self.target, error });
             }
             Ok(len) => len,
+            // No signal: the ring that read the cache is still being taken down.
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => return Ok(()),
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                 return Err(LearnError::Silent { asked: asked.to_owned(), waited: self.timeout });
             }
