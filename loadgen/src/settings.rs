@@ -96,6 +96,15 @@ impl Settings {
         {
             return Err(usage(format!("--rate {rate}: the rate must end above 0")));
         }
+        let is_endless = |kind: &Kind| match kind.work {
+            Work::Hostile(_) => true,
+            _ => options.requests.is_none() && !kind.is_download,
+        };
+        let has_other_end = options.requests.is_some() || options.downloads.is_some();
+        if options.duration.is_none() && has_other_end && kinds.iter().all(is_endless) {
+            let cause = "this scenario never downloads everything, or asks for nothing";
+            return Err(usage(format!("{cause}: end it with --duration")));
+        }
         let key = parse_key(options.key.as_deref().unwrap_or("none")).map_err(usage)?;
         for (name, count) in [("threads", options.threads), ("processes", options.processes)] {
             if count == Some(0) {

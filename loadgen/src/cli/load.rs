@@ -97,7 +97,10 @@ pub(crate) struct LoadOptions {
     #[arg(long, value_name = "TIME")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) stall_timeout: Option<Span>,
-    /// Open a client's connection again after a refusal, a cut or a failure [default: never].
+    /// Open a client's connection again so long after a refusal, a cut or a failure.
+    ///
+    /// Without it such a client is done, and a connection that the server ends while it owes
+    /// answers is a fault, exit code 3. With it cuts are expected, and counted as outcomes.
     #[arg(long, value_name = "TIME")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) retry: Option<Span>,

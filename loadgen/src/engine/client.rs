@@ -75,6 +75,8 @@ pub(crate) struct Client {
     bytes: u64,
     downloads: u32,
     requests_sent: u32,
+    /// The work is done, and the connection stays.
+    rests: bool,
 }
 
 impl Client {
@@ -104,6 +106,7 @@ impl Client {
             bytes: 0,
             downloads: 0,
             requests_sent: 0,
+            rests: false,
         }
     }
 
@@ -119,6 +122,11 @@ impl Client {
 
     pub(super) fn kind<'a>(&self, plan: &'a Plan) -> &'a Kind {
         &plan.kinds[self.kind]
+    }
+
+    /// Whether the run ends when this client and its like have: hostile ones never do.
+    pub(crate) fn is_foreground(&self, plan: &Plan) -> bool {
+        !matches!(self.kind(plan).work, Work::Hostile(_))
     }
 
     /// Asks for `on_timer` at `due_ns`, or before.
@@ -210,7 +218,7 @@ impl Client {
     }
 
     fn connected(&mut self, core: &mut Core) {
-        core.tally.recorder.connect(self.connect_started_ns, core.now_ns);
+        core.tally.recorder.connect(self.visit_started_ns, core.now_ns);
         self.progress_ns = core.now_ns;
         self.phase = Phase::Handshaking;
         self.handshake_sent_ns = core.now_ns;
@@ -258,7 +266,7 @@ impl Client {
             }
             After::Nothing => {
                 self.phase = Phase::Finished;
-                core.finished += 1;
+                core.finished += usize::from(self.is_foreground(&core.plan));
             }
         }
     }

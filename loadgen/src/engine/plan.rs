@@ -186,6 +186,12 @@ impl Plan {
         all / clients + u64::from(u64::from(client) < all % clients)
     }
 
+    /// Whether a worker is done when its `foreground` clients are: one that has hostile clients
+    /// only keeps them up for as long as the run takes.
+    pub(crate) fn may_end_early(&self, foreground: usize) -> bool {
+        foreground > 0 || self.duration_ns.is_none()
+    }
+
     /// The server of a client.
     pub(crate) fn target_of(&self, client: u32) -> SocketAddr {
         self.targets[client as usize % self.targets.len()]

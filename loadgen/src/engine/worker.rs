@@ -93,12 +93,13 @@ impl Worker {
         let end_ns = plan.duration_ns.map_or(u64::MAX, |ns| plan.warmup_ns.saturating_add(ns));
         let mut heartbeat_ns = 0;
         self.core.tick();
+        let foreground = self.clients.iter().filter(|c| c.is_foreground(&plan)).count();
         for client in &mut self.clients {
             client.start(&mut self.core);
         }
         loop {
             let now = self.core.tick();
-            if now >= end_ns || self.core.finished == self.clients.len() {
+            if now >= end_ns || self.core.finished == foreground && plan.may_end_early(foreground) {
                 return Ok(());
             }
             if now >= heartbeat_ns {

@@ -153,6 +153,11 @@ impl Client {
         }
         let has_status = self.session.status().is_some();
         core.tally.event(Event::Cut { errno, owed, has_status });
+        // Who comes back after a cut expects cuts: a restart, a drain. Otherwise every request
+        // is owed an answer.
+        if owed > 0 && core.plan.retry_ns.is_none() {
+            core.tally.wrong(self.number, &Wrong::CutOff { owed });
+        }
         self.retry_or_finish(core);
     }
 }
