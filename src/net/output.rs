@@ -304,3 +304,7 @@ impl OutputPool {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "output_tests.rs"]
+mod tests;
