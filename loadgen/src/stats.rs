@@ -147,9 +147,15 @@ impl Recorder {
 
     /// A connection is up; it was begun, or should have been, at `intended_ns`.
     pub(crate) fn connect(&mut self, intended_ns: u64, done_ns: u64) {
+        self.time(Metric::Connect, intended_ns, done_ns);
+        self.connected(done_ns);
+    }
+
+    /// A connection is up of which no time is measured.
+    pub(crate) fn connected(&mut self, done_ns: u64) {
+        self.advance(done_ns);
         self.connections += 1;
         self.stats.connections_max = self.stats.connections_max.max(self.connections);
-        self.time(Metric::Connect, intended_ns, done_ns);
         if done_ns >= self.start_ns {
             self.interval.connects += 1;
         }

@@ -218,7 +218,12 @@ impl Client {
     }
 
     fn connected(&mut self, core: &mut Core) {
-        core.tally.recorder.connect(self.visit_started_ns, core.now_ns);
+        if self.is_foreground(&core.plan) {
+            core.tally.recorder.connect(self.visit_started_ns, core.now_ns);
+        } else {
+            // What a hostile client waits for is its own doing, and nobody's latency.
+            core.tally.recorder.connected(core.now_ns);
+        }
         self.progress_ns = core.now_ns;
         self.phase = Phase::Handshaking;
         self.handshake_sent_ns = core.now_ns;
