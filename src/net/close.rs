@@ -31,6 +31,10 @@ impl Connection {
 
     /// Whose fault the end is. Ours is kept for the log.
     pub(super) fn reason_of(&self, error: &io::Error) -> Close {
+        if let Some(reason) = self.peer.cut.get() {
+            // The sweep shut the socket down, which is why this operation failed.
+            return reason;
+        }
         match error.raw_os_error() {
             Some(
                 libc::ECONNRESET
