@@ -1,9 +1,9 @@
 //! One client: its connection from the first SYN to the last byte, and again.
 //!
 //! The life of a connection is a small machine of phases; what is asked for is the affair of
-//! [`Asker`], what is checked that of the sink in `check`, what hostile clients do that of `hostile`.
-//! A socket is closed only when no operation of the ring is left on it, so that a client's slot
-//! is never confused with its next connection.
+//! [`Asker`], what is checked that of the sink in `check`, what hostile clients do that of
+//! `hostile`. A socket is closed only when no operation of the ring is left on it, so that a
+//! client's slot is never confused with its next connection.
 
 mod asks;
 mod receives;
