@@ -1,3 +1,5 @@
+//! What is asked for, and in which order.
+
 use super::*;
 use crate::catalogue::Catalogue;
 use crate::cli::LoadOptions;
