@@ -103,7 +103,8 @@ pub struct LimitArgs {
     pub queue_len_max: usize,
 
     /// Connections that wait to be accepted, a worker and address (net.core.somaxconn caps it)
-    #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(i32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 4096)]
+    #[arg(value_parser = clap::value_parser!(i32).range(1..))]
     pub backlog: i32,
 
     /// From accept to a complete handshake

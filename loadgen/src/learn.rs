@@ -3,11 +3,13 @@
 //! One plain connection before the run, waited for with a deadline. It is as strict as the run:
 //! an index that is not what the master index says ends it here, with a name.
 
+mod master;
+
 use crate::catalogue::Catalogue;
 use js5d::protocol::archive_index::ArchiveIndex;
 use js5d::protocol::client::{Answered, Head, Matching, ResponseSink};
 use js5d::protocol::{
-    ARCHIVE_INDEXES, Class, ClientSession, GroupId, MASTER_INDEX, Status, container, master_index,
+    ARCHIVE_INDEXES, Class, ClientSession, GroupId, MASTER_INDEX, Status, container,
 };
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
@@ -52,43 +54,33 @@ pub(crate) enum LearnError {
 pub(crate) fn learn(target: SocketAddr, manner: &Manner) -> Result<Catalogue, LearnError> {
     let mut reader = Reader::connect(target, manner)?;
     let master = reader.fetch(&[MASTER_INDEX])?;
-    let entries = master.first().and_then(|(_, master)| {
-        let count = master.len().saturating_sub(5);
-        // Eight bytes an entry in VERSIONED, four in ORIGINAL.
-        let versioned = master_index::decode(master_index::MasterFormat::Versioned, master);
-        versioned.ok().filter(|_| count.is_multiple_of(8))
-    });
-    let entries = entries.ok_or_else(|| {
-        LearnError::Wrong("255/255 is no master index that this generator can read".to_owned())
-    })?;
-    let mut checksums = HashMap::new();
-    let mut ids = Vec::new();
-    for (archive, entry) in (0_u16..).zip(&entries) {
-        if *entry != master_index::MasterEntry::default() {
-            let id = GroupId { archive: ARCHIVE_INDEXES, group: archive };
-            checksums.insert(id, entry.crc);
-            ids.push(id);
+    let readings = master.first().map_or(Vec::new(), |(_, master)| master::readings(master));
+    let mut wrong = LearnError::Wrong("255/255 is no master index".to_owned());
+    for reading in readings {
+        match reader.follow(&reading) {
+            Ok(Learnt { ids, groups, checksums }) => {
+                let indexes = std::iter::once(MASTER_INDEX).chain(ids).collect();
+                let (seed, zipf) = (manner.seed, manner.zipf);
+                return Ok(Catalogue::new(indexes, groups, checksums, seed, zipf));
+            }
+            // Another reading may fit what the archive indexes are.
+            Err(error @ LearnError::Wrong(_)) => wrong = error,
+            Err(error) => return Err(error),
         }
     }
-    let mut groups = Vec::new();
-    for asked in ids.chunks(IN_FLIGHT) {
-        for (id, container) in reader.fetch(asked)? {
-            if checksums.get(&id) != Some(&crc32fast::hash(&container)) {
-                let reason = format!("{id} has not the checksum that the master index gives");
-                return Err(LearnError::Wrong(reason));
-            }
-            for (group, crc) in decode(id, &container)? {
-                checksums.insert(group, crc);
-                groups.push(group);
-            }
-        }
-    }
-    groups.sort_unstable();
-    let indexes = std::iter::once(MASTER_INDEX).chain(ids).collect();
-    Ok(Catalogue::new(indexes, groups, checksums, manner.seed, manner.zipf))
+    Err(wrong)
 }
 
-fn decode(id: GroupId, bytes: &[u8]) -> Result<Vec<(GroupId, u32)>, LearnError> {
+/// What the indexes say.
+#[derive(Default)]
+struct Learnt {
+    ids: Vec<GroupId>,
+    groups: Vec<GroupId>,
+    checksums: HashMap<GroupId, u32>,
+}
+
+/// The groups that an archive index lists, and the archive's version.
+fn decode(id: GroupId, bytes: &[u8]) -> Result<(u32, Vec<(GroupId, u32)>), LearnError> {
     let wrong = |reason: String| LearnError::Wrong(format!("{id} is no archive index: {reason}"));
     let payload = container::decompress(bytes, INDEX_LEN_MAX).map_err(|e| wrong(e.to_string()))?;
     let index = ArchiveIndex::decode(&payload).map_err(|e| wrong(e.to_string()))?;
@@ -97,7 +89,7 @@ fn decode(id: GroupId, bytes: &[u8]) -> Result<Vec<(GroupId, u32)>, LearnError> 
         let group = u16::try_from(entry.id).ok()?;
         Some((GroupId { archive, group }, entry.crc))
     });
-    Ok(on_wire.collect())
+    Ok((index.version, on_wire.collect()))
 }
 
 struct Reader {
@@ -134,6 +126,40 @@ impl Reader {
         Ok(reader)
     }
 
+    /// Fetches and decodes the archive indexes of one reading of the master index.
+    fn follow(&mut self, reading: &master::Reading) -> Result<Learnt, LearnError> {
+        let mut learnt = Learnt::default();
+        let present = (0_u16..).zip(reading).filter_map(|(group, entry)| {
+            Some((GroupId { archive: ARCHIVE_INDEXES, group }, (*entry)?))
+        });
+        let present: Vec<_> = present.collect();
+        // The first alone shows whether the reading fits: another one may name archives that
+        // do not exist, and a server need not answer for those.
+        let (first, rest) = present.split_at(1.min(present.len()));
+        for asked in std::iter::once(first).chain(rest.chunks(IN_FLIGHT)) {
+            let ids: Vec<GroupId> = asked.iter().map(|(id, _)| *id).collect();
+            let expected: HashMap<_, _> = asked.iter().copied().collect();
+            for (id, container) in self.fetch(&ids)? {
+                let Some(&(crc, version)) = expected.get(&id) else { continue };
+                if crc32fast::hash(&container) != crc {
+                    let reason = format!("{id} has not the checksum that the master index gives");
+                    return Err(LearnError::Wrong(reason));
+                }
+                let (found, groups) = decode(id, &container)?;
+                if version.is_some_and(|version| version != found) {
+                    let reason = format!("{id} has not the version that the master index gives");
+                    return Err(LearnError::Wrong(reason));
+                }
+                learnt.checksums.insert(id, crc);
+                learnt.checksums.extend(groups.iter().copied());
+                learnt.groups.extend(groups.into_iter().map(|(id, _)| id));
+            }
+            learnt.ids.extend(ids);
+        }
+        learnt.groups.sort_unstable();
+        Ok(learnt)
+    }
+
     fn fetch(&mut self, ids: &[GroupId]) -> Result<Vec<(GroupId, Vec<u8>)>, LearnError> {
         let mut out = Vec::new();
         for &id in ids {
@@ -159,6 +185,8 @@ impl Reader {
                 return Err(LearnError::Network { target: self.target, error });
             }
             Ok(len) => len,
+            // No signal: the ring that read the cache is still being taken down.
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => return Ok(()),
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                 return Err(LearnError::Silent { asked: asked.to_owned(), waited: self.timeout });
             }

@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 const RING_ENTRIES: u32 = 1024;
-const BUFFERS: u16 = 256;
+const BUFFERS: u16 = 2048;
 /// A client's requests are four bytes each.
 const BUFFER_BYTES: usize = 4096;
 /// How often the server looks whether it is to stop.
@@ -64,7 +64,7 @@ impl NullServer {
             if let Some(core) = pin {
                 watch::pin_to(core)?;
             }
-            let ring = Ring::new(RING_ENTRIES, BUFFERS, BUFFER_BYTES)?;
+            let ring = Ring::new(RING_ENTRIES, BUFFERS, BUFFERS, BUFFER_BYTES)?;
             Server { ring, listener, groups, connections: Vec::new(), free: Vec::new() }
                 .run(&stop_too, &pause_too)
         };

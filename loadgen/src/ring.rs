@@ -54,11 +54,17 @@ pub(crate) struct Completion {
 }
 
 impl Ring {
-    /// A ring with a pool of `buffers` (a power of two) of `buffer_bytes` each.
+    /// A ring with a pool of at most `buffers` (a power of two) of `buffer_bytes` each, of
+    /// which `at_first` are used until [`Ring::grow`] is called.
     ///
     /// # Errors
     /// The kernel refuses: io_uring is off, too old (6.1 is needed), or out of locked memory.
-    pub(crate) fn new(entries: u32, buffers: u16, buffer_bytes: usize) -> io::Result<Self> {
+    pub(crate) fn new(
+        entries: u32,
+        buffers: u16,
+        at_first: u16,
+        buffer_bytes: usize,
+    ) -> io::Result<Self> {
         let uring = IoUring::builder()
             .setup_single_issuer()
             .setup_defer_taskrun()
@@ -70,10 +76,19 @@ impl Ring {
         // SAFETY: the table is page-aligned, has `buffers` entries and outlives the ring, which
         // is declared, and thus dropped, before it.
         unsafe { uring.submitter().register_buf_ring_with_flags(table, buffers, POOL_GROUP, 0) }?;
-        for id in 0..buffers {
-            pool.give_back(id);
-        }
+        pool.use_up_to(at_first);
         Ok(Self { uring, pool })
+    }
+
+    /// Doubles the buffers in use. Few of them stay in a core's cache; but a receive that finds
+    /// none must be asked for again, and thousands of those at once are worse.
+    pub(crate) fn grow(&mut self) {
+        self.pool.use_up_to(self.pool.in_use.saturating_mul(2));
+    }
+
+    /// Buffers in use.
+    pub(crate) fn buffers_in_use(&self) -> u16 {
+        self.pool.in_use
     }
 
     /// Receives at most `len_max` bytes, once.
@@ -171,6 +186,8 @@ struct Pool {
     table: NonNull<BufRingEntry>,
     memory: NonNull<u8>,
     buffers: u16,
+    /// Buffers that the kernel or a [`Buffer`] has: those with the lowest ids.
+    in_use: u16,
     buffer_bytes: usize,
     /// Where the next buffer goes in the table; the kernel sees it as the table's tail.
     tail: u16,
@@ -187,7 +204,7 @@ impl Pool {
         let (Some(table), Some(memory)) = (NonNull::new(table), NonNull::new(memory)) else {
             return Err(io::ErrorKind::OutOfMemory.into());
         };
-        Ok(Self { table: table.cast(), memory, buffers, buffer_bytes, tail: 0 })
+        Ok(Self { table: table.cast(), memory, buffers, in_use: 0, buffer_bytes, tail: 0 })
     }
 
     fn layouts(buffers: u16, buffer_bytes: usize) -> io::Result<(Layout, Layout)> {
@@ -197,6 +214,14 @@ impl Pool {
         let memory_bytes = usize::from(buffers).saturating_mul(buffer_bytes);
         let memory = Layout::from_size_align(memory_bytes, PAGE_BYTES).map_err(too_large)?;
         Ok((table, memory))
+    }
+
+    fn use_up_to(&mut self, count: u16) {
+        let count = count.min(self.buffers);
+        for id in self.in_use..count {
+            self.give_back(id);
+        }
+        self.in_use = self.in_use.max(count);
     }
 
     fn start_of(&self, id: u16) -> NonNull<u8> {

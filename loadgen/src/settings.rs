@@ -63,9 +63,9 @@ pub(crate) fn to_file(options: &LoadOptions) -> Result<String, Failure> {
     toml::to_string(options).map_err(|e| Failure::usage(e, "This is a defect of js5-loadgen."))
 }
 
-/// The address that options name.
-pub(crate) fn target(name: Option<&str>) -> Result<SocketAddr, Failure> {
-    let name = name.unwrap_or(TARGET);
+/// The address of a server.
+pub(crate) fn target(name: &str) -> Result<SocketAddr, Failure> {
+    let name = name.trim();
     let remedy = "Give HOST:PORT, as in 127.0.0.1:43594.";
     let found = name.to_socket_addrs().map_err(|e| Failure::usage(format!("{name}: {e}"), remedy));
     found?.next().ok_or_else(|| Failure::usage(format!("{name} has no address"), remedy))
@@ -75,7 +75,7 @@ pub(crate) fn target(name: Option<&str>) -> Result<SocketAddr, Failure> {
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) options: LoadOptions,
-    pub(crate) target: SocketAddr,
+    pub(crate) targets: Vec<SocketAddr>,
     pub(crate) kinds: Vec<Kind>,
     key: KeyPolicy,
 }
@@ -84,7 +84,9 @@ impl Settings {
     /// Checks options.
     pub(crate) fn new(options: LoadOptions) -> Result<Self, Failure> {
         let usage = |cause: String| Failure::usage(cause, "See js5-loadgen run --help.");
-        let target = target(options.target.as_deref())?;
+        let names = options.target.as_deref().unwrap_or(TARGET);
+        let targets: Result<Vec<_>, _> = names.split(',').map(target).collect();
+        let targets = targets?;
         let kinds = scenario::kinds(&options).map_err(usage)?;
         if kinds.iter().any(|kind| kind.urgent == 0 && kind.prefetch == 0) {
             return Err(usage("--urgent 0 with --prefetch 0 asks for nothing".to_owned()));
@@ -94,13 +96,22 @@ impl Settings {
         {
             return Err(usage(format!("--rate {rate}: the rate must end above 0")));
         }
+        let is_endless = |kind: &Kind| match kind.work {
+            Work::Hostile(_) => true,
+            _ => options.requests.is_none() && !kind.is_download,
+        };
+        let has_other_end = options.requests.is_some() || options.downloads.is_some();
+        if options.duration.is_none() && has_other_end && kinds.iter().all(is_endless) {
+            let cause = "this scenario never downloads everything, or asks for nothing";
+            return Err(usage(format!("{cause}: end it with --duration")));
+        }
         let key = parse_key(options.key.as_deref().unwrap_or("none")).map_err(usage)?;
         for (name, count) in [("threads", options.threads), ("processes", options.processes)] {
             if count == Some(0) {
                 return Err(usage(format!("--{name} must be at least 1")));
             }
         }
-        Ok(Self { options, target, kinds, key })
+        Ok(Self { options, targets, kinds, key })
     }
 
     /// How many clients.
@@ -134,7 +145,7 @@ impl Settings {
     pub(crate) fn needs(&self) -> Needs {
         let connections = u64::from(self.connections().div_ceil(self.processes()));
         let given = self.options.sources.as_deref().unwrap_or_default();
-        let ip = self.target.ip();
+        let ip = self.targets[0].ip();
         let sources = source::plan(ip, given, connections, self.churns(), 0).len() as u64;
         let pending = u64::from(self.opening(1.0).pending_max) * u64::from(self.threads());
         Needs {
@@ -190,7 +201,7 @@ impl Settings {
             seed,
             zipf,
         };
-        learn(self.target, &manner).map_err(|error| match &error {
+        learn(self.targets[0], &manner).map_err(|error| match &error {
             LearnError::Network { .. } => Failure::setup(
                 error,
                 "Is a JS5 server listening there? Try js5d, or give HOST:PORT.",
@@ -226,8 +237,8 @@ impl Settings {
         let sources = options.sources.as_deref().unwrap_or_default();
         let fine = duration_ns.is_some_and(|ns| ns < FINE_BELOW_NS);
         Plan {
-            target: self.target,
-            sources: source::plan(self.target.ip(), sources, own, self.churns(), part.index),
+            targets: self.targets.clone(),
+            sources: source::plan(self.targets[0].ip(), sources, own, self.churns(), part.index),
             build: options.build.unwrap_or(550),
             matching: self.matching(),
             seed: options.seed.unwrap_or(1),

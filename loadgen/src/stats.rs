@@ -147,9 +147,15 @@ impl Recorder {
 
     /// A connection is up; it was begun, or should have been, at `intended_ns`.
     pub(crate) fn connect(&mut self, intended_ns: u64, done_ns: u64) {
+        self.time(Metric::Connect, intended_ns, done_ns);
+        self.connected(done_ns);
+    }
+
+    /// A connection is up of which no time is measured.
+    pub(crate) fn connected(&mut self, done_ns: u64) {
+        self.advance(done_ns);
         self.connections += 1;
         self.stats.connections_max = self.stats.connections_max.max(self.connections);
-        self.time(Metric::Connect, intended_ns, done_ns);
         if done_ns >= self.start_ns {
             self.interval.connects += 1;
         }
@@ -235,10 +241,11 @@ impl Recorder {
     pub(crate) fn usage(&mut self, now_ns: u64, cpu_ns: u64, run_queue_ns: u64) {
         let before = self.usage_ns.replace((cpu_ns, run_queue_ns));
         let Some((cpu_before, queue_before)) = before else { return };
-        // A sample just after an interval's end speaks of that interval; just after the
-        // beginning, of the warm-up.
+        // A sample just after an interval's end speaks of that interval. The first one, just
+        // after the beginning, speaks of the warm-up and has ended above.
         let interval_ns = self.interval.length_ms * NS_PER_MS;
-        let interval = if now_ns < self.interval_end_ns.saturating_sub(interval_ns / 2) {
+        let is_early = now_ns < self.interval_end_ns.saturating_sub(interval_ns / 2);
+        let interval = if is_early && !self.stats.intervals.is_empty() {
             self.stats.intervals.last_mut()
         } else {
             Some(&mut self.interval)

@@ -11,7 +11,7 @@ use crate::failure::{Exit, Failure};
 use crate::net::admission::Admission;
 use crate::net::counters::{Published, Totals};
 use crate::net::{Control, Listener, LogGates, ServeConfig};
-use crate::platform::{cpu, probe};
+use crate::platform::{cpu, memory, probe};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io::{self, IsTerminal};
@@ -37,6 +37,7 @@ enum Event {
 /// # Errors
 /// The system, the cache or a setting does not allow it.
 pub fn run(args: &ServeArgs) -> Result<ExitCode, Failure> {
+    memory::return_large_blocks();
     start_log(&args.log)?;
     probe::ring()?;
     let settings = config::settle(args)?;

@@ -9,6 +9,7 @@ use super::connection::Connection;
 use super::counters::Close;
 use super::ops;
 use super::peer::Phase;
+use std::io;
 use std::rc::Rc;
 
 impl Connection {
@@ -25,6 +26,28 @@ impl Connection {
         }
         if let Some(receiving) = self.receiving.take() {
             let _ = receiving.await;
+        }
+    }
+
+    /// Whose fault the end is. Ours is kept for the log.
+    pub(super) fn reason_of(&self, error: &io::Error) -> Close {
+        if let Some(reason) = self.peer.cut.get() {
+            // The sweep shut the socket down, which is why this operation failed.
+            return reason;
+        }
+        match error.raw_os_error() {
+            Some(
+                libc::ECONNRESET
+                | libc::EPIPE
+                | libc::ETIMEDOUT
+                | libc::ECONNABORTED
+                | libc::EHOSTUNREACH
+                | libc::ENETUNREACH,
+            ) => Close::ByPeer,
+            errno => {
+                self.worker().last_errno.set(errno.unwrap_or(0));
+                Close::Error
+            }
         }
     }
 

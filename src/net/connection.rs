@@ -316,13 +316,11 @@ impl Connection {
     }
 
     fn receive_if_wanted(&mut self) {
-        let wanted = self.receiving.is_none()
-            && self.input.is_empty()
-            && !self.input_ended
-            && self.closing.is_none()
-            && !self.worker.draining.get()
-            && (self.sending.is_none() || self.peer.slow.get());
-        if wanted && let Some(buffer) = self.buffer.take() {
+        let is_time = self.sending.is_none() || self.peer.slow.get();
+        if is_time
+            && self.can_read_on()
+            && let Some(buffer) = self.buffer.take()
+        {
             self.receiving = Some(ops::receive(buffer, Rc::clone(&self.peer)));
         }
     }
@@ -347,14 +345,13 @@ impl Connection {
 
     /// Whether the sweep has set something that the loop has not acted on.
     fn wants_attention(&self) -> bool {
-        let reads_on = self.peer.slow.get() && self.receiving.is_none();
         self.peer.cut.get().is_some()
             || (self.peer.hurry.get() && self.session.awaits_handshake())
             || (self.worker.draining.get() && self.sending.is_none())
-            || (reads_on && self.can_read_on())
+            || (self.peer.slow.get() && self.can_read_on())
     }
 
-    /// Whether a receive beside the send would be of use.
+    /// Whether no receive is under way and one would be of use.
     fn can_read_on(&self) -> bool {
         self.buffer.is_some()
             && self.input.is_empty()
@@ -381,24 +378,6 @@ impl Connection {
             (false, true) => gauge.set(gauge.get() + 1),
             (true, false) => gauge.set(gauge.get() - 1),
             _ => {}
-        }
-    }
-
-    /// Whose fault the end is. Ours is kept for the log.
-    fn reason_of(&self, error: &io::Error) -> Close {
-        match error.raw_os_error() {
-            Some(
-                libc::ECONNRESET
-                | libc::EPIPE
-                | libc::ETIMEDOUT
-                | libc::ECONNABORTED
-                | libc::EHOSTUNREACH
-                | libc::ENETUNREACH,
-            ) => Close::ByPeer,
-            errno => {
-                self.worker.last_errno.set(errno.unwrap_or(0));
-                Close::Error
-            }
         }
     }
 }

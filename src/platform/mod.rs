@@ -1,8 +1,10 @@
-//! What the system is asked for: cores, descriptors, the ring's presence, socket details.
+//! What the system is asked for: cores, descriptors, memory, the ring's presence, socket
+//! details.
 //!
 //! With the ring's operations in `net/ops.rs` this is the only place with `unsafe`.
 
 pub mod cpu;
 pub mod limits;
+pub mod memory;
 pub mod probe;
 pub mod socket;

@@ -8,6 +8,7 @@
 //! so the top byte of its length is 0 and, keyed, shows the key itself. A response is accepted
 //! under the current key or one that was asked for since.
 
+pub use super::fault::Fault;
 use super::frame::{BLOCK_LEN, BLOCK_MARKER, PREFETCH_BIT};
 use super::handshake::{Status, handshake};
 use super::request::Message;
@@ -41,53 +42,6 @@ pub struct Answered<T> {
     pub head: Head,
     /// What the request was sent with.
     pub token: T,
-}
-
-/// What a server must not do. The stream cannot be trusted after one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
-pub enum Fault {
-    /// The status byte is none of the protocol's.
-    #[error("status byte {0} means nothing in JS5")]
-    UnknownStatus(u8),
-    /// Bytes after a status that refuses.
-    #[error("bytes after a status that refuses the client")]
-    AfterRefusal,
-    /// A response to nothing that is outstanding.
-    #[error("{id} came, and no request for it is outstanding")]
-    Unasked {
-        /// The group that came.
-        id: GroupId,
-    },
-    /// The group is outstanding in the other class only.
-    #[error("{id} was answered in the wrong class")]
-    WrongClass {
-        /// The group that came.
-        id: GroupId,
-    },
-    /// Something else than a marker at a block's edge.
-    #[error("{id}: byte {found:#04x} where block {block} needs its marker")]
-    WrongMarker {
-        /// The group.
-        id: GroupId,
-        /// Which block of the response, from 0.
-        block: u32,
-        /// What stood there.
-        found: u8,
-    },
-    /// A compression byte that no container has.
-    #[error("{id}: compression {compression} does not exist")]
-    UnknownCompression {
-        /// The group.
-        id: GroupId,
-        /// The byte, prefetch bit removed.
-        compression: u8,
-    },
-    /// The length's top byte is neither 0 nor a key that was asked for.
-    #[error("a response under key {key:#04x}, which was not asked for, or longer than any group")]
-    WrongKey {
-        /// The key that would explain the length.
-        key: u8,
-    },
 }
 
 /// Is told what comes.

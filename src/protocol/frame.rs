@@ -158,6 +158,29 @@ mod tests {
     }
 
     #[test]
+    fn hand_written_responses_come_out_exact() {
+        let run = |byte: u8, count: usize| vec![byte; count];
+        // A container of 9 bytes, and the edges of the first and the second block.
+        let cases: [(Vec<u8>, Vec<u8>); 5] = [
+            (
+                vec![0, 0, 0, 0, 4, 0xDE, 0xAD, 0xBE, 0xEF],
+                vec![2, 0, 3, 0, 0, 0, 0, 4, 0xDE, 0xAD, 0xBE, 0xEF],
+            ),
+            (run(0xAA, 509), [vec![2, 0, 3], run(0xAA, 509)].concat()),
+            (run(0xAA, 510), [vec![2, 0, 3], run(0xAA, 509), vec![0xFF, 0xAA]].concat()),
+            (run(0xAA, 1020), [vec![2, 0, 3], run(0xAA, 509), vec![0xFF], run(0xAA, 511)].concat()),
+            (
+                run(0xAA, 1021),
+                [vec![2, 0, 3], run(0xAA, 509), vec![0xFF], run(0xAA, 511), vec![0xFF, 0xAA]]
+                    .concat(),
+            ),
+        ];
+        for (container, wire) in cases {
+            assert_eq!(frame(ID, &container), wire, "container of {}", container.len());
+        }
+    }
+
+    #[test]
     fn pieces_of_any_size_are_placed_as_one() {
         let container = sample(5000);
         let expected = slow_frame(ID, &container);

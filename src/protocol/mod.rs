@@ -17,12 +17,14 @@
 pub mod archive_index;
 pub mod client;
 pub mod container;
+mod fault;
 pub mod frame;
 pub mod handshake;
 mod id;
 pub mod master_index;
 pub mod queue;
 pub mod request;
+mod response;
 pub mod session;
 
 pub use client::ClientSession;

@@ -1,13 +1,14 @@
 //! The server's side of one connection, as pure state.
 //!
 //! Bytes go in through [`ServerSession::receive`], what to do comes out of
-//! [`ServerSession::next_step`]. The session keeps at most a partial message and two bounded queues.
-//! The surprise: `receive` may take less than it is given. A queue is full then, and the rest
-//! must be offered again once responses have gone out: that is the back-pressure.
+//! [`ServerSession::next_step`]. The session keeps at most a partial message and two bounded
+//! queues. The surprise: `receive` may take less than it is given. A queue is full then, and the
+//! rest must be offered again once responses have gone out: that is the back-pressure.
 
 use super::handshake::{Builds, HANDSHAKE_LEN, OPCODE_JS5, Status};
 use super::queue::RequestQueue;
 use super::request::{MESSAGE_LEN, Message};
+pub use super::response::Response;
 use super::{Class, GroupId};
 use std::sync::Arc;
 
@@ -39,68 +40,6 @@ pub enum Violation {
         /// The first byte of the message.
         opcode: u8,
     },
-}
-
-/// A response to send: the group, and what is applied to its framed bytes.
-///
-/// One word, because a struct of bytes and half-words travels through memory in pieces, which
-/// costs 5 ns a response in stalled loads.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Response(u64);
-
-impl Response {
-    const URGENT: u64 = 1 << 32;
-    const PREFETCH_BIT: u64 = 1 << 33;
-
-    /// The answer to a request for `id` in `class`, XORed with `key`.
-    #[inline]
-    #[must_use]
-    pub const fn new(id: GroupId, class: Class, prefetch_bit: bool, key: u8) -> Self {
-        let class = match class {
-            Class::Urgent => Self::URGENT,
-            Class::Prefetch => 0,
-        };
-        let bit = if prefetch_bit { Self::PREFETCH_BIT } else { 0 };
-        let id = (id.archive as u64) << 16 | id.group as u64;
-        Self(id | (key as u64) << 24 | class | bit)
-    }
-
-    /// The group asked for.
-    #[inline]
-    #[must_use]
-    pub const fn id(self) -> GroupId {
-        let [_, _, _, _, _, archive, high, low] = self.0.to_be_bytes();
-        GroupId { archive, group: u16::from_be_bytes([high, low]) }
-    }
-
-    /// XORed with every byte; 0 is none. Holds for the whole response.
-    #[inline]
-    #[must_use]
-    pub const fn key(self) -> u8 {
-        let [_, _, _, _, key, _, _, _] = self.0.to_be_bytes();
-        key
-    }
-
-    /// The class asked for.
-    #[inline]
-    #[must_use]
-    pub const fn class(self) -> Class {
-        if self.0 & Self::URGENT != 0 { Class::Urgent } else { Class::Prefetch }
-    }
-
-    /// Whether the compression byte carries the prefetch bit.
-    #[inline]
-    #[must_use]
-    pub const fn prefetch_bit(self) -> bool {
-        self.0 & Self::PREFETCH_BIT != 0
-    }
-}
-
-impl std::fmt::Debug for Response {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (class, key) = (self.class(), self.key());
-        write!(f, "Response({} {class:?}, bit {}, key {key})", self.id(), self.prefetch_bit())
-    }
 }
 
 /// What to do next.

@@ -12,7 +12,10 @@ use std::path::PathBuf;
 #[command(next_help_heading = "Load")]
 pub(crate) struct LoadOptions {
     /// The server [default: 127.0.0.1:43594].
-    #[arg(value_name = "HOST:PORT")]
+    ///
+    /// Several, with commas between, share the clients evenly: where one server process cannot
+    /// hold them all. They must serve the same cache.
+    #[arg(value_name = "HOST:PORT,..")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) target: Option<String>,
     /// What the clients do [default: download].
@@ -94,7 +97,10 @@ pub(crate) struct LoadOptions {
     #[arg(long, value_name = "TIME")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) stall_timeout: Option<Span>,
-    /// Open a client's connection again after a refusal, a cut or a failure [default: never].
+    /// Open a client's connection again so long after a refusal, a cut or a failure.
+    ///
+    /// Without it such a client is done, and a connection that the server ends while it owes
+    /// answers is a fault, exit code 3. With it cuts are expected, and counted as outcomes.
     #[arg(long, value_name = "TIME")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) retry: Option<Span>,

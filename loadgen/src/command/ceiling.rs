@@ -5,6 +5,8 @@ use std::path::PathBuf;
 /// Remembers the responses a second of one worker.
 pub(crate) fn remember(responses_per_s: f64) {
     let Some(path) = path() else { return };
+    // A ceiling is a maximum: a busy moment does not lower it.
+    let responses_per_s = recall().unwrap_or(0.0).max(responses_per_s);
     // Without a home there is no memory: runs then say nothing about the ceiling.
     let _ = path.parent().map(std::fs::create_dir_all);
     let _ = std::fs::write(path, format!("{responses_per_s:.0}\n"));

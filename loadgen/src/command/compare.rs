@@ -192,6 +192,8 @@ pub(super) fn in_sequence(results: Vec<RunResult>) -> Result<RunResult, Failure>
     sum.measured_ms = at_ms;
     sum.parts = 1;
     sum.load.connections = clients;
+    // These add over machines, not over time.
     sum.stats.connections_max /= count.max(1) as u64;
+    sum.stats.workers /= (count.max(1) as u64).try_into().unwrap_or(1);
     Ok(sum)
 }

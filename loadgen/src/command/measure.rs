@@ -104,7 +104,7 @@ impl Bench {
         let connected =
             stats.connections_max > 0 || stats.outcomes.contains_key(&Outcome::StatusOk);
         if let (Some(error), false) = (&connect_error, connected) {
-            let cause = format!("no connection to {} came up: {error}", plan.target);
+            let cause = format!("no connection to {} came up: {error}", names(&plan));
             return Err(Failure::setup(cause, "Is a JS5 server listening there?"));
         }
         let mut result = RunResult::new(self.load(&plan), stats, measured_ns / 1_000_000);
@@ -136,7 +136,7 @@ impl Bench {
         let given = &self.settings.options;
         Load {
             scenario: scenario::name(given),
-            target: plan.target.to_string(),
+            target: names(plan),
             connections: plan.clients(),
             rate: given.rate.map(|rate| rate.to_string()),
             urgent_window: plan.kinds.first().map_or(0, |kind| kind.urgent),
@@ -151,6 +151,11 @@ impl Bench {
             options,
         }
     }
+}
+
+fn names(plan: &Plan) -> String {
+    let names: Vec<String> = plan.targets.iter().map(ToString::to_string).collect();
+    names.join(", ")
 }
 
 /// A result and, if it was wanted, what was asked for.

@@ -1,6 +1,7 @@
 //! `null-server`: the server of `self-test`, for measurements by hand.
 
 use super::measure::Interrupt;
+use super::output;
 use crate::cli::NullServerArgs;
 use crate::failure::Failure;
 use crate::null_server::NullServer;
@@ -12,7 +13,8 @@ pub(crate) fn run(args: &NullServerArgs) -> Result<Exit, Failure> {
     let failed = |e| Failure::setup(format!("the null server at {}: {e}", args.listen), remedy);
     let interrupt = Interrupt::watch()?;
     let server = NullServer::start(&args.listen, args.size, args.pin).map_err(failed)?;
-    println!("serving responses of {} bytes at {}", args.size, server.address);
+    let address = server.address;
+    output::say(format_args!("serving responses of {} bytes at {address}\n", args.size));
     server.wait(interrupt.flag()).map_err(failed)?;
     Ok(Exit::Good)
 }

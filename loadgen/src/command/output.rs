@@ -8,6 +8,12 @@ use crate::result::RunResult;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 
+/// Says something on standard output. Whoever has closed it wants no more: that is no failure.
+pub(crate) fn say(text: impl std::fmt::Display) {
+    let mut out = io::stdout().lock();
+    let _ = write!(out, "{text}").and_then(|()| out.flush());
+}
+
 /// Reads the conditions.
 pub(crate) fn asserts(options: &OutputOptions) -> Result<Vec<Assertion>, Failure> {
     let parsed = options.asserts.iter().map(|text| {
@@ -27,7 +33,7 @@ pub(crate) fn write(result: &RunResult, options: &OutputOptions) -> Result<(), F
     let json_to_stdout = options.json.as_deref() == Some(Path::new("-"));
     if !options.quiet && !json_to_stdout {
         let has_color = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        print!("{}", table::summary(result, table::Style { has_color }));
+        say(table::summary(result, table::Style { has_color }));
     }
     if json_to_stdout {
         let mut out = io::stdout().lock();

@@ -29,7 +29,7 @@ struct Book {
 
 /// Records until interrupted, or until its time is up.
 pub(crate) fn record(args: &RecordArgs) -> Result<Exit, Failure> {
-    let to = settings::target(Some(&args.to))?;
+    let to = settings::target(&args.to)?;
     let remedy = "Give another address with --listen.";
     let failed = |e| Failure::setup(format!("{}: {e}", args.listen), remedy);
     let listener = TcpListener::bind(&args.listen).map_err(failed)?;
@@ -38,7 +38,8 @@ pub(crate) fn record(args: &RecordArgs) -> Result<Exit, Failure> {
     let mut out = BufWriter::new(File::create(&args.trace).map_err(unwritable)?);
     trace::write_head(&mut out).map_err(unwritable)?;
     let interrupt = Interrupt::watch()?;
-    println!("recording {} to {}", listener.local_addr().map_err(failed)?, args.trace.display());
+    let address = listener.local_addr().map_err(failed)?;
+    output::say(format_args!("recording {address} to {}\n", args.trace.display()));
     let book = Arc::new(Mutex::new(Book { start: Instant::now(), out, requests: 0 }));
     let started = Instant::now();
     let is_over =
@@ -55,7 +56,7 @@ pub(crate) fn record(args: &RecordArgs) -> Result<Exit, Failure> {
     }
     let mut book = book.lock().unwrap_or_else(PoisonError::into_inner);
     book.out.flush().map_err(unwritable)?;
-    println!("{} requests of {client} clients", book.requests);
+    output::say(format_args!("{} requests of {client} clients\n", book.requests));
     Ok(Exit::Good)
 }
 

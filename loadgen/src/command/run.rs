@@ -15,7 +15,7 @@ use crate::verdict::Exit;
 pub(crate) fn run(args: &RunArgs) -> Result<Exit, Failure> {
     let settings = settings_of(args)?;
     if args.print_scenario {
-        print!("{}", settings::to_file(&settings.options)?);
+        output::say(settings::to_file(&settings.options)?);
         return Ok(Exit::Good);
     }
     if settings.kinds.iter().any(|kind| kind.scenario == Scenario::Priority) {

@@ -6,6 +6,7 @@
 //! (S - x) / D waits longer than x, and the p99 is S - D / 100.
 
 use super::measure::{Bench, Interrupt, Start};
+use super::output;
 use crate::cli::{LoadOptions, SelfTestArgs};
 use crate::engine::plan::Part;
 use crate::failure::Failure;
@@ -45,12 +46,14 @@ pub(crate) fn self_test(args: SelfTestArgs) -> Result<Exit, Failure> {
             return Ok(Exit::Interrupted);
         }
         if stall_test(&interrupt)? {
-            println!("\nthe percentiles tell the truth");
+            output::say("\nthe percentiles tell the truth\n");
             return Ok(Exit::Good);
         }
-        println!("attempt {attempt} of {ATTEMPTS} is off by more than 5 %: was the machine busy?");
+        output::say(format_args!(
+            "attempt {attempt} of {ATTEMPTS} is off by more than 5 %: was the machine busy?\n"
+        ));
     }
-    println!("\nthe percentiles cannot be trusted on this machine now");
+    output::say("\nthe percentiles cannot be trusted on this machine now\n");
     Ok(Exit::Invalid)
 }
 
@@ -97,13 +100,13 @@ fn ceiling(interrupt: &Interrupt, size: u32, name: &str) -> Result<RunResult, Fa
     let rates = &result.rates;
     let cpu_share = result.verdict.evidence.cpu_share_max;
     let cpu_ns = cpu_share * result.measured_s() * 1e9 / result.stats.responses.sum().max(1) as f64;
-    println!(
+    output::say(format_args!(
         "ceiling, {name} groups ({size} bytes, 64 clients, 40 in flight): {:.2} M responses/s, \
-         {:.2} GB/s, generator {:.0} % of a core, {cpu_ns:.0} ns a response",
+         {:.2} GB/s, generator {:.0} % of a core, {cpu_ns:.0} ns a response\n",
         rates.responses_per_s / 1e6,
         rates.bytes_per_s / 1e9,
         cpu_share * 100.0,
-    );
+    ));
     Ok(result)
 }
 
@@ -130,10 +133,10 @@ fn stall_test(interrupt: &Interrupt) -> Result<bool, Failure> {
     };
     let stall_ms = STALL.as_secs_f64() * 1e3;
     let p99_ms = stall_ms - STALL_RUN.as_secs_f64() * 1e3 / 100.0;
-    println!(
-        "stall of {stall_ms:.0} ms at {STALL_RATE:.0} requests/s for {} s:",
+    output::say(format_args!(
+        "stall of {stall_ms:.0} ms at {STALL_RATE:.0} requests/s for {} s:\n",
         STALL_RUN.as_secs()
-    );
+    ));
     let rows = [
         ("response p99", ms(Metric::UrgentResponse, 0.99), p99_ms),
         ("response max", ms(Metric::UrgentResponse, 1.0), stall_ms),
@@ -143,16 +146,16 @@ fn stall_test(interrupt: &Interrupt) -> Result<bool, Failure> {
     for (name, found, expected) in rows {
         let off = found / expected - 1.0;
         good &= off.abs() <= TOLERANCE;
-        println!(
-            "  {name:<14}{found:>9.2} ms   arithmetic says {expected:.2} ms   {:+.1} %",
+        output::say(format_args!(
+            "  {name:<14}{found:>9.2} ms   arithmetic says {expected:.2} ms   {:+.1} %\n",
             off * 100.0
-        );
+        ));
     }
     let service_ms = ms(Metric::UrgentService, 0.99);
     good &= service_ms <= p99_ms * SERVICE_SHARE_MAX;
-    println!(
-        "  {:<14}{service_ms:>9.2} ms   must not show the stall: only what was in flight does",
+    output::say(format_args!(
+        "  {:<14}{service_ms:>9.2} ms   must not show the stall: only what was in flight does\n",
         "service p99"
-    );
+    ));
     Ok(good)
 }

@@ -94,6 +94,16 @@ impl Asker {
         self.lines[0].due_ns
     }
 
+    /// Moves on to the next visit of a client whose visits are paced, and says when it was due.
+    pub(crate) fn take_visit(&mut self, plan: &Plan) -> u64 {
+        let Some(pace) = &plan.pace else { return 0 };
+        let line = &mut self.lines[0];
+        let due_ns = line.due_ns;
+        line.x += if plan.poisson { line.step * exponential(&mut self.rng) } else { line.step };
+        line.due_ns = pace.due_ns(line.x);
+        due_ns
+    }
+
     /// A number for tricks and keys, from the client's own seed.
     pub(crate) fn rng(&mut self) -> &mut Rng {
         &mut self.rng
@@ -126,19 +136,20 @@ impl Asker {
         ask
     }
 
-    /// The due times, up to `now`, of requests of an open loop that could not be written.
-    pub(crate) fn unwritten(&self, plan: &Plan, now: u64) -> Vec<(Class, u64)> {
-        let mut due = Vec::new();
-        let Some(pace) = &plan.pace else { return due };
+    /// Tells `each` the due times, up to `now`, of requests of an open loop that could not be
+    /// written.
+    pub(crate) fn unwritten(&self, plan: &Plan, now: u64, mut each: impl FnMut(Class, u64)) {
+        let Some(pace) = &plan.pace else { return };
+        let mut left = self.budget;
         for (line, class) in self.lines.iter().zip([Class::Urgent, Class::Prefetch]) {
             let (mut x, mut due_ns) = (line.x, line.due_ns);
-            while line.step > 0.0 && due_ns < now && self.budget > due.len() as u64 {
-                due.push((class, due_ns));
+            while line.step > 0.0 && due_ns < now && left > 0 {
+                each(class, due_ns);
+                left -= 1;
                 x += line.step;
                 due_ns = pace.due_ns(x);
             }
         }
-        due
     }
 
     fn at_end(&self, kind: &Kind, plan: &Plan) -> bool {
@@ -300,14 +311,6 @@ fn lines(client: u32, kind: &Kind, plan: &Plan, rng: &mut Rng) -> [Line; 2] {
     lines
 }
 
-impl Asker {
-    /// Moves on to the next visit of a client whose visits are paced, and says when it was due.
-    pub(crate) fn take_visit(&mut self, plan: &Plan) -> u64 {
-        let Some(pace) = &plan.pace else { return 0 };
-        let line = &mut self.lines[0];
-        let due_ns = line.due_ns;
-        line.x += if plan.poisson { line.step * exponential(&mut self.rng) } else { line.step };
-        line.due_ns = pace.due_ns(line.x);
-        due_ns
-    }
-}
+#[cfg(test)]
+#[path = "asking_tests.rs"]
+mod tests;

@@ -99,6 +99,8 @@ pub(crate) struct Sink<'a> {
     pub(crate) catalogue: &'a Catalogue,
     pub(crate) check: &'a mut Check,
     pub(crate) client: u32,
+    /// Whether its responses count, as those of hostile clients do not.
+    pub(crate) is_measured: bool,
     pub(crate) now_ns: u64,
     pub(crate) status: Option<Status>,
     /// Responses that were completed.
@@ -162,7 +164,9 @@ impl ResponseSink<Token> for Sink<'_> {
             }
             Depth::Bytes => self.end_compared(head.id, wire_bytes),
         }
-        self.tally.response(class, &token, self.now_ns, wire_bytes as u64);
+        if self.is_measured {
+            self.tally.response(class, &token, self.now_ns, wire_bytes as u64);
+        }
         self.check.remember(head.id);
         let written = &mut self.check.answered_written_ns[class_index(class)];
         *written = (*written).max(token.written_ns);

@@ -1,9 +1,9 @@
 //! One client: its connection from the first SYN to the last byte, and again.
 //!
 //! The life of a connection is a small machine of phases; what is asked for is the affair of
-//! [`Asker`], what is checked that of the sink in `check`, what hostile clients do that of `hostile`.
-//! A socket is closed only when no operation of the ring is left on it, so that a client's slot
-//! is never confused with its next connection.
+//! [`Asker`], what is checked that of the sink in `check`, what hostile clients do that of
+//! `hostile`. A socket is closed only when no operation of the ring is left on it, so that a
+//! client's slot is never confused with its next connection.
 
 mod asks;
 mod receives;
@@ -75,6 +75,8 @@ pub(crate) struct Client {
     bytes: u64,
     downloads: u32,
     requests_sent: u32,
+    /// The work is done, and the connection stays.
+    rests: bool,
 }
 
 impl Client {
@@ -104,6 +106,7 @@ impl Client {
             bytes: 0,
             downloads: 0,
             requests_sent: 0,
+            rests: false,
         }
     }
 
@@ -119,6 +122,11 @@ impl Client {
 
     pub(super) fn kind<'a>(&self, plan: &'a Plan) -> &'a Kind {
         &plan.kinds[self.kind]
+    }
+
+    /// Whether the run ends when this client and its like have: hostile ones never do.
+    pub(crate) fn is_foreground(&self, plan: &Plan) -> bool {
+        !matches!(self.kind(plan).work, Work::Hostile(_))
     }
 
     /// Asks for `on_timer` at `due_ns`, or before.
@@ -172,10 +180,10 @@ impl Client {
         }
         let source = match plan.sources.len() {
             0 => None,
-            n => plan.sources.get((self.number / plan.part.of) as usize % n).copied(),
+            n => plan.sources.get(self.slot as usize % n).copied(),
         };
         let receive_bytes = kind.read_rate.map(|rate| (rate as usize / 2).clamp(2048, 65_536));
-        match socket::connect(plan.target, source, receive_bytes) {
+        match socket::connect(plan.target_of(self.number), source, receive_bytes) {
             Ok(socket) => {
                 core.opening += 1;
                 core.poll_out(self.slot, socket.as_fd());
@@ -210,7 +218,12 @@ impl Client {
     }
 
     fn connected(&mut self, core: &mut Core) {
-        core.tally.recorder.connect(self.connect_started_ns, core.now_ns);
+        if self.is_foreground(&core.plan) {
+            core.tally.recorder.connect(self.visit_started_ns, core.now_ns);
+        } else {
+            // What a hostile client waits for is its own doing, and nobody's latency.
+            core.tally.recorder.connected(core.now_ns);
+        }
         self.progress_ns = core.now_ns;
         self.phase = Phase::Handshaking;
         self.handshake_sent_ns = core.now_ns;
@@ -258,7 +271,7 @@ impl Client {
             }
             After::Nothing => {
                 self.phase = Phase::Finished;
-                core.finished += 1;
+                core.finished += usize::from(self.is_foreground(&core.plan));
             }
         }
     }

@@ -18,6 +18,10 @@ use js5d::protocol::{Class, GroupId};
 /// What a client that drips lets pass between two bytes.
 const DRIP_NS: u64 = 1_000_000_000;
 
+/// Before the next connection: tricks that are cut at once would measure the opening of
+/// connections, which login-storm does.
+const PAUSE_NS: u64 = 10_000_000;
+
 /// Requests of the tricks that ask for something.
 const REQUESTS: u32 = 20;
 
@@ -132,7 +136,7 @@ impl Client {
             Do::Reset => self.hostile_reset(core),
             Do::Nothing | Do::Leave => {
                 core.tally.event(Event::Left);
-                self.close(core, After::Reopen(core.now_ns));
+                self.close(core, After::Reopen(core.now_ns + PAUSE_NS));
             }
         }
     }
@@ -140,7 +144,7 @@ impl Client {
     /// The server closed on a hostile client.
     pub(super) fn hostile_cut(&mut self, core: &mut Core) {
         core.tally.event(Event::HostileCut);
-        self.close(core, After::Reopen(core.now_ns));
+        self.close(core, After::Reopen(core.now_ns + PAUSE_NS));
     }
 
     fn hostile_reset(&mut self, core: &mut Core) {
@@ -148,7 +152,7 @@ impl Client {
             socket::reset_on_close(socket);
         }
         core.tally.event(Event::Left);
-        self.close(core, After::Reopen(core.now_ns));
+        self.close(core, After::Reopen(core.now_ns + PAUSE_NS));
     }
 
     fn trick(&mut self, core: &mut Core, plan: &Plan, hostile: &mut Hostile) -> Do {

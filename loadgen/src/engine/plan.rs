@@ -13,7 +13,8 @@ use std::sync::Arc;
 /// One run of the engine.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
-    pub(crate) target: SocketAddr,
+    /// Servers, of which each client has its own: one, unless a server's descriptors run out.
+    pub(crate) targets: Vec<SocketAddr>,
     pub(crate) sources: Vec<IpAddr>,
     pub(crate) build: u32,
     pub(crate) matching: Matching,
@@ -183,6 +184,17 @@ impl Plan {
     pub(crate) fn share_of(&self, client: u32, all: u64) -> u64 {
         let clients = u64::from(self.connections.max(1));
         all / clients + u64::from(u64::from(client) < all % clients)
+    }
+
+    /// Whether a worker is done when its `foreground` clients are: one that has hostile clients
+    /// only keeps them up for as long as the run takes.
+    pub(crate) fn may_end_early(&self, foreground: usize) -> bool {
+        foreground > 0 || self.duration_ns.is_none()
+    }
+
+    /// The server of a client.
+    pub(crate) fn target_of(&self, client: u32) -> SocketAddr {
+        self.targets[client as usize % self.targets.len()]
     }
 
     /// When client `client` opens its connection, counted from the start.

@@ -10,12 +10,33 @@ use std::io;
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Wrong {
     Fault(Fault),
-    Duplicate { id: GroupId },
-    Missing { class: Class, id: GroupId },
-    Checksum { id: GroupId },
-    Byte { id: GroupId, offset: usize },
-    Length { id: GroupId, expected: usize, found: usize },
-    NotInCache { id: GroupId },
+    Duplicate {
+        id: GroupId,
+    },
+    Missing {
+        class: Class,
+        id: GroupId,
+    },
+    Checksum {
+        id: GroupId,
+    },
+    Byte {
+        id: GroupId,
+        offset: usize,
+    },
+    Length {
+        id: GroupId,
+        expected: usize,
+        found: usize,
+    },
+    NotInCache {
+        id: GroupId,
+    },
+    /// The connection ended with so many requests outstanding.
+    CutOff {
+        owed: usize,
+    },
+    /// A body for a group that no index lists.
     MadeUp,
 }
 
@@ -131,7 +152,7 @@ impl Wrong {
         match self {
             Self::Fault(fault) => fault.into(),
             Self::Duplicate { .. } => FaultKind::Duplicate,
-            Self::Missing { .. } => FaultKind::Missing,
+            Self::Missing { .. } | Self::CutOff { .. } => FaultKind::Missing,
             Self::Checksum { .. } => FaultKind::WrongCrc,
             Self::Byte { .. } | Self::NotInCache { .. } | Self::MadeUp => FaultKind::WrongBytes,
             Self::Length { .. } => FaultKind::WrongLength,
@@ -153,6 +174,9 @@ impl Wrong {
                 format!("{id} has {found} bytes on the wire, the cache's has {expected}")
             }
             Self::NotInCache { id } => format!("{id} was served, and is not in the cache"),
+            Self::CutOff { owed } => {
+                format!("the server ended the connection and owed {owed} answers")
+            }
             Self::MadeUp => "a body for a group that no index lists".to_owned(),
         }
     }

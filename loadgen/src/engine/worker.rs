@@ -18,9 +18,10 @@ use std::time::Duration;
 /// Submissions that are gathered at most before the kernel is asked.
 const RING_ENTRIES: u32 = 2048;
 
-/// Buffers of the pool: enough for what a core takes in between two looks, few enough to stay
-/// in its cache.
-const BUFFERS: u16 = 32;
+/// Buffers of the pool at first: enough for what a core takes in between two looks, few enough
+/// to stay in its cache. And at most, for thousands of small answers at once.
+const BUFFERS_AT_FIRST: u16 = 32;
+const BUFFERS: u16 = 2048;
 const BUFFER_BYTES: usize = 64 * 1024;
 
 /// How often a worker looks for stalls, publishes what the live line shows, and asks whether it
@@ -55,7 +56,7 @@ pub(crate) fn run(
     }
     let recorder = Recorder::new(plan.warmup_ns, plan.interval_ns);
     let core = Core {
-        ring: Ring::new(RING_ENTRIES, BUFFERS, BUFFER_BYTES)?,
+        ring: Ring::new(RING_ENTRIES, BUFFERS, BUFFERS_AT_FIRST, BUFFER_BYTES)?,
         timers: Timers::default(),
         tally: Tally::new(recorder),
         plan: Arc::clone(plan),
@@ -92,12 +93,13 @@ impl Worker {
         let end_ns = plan.duration_ns.map_or(u64::MAX, |ns| plan.warmup_ns.saturating_add(ns));
         let mut heartbeat_ns = 0;
         self.core.tick();
+        let foreground = self.clients.iter().filter(|c| c.is_foreground(&plan)).count();
         for client in &mut self.clients {
             client.start(&mut self.core);
         }
         loop {
             let now = self.core.tick();
-            if now >= end_ns || self.core.finished == self.clients.len() {
+            if now >= end_ns || self.core.finished == foreground && plan.may_end_early(foreground) {
                 return Ok(());
             }
             if now >= heartbeat_ns {
@@ -162,9 +164,14 @@ impl Worker {
     fn serve_completions(&mut self) {
         let mut completions = std::mem::take(&mut self.completions);
         self.core.ring.completions(&mut completions);
+        let mut without_buffer = 0;
         for completion in completions.drain(..) {
             self.core.tick();
+            without_buffer += usize::from(completion.result == -libc::ENOBUFS);
             self.serve(completion);
+        }
+        if without_buffer > 2 * usize::from(self.core.ring.buffers_in_use()) {
+            self.core.ring.grow();
         }
         self.completions = completions;
     }

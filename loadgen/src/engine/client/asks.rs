@@ -20,7 +20,7 @@ impl Client {
             return self.hostile_go_on(core);
         }
         // What the socket does not take yet is not asked either: it would count as written.
-        if self.phase == Phase::Open && !self.polling {
+        if self.phase == Phase::Open && !self.polling && !self.rests {
             self.ask(core);
         }
         self.flush(core);
@@ -102,7 +102,10 @@ impl Client {
                 self.close(core, After::Nothing);
                 false
             }
-            Then::Stay => false,
+            Then::Stay => {
+                self.rests = true;
+                false
+            }
         }
     }
 

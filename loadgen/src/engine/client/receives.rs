@@ -58,6 +58,7 @@ impl Client {
             catalogue: &core.plan.catalogue,
             check: &mut self.check,
             client: self.number,
+            is_measured: self.hostile.is_none(),
             now_ns: core.now_ns,
             status: None,
             answers: 0,
@@ -97,7 +98,9 @@ impl Client {
     }
 
     pub(super) fn on_status(&mut self, core: &mut Core, status: Status) {
-        core.tally.recorder.handshake(self.handshake_sent_ns, core.now_ns);
+        if self.hostile.is_none() {
+            core.tally.recorder.handshake(self.handshake_sent_ns, core.now_ns);
+        }
         core.tally.event(Event::Status(status));
         if status != Status::Ok {
             return self.retry_or_finish(core);
@@ -153,6 +156,11 @@ impl Client {
         }
         let has_status = self.session.status().is_some();
         core.tally.event(Event::Cut { errno, owed, has_status });
+        // Who comes back after a cut expects cuts: a restart, a drain. Otherwise every request
+        // is owed an answer.
+        if owed > 0 && core.plan.retry_ns.is_none() {
+            core.tally.wrong(self.number, &Wrong::CutOff { owed });
+        }
         self.retry_or_finish(core);
     }
 }

@@ -50,7 +50,7 @@ impl Client {
     /// Time is up: what is in flight is at least this slow.
     pub(crate) fn end(&mut self, core: &mut Core) {
         let now = core.now_ns;
-        if self.hostile.is_none() && matches!(self.phase, Phase::Open | Phase::Closing(_)) {
+        if self.hostile.is_none() && self.phase == Phase::Open {
             for (class, id, token) in self.session.outstanding() {
                 core.tally.in_flight(class, &token);
                 // One that was written long before another of its class that has been answered
@@ -68,9 +68,8 @@ impl Client {
             core.tally.unwritten(Class::Urgent, self.visit_started_ns);
         }
         if paced_visits || self.phase == Phase::Open {
-            for (class, due_ns) in self.asker.unwritten(&plan, now) {
-                core.tally.unwritten(class, due_ns);
-            }
+            let tally = &mut core.tally;
+            self.asker.unwritten(&plan, now, |class, due_ns| tally.unwritten(class, due_ns));
         }
         if let Some(socket) = &self.socket {
             socket::shutdown(socket, rustix::net::Shutdown::Both);

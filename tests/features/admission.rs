@@ -1,0 +1,144 @@
+//! Who comes in, and that whoever does not is told why.
+
+use crate::support::{Cache, Client, Server, eventually, id, read_to_end};
+use js5d::protocol::handshake::handshake;
+use js5d::protocol::request::Message;
+use js5d::protocol::{Class, Status};
+use socket2::{Domain, Socket, Type};
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
+
+/// Shakes hands and asks at once for what a refused peer must not get; all that comes back.
+fn knock(server: &Server, build: u32) -> Vec<u8> {
+    let mut stream = TcpStream::connect(server.address).expect("js5d listens");
+    stream.write_all(&opening(build)).expect("js5d reads");
+    stream.shutdown(std::net::Shutdown::Write).expect("a socket");
+    read_to_end(&mut stream)
+}
+
+/// A handshake and a request in one segment.
+fn opening(build: u32) -> Vec<u8> {
+    let mut bytes = handshake(build).to_vec();
+    bytes.extend(Message::Request(Class::Urgent, id(0, 0)).to_bytes());
+    bytes
+}
+
+#[test]
+fn a_client_of_another_build_reads_that_it_is_out_of_date() {
+    let cache = Cache::sample();
+    let mut server = Server::with_cache(&cache, &["--build", "550", "--build", "634"]);
+    for (build, status) in [(550, 0), (634, 0), (0, 6), (549, 6), (551, 6), (u32::MAX, 6)] {
+        let answer = knock(&server, build);
+        assert_eq!(answer.first(), Some(&status), "build {build}");
+        assert_eq!(answer.len() > 1, status == 0, "build {build}: a response");
+    }
+    let log = server.stop();
+    assert!(log.contains("refused=4"), "{log}");
+}
+
+/// 500 peers at a full server, `refusals_max` of which are told at a time.
+fn check_full(refusals_max: &str) {
+    let cache = Cache::sample();
+    let options = ["--connections-max", "1", "--refusals-max", refusals_max];
+    let server = Server::with_cache(&cache, &options);
+    let mut admitted = Client::connect(&server, 0);
+    let mut refused: Vec<_> = (0..500)
+        .map(|_| {
+            let mut stream = TcpStream::connect(server.address).expect("js5d listens");
+            stream.write_all(&opening(550)).expect("js5d reads");
+            stream
+        })
+        .collect();
+    for stream in refused.drain(..) {
+        let mut stream = stream;
+        assert_eq!(read_to_end(&mut stream), [7], "a status, then an orderly end");
+    }
+    admitted.request([(Class::Urgent, id(0, 0))]);
+    assert_eq!(admitted.receive().container, cache.container(id(0, 0)), "served throughout");
+    drop(admitted);
+    eventually("the place comes back", || knock(&server, 550)[0] == 0);
+}
+
+#[test]
+fn five_hundred_refused_peers_each_read_that_the_server_is_full() {
+    check_full("900");
+}
+
+#[test]
+fn refused_peers_beyond_the_limit_wait_their_turn() {
+    check_full("16");
+}
+
+#[test]
+fn the_next_peer_of_a_busy_address_is_told_so() {
+    let cache = Cache::sample();
+    let server = Server::with_cache(&cache, &["--connections-per-ip-max", "2"]);
+    let first = Client::connect(&server, 0);
+    let _second = Client::connect(&server, 0);
+    assert_eq!(knock(&server, 550), [9]);
+    let mut other = stream_from("127.0.0.2:0", server.address);
+    other.write_all(&opening(550)).unwrap();
+    other.shutdown(std::net::Shutdown::Write).unwrap();
+    assert_eq!(read_to_end(&mut other)[0], 0, "another address has its own places");
+    drop(first);
+    eventually("the place comes back", || knock(&server, 550)[0] == 0);
+}
+
+fn stream_from(source: &str, to: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    let source: SocketAddr = source.parse().expect("an address");
+    socket.bind(&source.into()).expect("all of 127.0.0.0/8 is ours");
+    socket.connect(&to.into()).expect("js5d listens");
+    socket.into()
+}
+
+#[test]
+fn another_services_opcode_is_closed_and_counted() {
+    let cache = Cache::sample();
+    let mut server = Server::with_cache(&cache, &[]);
+    for opcode in [14, 16, 17, 18, 0, 255] {
+        let mut stream = TcpStream::connect(server.address).unwrap();
+        stream.write_all(&[opcode, 0, 0, 0, 0, 0]).unwrap();
+        assert!(read_to_end(&mut stream).is_empty(), "opcode {opcode}");
+    }
+    let log = server.stop();
+    assert!(log.contains("violations=6"), "{log}");
+}
+
+#[test]
+fn an_unknown_message_closes_after_what_was_begun() {
+    let cache = Cache::sample();
+    let mut server = Server::with_cache(&cache, &[]);
+    for opcode in [5, 8, 15, 255] {
+        let mut client = Client::connect(&server, 0);
+        client.request([(Class::Urgent, id(3, 0))]);
+        assert_eq!(client.receive().container, cache.container(id(3, 0)));
+        client.stream.write_all(&[opcode, 0, 0, 0, 1, 0, 0, 0]).unwrap();
+        assert_eq!(client.receive_to_end(), [], "opcode {opcode}");
+    }
+    // In the handshake's own segment: the status still goes out.
+    let mut stream = TcpStream::connect(server.address).unwrap();
+    stream.write_all(&[&handshake(550)[..], &[5, 0, 0, 0]].concat()).unwrap();
+    assert_eq!(read_to_end(&mut stream), [Status::Ok.to_byte()]);
+    let log = server.stop();
+    assert!(log.contains("violations=5"), "{log}");
+}
+
+#[test]
+fn several_addresses_are_listened_on_ipv6_too() {
+    let dir = tempfile::tempdir().unwrap();
+    Cache::sample().write_flat(dir.path());
+    let path = dir.path().to_str().unwrap();
+    let server =
+        Server::start(&["--cache", path, "--listen", "127.0.0.1:0", "--listen", "[::1]:0"]);
+    let log = server.log();
+    let second = log.split("[::1]:").nth(1).expect("both are named");
+    let port: String = second.chars().take_while(char::is_ascii_digit).collect();
+    let six: SocketAddr = format!("[::1]:{port}").parse().unwrap();
+    for address in [server.address, six] {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.write_all(&opening(550)).unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        assert_eq!(read_to_end(&mut stream)[0], 0, "{address}");
+    }
+}

@@ -1,0 +1,124 @@
+//! Who is cut, when, and who is not. Lower bounds are exact, upper bounds leave room for a
+//! machine that runs other tests too.
+
+use crate::support::{Cache, Client, Server, eventually, id, read_to_end, slow_stream};
+use js5d::protocol::Class;
+use js5d::protocol::handshake::handshake;
+use std::io::Write;
+use std::net::TcpStream;
+use std::thread;
+use std::time::{Duration, Instant};
+
+#[test]
+fn a_late_handshake_is_cut() {
+    let cache = Cache::sample();
+    let mut server = Server::with_cache(&cache, &["--handshake-timeout", "500ms"]);
+    let start = Instant::now();
+    let mut streams: Vec<_> = (0..5).map(|_| TcpStream::connect(server.address).unwrap()).collect();
+    for (len, stream) in streams.iter_mut().enumerate() {
+        // Nothing, a byte, … all but the last byte.
+        stream.write_all(&handshake(550)[..len]).unwrap();
+    }
+    for mut stream in streams {
+        let _ = read_to_end(&mut stream);
+        assert!(start.elapsed() >= Duration::from_millis(400), "{:?}", start.elapsed());
+    }
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    let log = server.stop();
+    assert!(log.contains("timeouts=5"), "{log}");
+}
+
+#[test]
+fn a_quiet_peer_is_cut_after_the_idle_timeout_and_not_before() {
+    let cache = Cache::sample();
+    let mut server = Server::with_cache(&cache, &["--idle-timeout", "2s"]);
+    let mut client = Client::connect(&server, 0);
+    let mut start = Instant::now();
+    for group in 0..2 {
+        thread::sleep(Duration::from_millis(1200));
+        start = Instant::now();
+        client.request([(Class::Urgent, id(1, group))]);
+        assert_eq!(client.receive().id, id(1, group), "quiet for less than the timeout");
+    }
+    assert_eq!(client.receive_to_end(), []);
+    // Deadlines are reckoned from the last heartbeat, which may be 100 ms old.
+    assert!(start.elapsed() >= Duration::from_millis(1850), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    let log = server.stop();
+    assert!(log.contains("timeouts=1"), "{log}");
+}
+
+#[test]
+fn peers_that_read_nothing_are_cut_and_their_memory_returns() {
+    const PEERS: usize = 600;
+    let cache = Cache::sample();
+    let mut server = Server::with_cache(&cache, &["--send-timeout", "1500ms"]);
+    let (at_rest, before_kb) = (server.descriptors(), server.resident_kb());
+    let grown_kb = || server.resident_kb().saturating_sub(before_kb);
+    let mut rounds = Vec::new();
+    for _ in 0..2 {
+        let mut peers: Vec<_> = (0..PEERS).map(|_| Client::connect_slow(&server, 1)).collect();
+        let start = Instant::now();
+        for client in &mut peers {
+            // Keyed responses are the ones that the server copies.
+            client.request((0..40).map(|group| (Class::Urgent, id(2, group))));
+        }
+        let mut most_kb = 0;
+        eventually("the peers are cut", || {
+            most_kb = most_kb.max(grown_kb());
+            server.descriptors() == at_rest
+        });
+        assert!(start.elapsed() > Duration::from_millis(1400), "{:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
+        rounds.push((most_kb, grown_kb()));
+    }
+    for (most_kb, left_kb) in rounds.iter().copied() {
+        // Each peer's copied responses, 64 KB; of these the server keeps 64 for reuse.
+        assert!(most_kb > 30 << 10, "that was no test: {rounds:?}");
+        assert!(left_kb < 8 << 10, "{rounds:?}");
+    }
+    let log = server.stop();
+    assert!(log.contains("timeouts=1200"), "{log}");
+}
+
+#[test]
+fn a_peer_that_makes_progress_is_never_cut() {
+    const BYTES_A_SECOND: u32 = 120_000;
+    let cache = Cache::sample();
+    let server = Server::with_cache(&cache, &["--send-timeout", "1500ms"]);
+    let start = Instant::now();
+    thread::scope(|scope| {
+        // With its own key the response is copied in pieces, without it is sent in place.
+        for key in [0, 0x33] {
+            let (server, cache) = (&server, &cache);
+            scope.spawn(move || {
+                let mut client = Client::connect_slow(server, key);
+                client.request([(Class::Urgent, id(3, 0))]);
+                let (start, mut read) = (Instant::now(), 0);
+                while read < 500_000 {
+                    if (start.elapsed() * BYTES_A_SECOND).as_secs() > read as u64 {
+                        read += client.read_some(5_000);
+                    } else {
+                        thread::sleep(Duration::from_millis(10));
+                    }
+                }
+                let answer = client.receive();
+                assert!(answer.container == cache.container(id(3, 0)));
+            });
+        }
+    });
+    let took = start.elapsed();
+    assert!(took > Duration::from_secs(4), "that was no test: {took:?}");
+}
+
+#[test]
+fn a_refused_peer_that_sends_nothing_is_told_all_the_same() {
+    let cache = Cache::sample();
+    let options = ["--connections-max", "0", "--linger-timeout", "300ms"];
+    let server = Server::with_cache(&cache, &options);
+    let at_rest = server.descriptors();
+    let mut stream = slow_stream(server.address);
+    assert_eq!(read_to_end(&mut stream), [7]);
+    // It neither ends its side nor closes.
+    eventually("its descriptor is back", || server.descriptors() == at_rest);
+}

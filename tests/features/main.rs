@@ -1,0 +1,13 @@
+//! What `js5d` promises, shown by the real binary over real sockets.
+//!
+//! One test program for all of it, so that it is linked once. The client's side is the pure
+//! session of the library; where the session itself could hide a fault, the bytes on the wire
+//! are compared with a slow model that knows nothing of the code under test.
+
+mod admission;
+mod deadlines;
+mod drain;
+mod fairness;
+mod program;
+mod serve;
+mod support;

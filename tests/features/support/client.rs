@@ -1,0 +1,214 @@
+//! A client on a blocking socket: the pure session, and the containers that it is sent.
+
+use super::{PATIENCE, Server};
+use js5d::protocol::client::{Answered, Head, Matching, ResponseSink};
+use js5d::protocol::{Class, ClientSession, GroupId, Status};
+use socket2::{Domain, Socket, Type};
+use std::collections::VecDeque;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+/// The build that is served by default.
+pub(crate) const FIRST_BUILD: u32 = 550;
+
+/// A response that has come whole, its key and bit taken away.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Answer {
+    pub(crate) class: Class,
+    pub(crate) id: GroupId,
+    pub(crate) key: u8,
+    pub(crate) container: Vec<u8>,
+}
+
+/// A peer that was admitted, or waits to hear whether it is.
+pub(crate) struct Client {
+    pub(crate) stream: TcpStream,
+    session: ClientSession<()>,
+    inbox: Inbox,
+    buffer: Vec<u8>,
+    out: Vec<u8>,
+}
+
+#[derive(Default)]
+struct Inbox {
+    status: Option<Status>,
+    container: Vec<u8>,
+    answers: VecDeque<Answer>,
+}
+
+impl ResponseSink<()> for Inbox {
+    fn status(&mut self, status: Status) {
+        self.status = Some(status);
+    }
+
+    fn begin(&mut self, head: &Head) -> bool {
+        self.container = Vec::with_capacity(head.container_len as usize);
+        true
+    }
+
+    fn data(&mut self, bytes: &[u8]) {
+        self.container.extend(bytes);
+    }
+
+    fn end(&mut self, answered: Answered<()>) {
+        let (class, id, key) = (answered.class, answered.head.id, answered.head.key);
+        let container = std::mem::take(&mut self.container);
+        self.answers.push_back(Answer { class, id, key, container });
+    }
+}
+
+impl Client {
+    /// Connects and greets like the real client. It has been admitted when this returns.
+    pub(crate) fn connect(server: &Server, key: u8) -> Self {
+        let stream = TcpStream::connect(server.address).expect("js5d listens");
+        Self::greeted(stream, Matching::ByPrefetchBit, key)
+    }
+
+    /// As [`Client::connect`], with a receive buffer of a few KB.
+    pub(crate) fn connect_slow(server: &Server, key: u8) -> Self {
+        Self::greeted(slow_stream(server.address), Matching::ByPrefetchBit, key)
+    }
+
+    /// As [`Client::connect`], for a server that does not send the prefetch bit.
+    pub(crate) fn connect_old_school(server: &Server) -> Self {
+        let stream = TcpStream::connect(server.address).expect("js5d listens");
+        Self::greeted(stream, Matching::ByGroup, 0)
+    }
+
+    fn greeted(stream: TcpStream, matching: Matching, key: u8) -> Self {
+        let mut client = Self::new(stream, matching);
+        client.session.handshake(FIRST_BUILD, &mut client.out);
+        client.flush();
+        assert_eq!(client.read_status(), Status::Ok);
+        client.session.greet(false, key, &mut client.out);
+        client.flush();
+        client
+    }
+
+    /// A client that has sent nothing.
+    pub(crate) fn new(stream: TcpStream, matching: Matching) -> Self {
+        stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        stream.set_write_timeout(Some(PATIENCE)).expect("a socket");
+        stream.set_nodelay(true).expect("a socket");
+        let session = ClientSession::new(matching);
+        let inbox = Inbox::default();
+        Self { stream, session, inbox, buffer: vec![0; 1 << 16], out: Vec::new() }
+    }
+
+    /// Prepares the handshake; sent with the next requests.
+    pub(crate) fn prepare_handshake(&mut self, build: u32) {
+        self.session.handshake(build, &mut self.out);
+    }
+
+    /// Prepares a rekey; sent with the next requests.
+    pub(crate) fn prepare_rekey(&mut self, key: u8) {
+        self.session.rekey(key, &mut self.out);
+    }
+
+    /// Prepares a request; sent with the next ones.
+    pub(crate) fn prepare(&mut self, class: Class, id: GroupId) {
+        self.session.request(class, id, (), &mut self.out);
+    }
+
+    /// What was prepared, for a caller that writes it itself.
+    pub(crate) fn take_prepared(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.out)
+    }
+
+    pub(crate) fn flush(&mut self) {
+        self.stream.write_all(&self.out).expect("js5d reads");
+        self.out.clear();
+    }
+
+    /// Sends requests in one write.
+    pub(crate) fn request(&mut self, requests: impl IntoIterator<Item = (Class, GroupId)>) {
+        for (class, id) in requests {
+            self.prepare(class, id);
+        }
+        self.flush();
+    }
+
+    /// Waits for the status byte.
+    pub(crate) fn read_status(&mut self) -> Status {
+        while self.inbox.status.is_none() {
+            assert!(self.read() > 0, "the end of the stream instead of a status");
+        }
+        self.inbox.status.expect("just seen")
+    }
+
+    /// Waits for the next response.
+    pub(crate) fn receive(&mut self) -> Answer {
+        loop {
+            if let Some(answer) = self.inbox.answers.pop_front() {
+                return answer;
+            }
+            let waiting = self.session.outstanding().count();
+            assert!(self.read() > 0, "the end of the stream, {waiting} requests unanswered");
+        }
+    }
+
+    /// Waits for as many responses.
+    pub(crate) fn receive_many(&mut self, count: usize) -> Vec<Answer> {
+        (0..count).map(|_| self.receive()).collect()
+    }
+
+    /// Reads at most `len_max` bytes once. 0 is the end of the stream.
+    pub(crate) fn read_some(&mut self, len_max: usize) -> usize {
+        let room = len_max.min(self.buffer.len());
+        let len = match self.stream.read(&mut self.buffer[..room]) {
+            Ok(len) => len,
+            Err(error) => {
+                let open: Vec<_> = self.session.outstanding().take(3).collect();
+                panic!("{error}, while {open:?} … are unanswered");
+            }
+        };
+        self.session.receive(&self.buffer[..len], &mut self.inbox).expect("the protocol");
+        len
+    }
+
+    /// Waits for the end of the stream, and returns what came before it.
+    pub(crate) fn receive_to_end(&mut self) -> Vec<Answer> {
+        while self.read() > 0 {}
+        assert!(!self.session.is_mid_response(), "the end of the stream in mid-response");
+        self.inbox.answers.drain(..).collect()
+    }
+
+    /// Whether something comes within this time. Responses that have come stay in the inbox.
+    pub(crate) fn hears_within(&mut self, time: Duration) -> bool {
+        self.stream.set_read_timeout(Some(time)).expect("a socket");
+        let heard = match self.stream.peek(&mut [0]) {
+            Ok(_) => true,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => false,
+            Err(error) => panic!("{error}"),
+        };
+        self.stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        heard
+    }
+
+    /// Closes with a reset.
+    pub(crate) fn reset(self) {
+        let socket = Socket::from(self.stream);
+        socket.set_linger(Some(Duration::ZERO)).expect("a socket");
+    }
+
+    fn read(&mut self) -> usize {
+        self.read_some(usize::MAX)
+    }
+}
+
+/// A connection that takes in a few KB before the server must wait.
+pub(crate) fn slow_stream(address: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).expect("a socket");
+    socket.set_recv_buffer_size(4096).expect("a socket");
+    socket.connect(&address.into()).expect("js5d listens");
+    socket.into()
+}
+
+/// All bytes up to an orderly end.
+pub(crate) fn read_to_end(stream: &mut TcpStream) -> Vec<u8> {
+    stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).expect("an orderly end of the stream");
+    bytes
+}

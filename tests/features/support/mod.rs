@@ -1,0 +1,25 @@
+//! The real binary, a client, and caches whose bytes are known: what feature tests are made of.
+
+mod cache;
+mod client;
+mod server;
+
+pub(crate) use cache::{Cache, container_of, framed_by_hand, id};
+pub(crate) use client::{Answer, Client, FIRST_BUILD, read_to_end, slow_stream};
+pub(crate) use server::{Ended, Server, js5d};
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long a test waits for something that must happen, on a machine that does other work too.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits until `is_so`, and says how long that took.
+pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) -> Duration {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < PATIENCE, "still not so: {what}");
+        thread::sleep(Duration::from_millis(10));
+    }
+    start.elapsed()
+}

@@ -1,0 +1,162 @@
+//! `js5d` as a process: started, watched, ended.
+
+use super::{Cache, PATIENCE, eventually};
+use rustix::process::{Pid, Signal, kill_process};
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// A server on a port of its own; killed when it is dropped.
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) address: SocketAddr,
+    log: Arc<Mutex<String>>,
+    collector: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Starts `js5d` with these options on a free port, with one worker unless they say else.
+    pub(crate) fn start(options: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_js5d"));
+        command.args(options).stdin(Stdio::null()).stderr(Stdio::piped());
+        if !options.contains(&"--listen") {
+            command.args(["--listen", "127.0.0.1:0"]);
+        }
+        if !options.contains(&"--workers") {
+            command.args(["--workers", "1"]);
+        }
+        let mut child = command.spawn().expect("js5d starts");
+        let stderr = child.stderr.take().expect("it was asked for");
+        let log = Arc::new(Mutex::new(String::new()));
+        let (ready, inbox) = channel();
+        let collector = thread::spawn({
+            let log = Arc::clone(&log);
+            move || {
+                for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                    log.lock().unwrap().extend([&line, "\n"]);
+                    if line.contains("serving ") && line.contains(" peer") {
+                        // Nobody listens any more after the first.
+                        let _ = ready.send(line);
+                    }
+                }
+            }
+        });
+        let ready = await_ready(&inbox, &log);
+        Self { child, address: address_in(&ready), log, collector: Some(collector) }
+    }
+
+    /// Writes `cache` as flat files and serves it to clients of any build. The files are gone
+    /// when this returns: nothing is read from them later.
+    pub(crate) fn with_cache(cache: &Cache, options: &[&str]) -> Self {
+        let dir = tempfile::tempdir().expect("a scratch directory");
+        cache.write_flat(dir.path());
+        let path = dir.path().to_str().expect("a plain path").to_owned();
+        let mut all = vec!["--cache", &path];
+        if !options.contains(&"--build") {
+            all.extend(["--build", "any"]);
+        }
+        all.extend(options);
+        Self::start(&all)
+    }
+
+    /// What it has said so far.
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("it runs");
+    }
+
+    /// Waits for its end: the exit code, and how long that took.
+    pub(crate) fn wait(&mut self) -> (Option<i32>, Duration) {
+        let mut status = None;
+        let waited = eventually("js5d ends", || {
+            status = self.child.try_wait().expect("it is ours");
+            status.is_some()
+        });
+        if let Some(collector) = self.collector.take() {
+            collector.join().expect("the log is read");
+        }
+        (status.and_then(|status| status.code()), waited)
+    }
+
+    /// Asks it to stop and returns its last words.
+    pub(crate) fn stop(&mut self) -> String {
+        self.signal(Signal::TERM);
+        assert_eq!(self.wait().0, Some(0), "{}", self.log());
+        self.log()
+    }
+
+    /// Descriptors that it has open.
+    pub(crate) fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("it runs").count()
+    }
+
+    /// Memory of its own that it has touched, in kilobytes.
+    pub(crate) fn resident_kb(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+        let status = status.expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+        let number = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        number.expect("Linux says so").parse().expect("a number")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("--- js5d said:\n{}---", self.log());
+        }
+    }
+}
+
+fn await_ready(inbox: &Receiver<String>, log: &Mutex<String>) -> String {
+    inbox.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("not ready: {}", log.lock().unwrap()))
+}
+
+/// `serving …, on 127.0.0.1:43594 with 1 worker; …`
+fn address_in(ready: &str) -> SocketAddr {
+    let (_, rest) = ready.split_once(", on ").expect("an address");
+    let (address, _) = rest.split_once(" with ").expect("workers");
+    address.split(" and ").next().expect("one at least").parse().expect("an address")
+}
+
+/// A run of `js5d` that ends by itself.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// Runs `js5d` to its end.
+pub(crate) fn js5d(arguments: &[&str]) -> Ended {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_js5d"));
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().expect("js5d starts");
+    let pid = Pid::from_child(&child);
+    let run = thread::spawn(move || child.wait_with_output().expect("it is ours"));
+    let start = Instant::now();
+    while !run.is_finished() && start.elapsed() < PATIENCE {
+        thread::sleep(Duration::from_millis(5));
+    }
+    if !run.is_finished() {
+        // Not reaped yet, so the number is still its own.
+        let _ = kill_process(pid, Signal::KILL);
+    }
+    let output = run.join().expect("it is waited for");
+    Ended {
+        code: output.status.code(),
+        stdout: String::from_utf8(output.stdout).expect("text"),
+        stderr: String::from_utf8(output.stderr).expect("text"),
+    }
+}

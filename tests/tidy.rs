@@ -1,0 +1,251 @@
+//! The house rules that no lint knows: what a module may name, where `unsafe` may stand, how
+//! long files and lines are, that the options are documented.
+//!
+//! Source text is read, not parsed. Comments are left out where code is meant, and tests where
+//! only the program is bound by a rule.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const LINES_MAX: usize = 400;
+const COLUMNS_MAX: usize = 100;
+
+/// The words with which a file's head explains its length.
+const LONG_BECAUSE: &str = "Longer than 400 lines because";
+
+/// What may not be named: in which files, but for which ones, and the words.
+const BOUNDARIES: &[(&str, &[&str], &[&str])] = &[
+    (
+        "src/protocol/",
+        &[],
+        &["std::net", "std::fs", "std::thread", "tokio", "tokio_uring", "Instant", "SystemTime"],
+    ),
+    // Decompressors speak in `Read` and `Write`, on slices.
+    ("src/protocol/", &["src/protocol/container.rs"], &["std::io"]),
+    (
+        "src/protocol/",
+        &[],
+        &["cache", "catalog", "cli", "command", "config", "failure", "net", "platform"],
+    ),
+    (
+        "src/cache/",
+        &[],
+        &["protocol", "catalog", "cli", "command", "config", "failure", "net", "platform"],
+    ),
+    ("src/catalog/", &[], &["cli", "command", "config", "failure", "net"]),
+    ("src/net/", &[], &["cache", "cli", "command", "config", "failure"]),
+    (
+        "src/platform/",
+        &[],
+        &["protocol", "cache", "catalog", "cli", "command", "config", "failure", "net"],
+    ),
+    ("src/", &["src/net/", "src/cache/ring_file.rs"], &["tokio_uring"]),
+    ("src/", &["src/main.rs"], &["main"]),
+];
+
+/// Names of our own modules, which count only as `crate::NAME` or `js5d::NAME`.
+const MODULES: &[&str] = &[
+    "cache", "catalog", "cli", "command", "config", "failure", "main", "net", "platform",
+    "protocol",
+];
+
+/// Where `unsafe` may stand.
+const UNSAFE_IN: &[&str] = &["src/platform/", "src/net/ops.rs", "loadgen/src/ring.rs"];
+
+/// Words that have no place in what is committed. Put together here, so that this file has none.
+fn banned() -> [String; 5] {
+    [["TO", "DO"], ["FIX", "ME"], ["XX", "X"], ["dbg", "!("], ["todo", "!("]]
+        .map(|word| word.concat())
+}
+
+struct Source {
+    /// Relative to the workspace, with slashes.
+    path: String,
+    text: String,
+}
+
+impl Source {
+    /// Code lines with their numbers, comments taken off. Strings are left as they are.
+    fn code(&self) -> impl Iterator<Item = (usize, &str)> {
+        let code = |line: &'_ str| line.split_once("//").map_or(line.len(), |(code, _)| code.len());
+        self.text.lines().enumerate().map(move |(place, line)| (place + 1, &line[..code(line)]))
+    }
+
+    /// Code of the program itself: not of tests, which stand at the end of a file or in their own.
+    fn program_code(&self) -> impl Iterator<Item = (usize, &str)> {
+        let is_test = self.path.ends_with("_tests.rs") || self.path.contains("/tests/");
+        let lines: Vec<_> = self.text.lines().collect();
+        let inline = lines.windows(2).position(|pair| {
+            pair[0] == "#[cfg(test)]" && pair[1].starts_with("mod ") && pair[1].ends_with('{')
+        });
+        let end = if is_test { 0 } else { inline.unwrap_or(lines.len()) };
+        self.code().take(end)
+    }
+
+    /// The `//!` lines at the beginning.
+    fn head(&self) -> String {
+        let is_head = |line: &&str| line.starts_with("//!");
+        self.text.lines().take_while(is_head).collect::<Vec<_>>().join(" ").replace(" //!", "")
+    }
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every Rust file of the workspace.
+fn sources() -> Vec<Source> {
+    let mut paths = Vec::new();
+    let members = ["src", "tests", "benches", "examples", "loadgen", "fuzz", "xtask"];
+    members.iter().for_each(|member| collect(&root().join(member), &mut paths));
+    paths.sort();
+    let sources: Vec<_> = paths
+        .into_iter()
+        .map(|path| Source {
+            text: fs::read_to_string(&path).expect("UTF-8"),
+            path: path.strip_prefix(root()).expect("inside").to_str().expect("plain").into(),
+        })
+        .collect();
+    assert!(sources.len() > 40, "the sources were not found");
+    sources
+}
+
+fn collect(dir: &Path, paths: &mut Vec<PathBuf>) {
+    // Not every kind of target exists.
+    for entry in fs::read_dir(dir).into_iter().flatten() {
+        let path = entry.expect("readable").path();
+        if path.is_dir() && !path.ends_with("target") {
+            collect(&path, paths);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            paths.push(path);
+        }
+    }
+}
+
+/// Whether `text` has `word`, not as a part of a longer one.
+fn names(text: &str, word: &str) -> bool {
+    let is_part = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
+    text.match_indices(word).any(|(at, _)| {
+        let before = text[..at].chars().next_back();
+        let after = text[at + word.len()..].chars().next();
+        !before.is_some_and(is_part) && !after.is_some_and(is_part)
+    })
+}
+
+fn is_in(path: &str, places: &[&str]) -> bool {
+    places.iter().any(|place| path.starts_with(place))
+}
+
+fn check(offences: &[String]) {
+    assert!(offences.is_empty(), "\n{}", offences.join("\n"));
+}
+
+#[test]
+fn modules_keep_to_their_boundaries() {
+    let mut offences = Vec::new();
+    for source in sources() {
+        for (place, except, words) in BOUNDARIES {
+            if !source.path.starts_with(place) || is_in(&source.path, except) {
+                continue;
+            }
+            for (line, code) in source.program_code() {
+                if code.contains("crate::{") {
+                    offences.push(format!("{}:{line}: hides what it names", source.path));
+                }
+                for word in *words {
+                    let found = if MODULES.contains(word) {
+                        names(code, &format!("crate::{word}"))
+                            || names(code, &format!("js5d::{word}"))
+                    } else {
+                        names(code, word)
+                    };
+                    if found {
+                        offences.push(format!("{}:{line}: names {word}", source.path));
+                    }
+                }
+            }
+        }
+    }
+    check(&offences);
+}
+
+#[test]
+fn unsafe_stands_where_it_may_with_its_reason() {
+    let mut offences = Vec::new();
+    for source in sources() {
+        let lines: Vec<_> = source.text.lines().collect();
+        for (line, code) in source.code().filter(|(_, code)| names(code, "unsafe")) {
+            if source.path == "tests/tidy.rs" {
+                continue;
+            }
+            if !is_in(&source.path, UNSAFE_IN) {
+                offences.push(format!("{}:{line}: unsafe code", source.path));
+            }
+            let above = lines[..line - 1].iter().rev();
+            let comment = above.take_while(|line| line.trim_start().starts_with("//"));
+            if code.contains('{') && !comment.clone().any(|line| line.contains("// SAFETY:")) {
+                offences.push(format!("{}:{line}: no '// SAFETY:' above", source.path));
+            }
+        }
+    }
+    check(&offences);
+}
+
+#[test]
+fn files_say_what_they_are_and_keep_short() {
+    let mut offences = Vec::new();
+    for source in sources() {
+        let (path, head) = (&source.path, source.head());
+        if head.is_empty() {
+            offences.push(format!("{path}: no '//!' head"));
+        }
+        let count = source.text.lines().count();
+        if count > LINES_MAX && !head.contains(LONG_BECAUSE) {
+            offences.push(format!("{path}: {count} lines, and the head does not say why"));
+        }
+        for (place, line) in source.text.lines().enumerate() {
+            if line.chars().count() > COLUMNS_MAX {
+                offences.push(format!("{path}:{}: too long", place + 1));
+            }
+            if line != line.trim_end() || line.contains('\t') {
+                offences.push(format!("{path}:{}: stray white space", place + 1));
+            }
+            for word in banned().iter().filter(|word| line.contains(*word)) {
+                offences.push(format!("{path}:{}: {word}", place + 1));
+            }
+        }
+    }
+    check(&offences);
+}
+
+/// The options that `js5d COMMAND --help` lists.
+fn options_of(command: &[&str]) -> Vec<String> {
+    let mut js5d = Command::new(env!("CARGO_BIN_EXE_js5d"));
+    let output = js5d.args(command).arg("--help").output().expect("js5d starts");
+    let help = String::from_utf8(output.stdout).expect("text");
+    let option = |line: &str| {
+        let (_, rest) = line.split_once("--")?;
+        let before = line.split("--").next()?.trim();
+        let is_option = before.is_empty() || (before.starts_with('-') && before.ends_with(','));
+        let name = rest.split(|c: char| !c.is_ascii_lowercase() && c != '-').next()?;
+        is_option.then(|| format!("--{name}"))
+    };
+    help.lines()
+        .filter_map(option)
+        .filter(|name| !["--help", "--version"].contains(&&name[..]))
+        .collect()
+}
+
+#[test]
+fn every_option_is_in_the_readme() {
+    let readme = fs::read_to_string(root().join("README.md")).expect("a README");
+    let commands: [(&[&str], usize); 3] = [(&[], 20), (&["check"], 2), (&["demo-cache"], 3)];
+    for (command, count_min) in commands {
+        let options = options_of(command);
+        assert!(options.len() >= count_min, "{command:?}: {options:?}");
+        for option in options {
+            assert!(names(&readme, &option), "{command:?}: {option} is not in README.md");
+        }
+    }
+}
