@@ -18,6 +18,12 @@ const SCHEMA: &str = "js5d-compare/1";
 /// The server that all others are compared with.
 pub(crate) const OURS: &str = "js5d";
 
+/// The server that does as little as can be done.
+const CEILING: &str = "ring-limit";
+
+/// Servers that wait for their core longer than this share it: the figures are not worth much.
+const WAIT_SHARE_MAX: f64 = 0.03;
+
 /// All of it.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
@@ -65,6 +71,8 @@ pub(crate) struct Row {
     pub(crate) median: Sample,
     /// js5d's CPU time a response to this server's; none for js5d itself.
     pub(crate) ours_to_it: Option<Ratio>,
+    /// This server's CPU time a response to that of [`CEILING`].
+    pub(crate) to_ceiling: Option<Ratio>,
     samples: Vec<Sample>,
 }
 
@@ -145,11 +153,18 @@ impl Report {
             failures,
         }
     }
+
+    /// Whether something else ran beside it: such figures are not to be published.
+    pub(crate) fn is_disturbed(&self) -> bool {
+        self.wait_share > WAIT_SHARE_MAX
+    }
 }
 
 fn row(samples: &Samples, workload: &'static str, server: &str) -> Option<Row> {
     let taken = samples.get(&(workload, server.to_owned()))?;
     let of = |figure: fn(&Sample) -> f64| median(taken.iter().map(|(_, sample)| figure(sample)));
+    // Rounds with too few responses have none: a median of the others would be of other rounds.
+    let has_p999 = taken.iter().all(|(_, sample)| sample.p999_us > 0.0);
     let median = Sample {
         cpu_ns_a_response: of(|sample| sample.cpu_ns_a_response),
         bytes_a_cpu_s: of(|sample| sample.bytes_a_cpu_s),
@@ -158,13 +173,15 @@ fn row(samples: &Samples, workload: &'static str, server: &str) -> Option<Row> {
         wait_share: of(|sample| sample.wait_share),
         p50_us: of(|sample| sample.p50_us),
         p99_us: of(|sample| sample.p99_us),
-        p999_us: of(|sample| sample.p999_us),
+        p999_us: if has_p999 { of(|sample| sample.p999_us) } else { 0.0 },
         resident_bytes: of(|sample| sample.resident_bytes),
     };
     let ours = costs(samples, workload, OURS);
-    let ours_to_it = ratio(&ours, &costs(samples, workload, server)).filter(|_| server != OURS);
+    let its = costs(samples, workload, server);
+    let ours_to_it = ratio(&ours, &its).filter(|_| server != OURS);
+    let to_ceiling = ratio(&its, &costs(samples, workload, CEILING));
     let samples = taken.iter().map(|(_, sample)| *sample).collect();
-    Some(Row { server: server.to_owned(), median, ours_to_it, samples })
+    Some(Row { server: server.to_owned(), median, ours_to_it, to_ceiling, samples })
 }
 
 /// CPU time a response by round.

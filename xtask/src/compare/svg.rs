@@ -1,5 +1,6 @@
-//! The plot: a group of bars a workload, as long as the server's CPU time a response is of the
-//! ceiling's. No scripts, no references, its own background: it looks the same everywhere.
+//! The plot: a group of bars a workload, as long as the median of the rounds' ratios of CPU
+//! time a response to the ceiling's. No scripts, no references, its own background: it looks the
+//! same everywhere.
 
 use super::report::{OURS, Report, WorkloadReport};
 use std::fmt::Write as _;
@@ -18,9 +19,6 @@ const RATIO_MAX: f64 = 4.0;
 
 /// js5d first, then the others in their order; colours that the colour-blind tell apart.
 const COLOURS: [&str; 6] = ["#0072b2", "#9aa5ad", "#e69f00", "#cc79a7", "#009e73", "#56b4e9"];
-
-/// The server whose bars are as long as 1.
-const CEILING: &str = "ring-limit";
 
 /// The plot of a report.
 pub(crate) fn plot(report: &Report) -> String {
@@ -49,13 +47,14 @@ pub(crate) fn plot(report: &Report) -> String {
         &mut out,
         (20.0, height - 12.0, "start", "#5b666e"),
         &format!(
-            "{} cores of {}, Linux {}, js5d {}, {}; medians of {} rounds; bars are labelled in ns",
+            "{} cores of {}, Linux {}, js5d {}, {}; medians of {} rounds{}",
             machine.cores,
             machine.cpu,
             machine.kernel,
             machine.js5d,
             machine.date,
-            report.timing.rounds
+            report.timing.rounds,
+            if report.is_disturbed() { "; NOT AN IDLE MACHINE" } else { "" },
         ),
     );
     out.push_str("</svg>\n");
@@ -97,13 +96,11 @@ fn group(
     workload: &WorkloadReport,
     (mut y, scale, ratio_max): (f64, f64, f64),
 ) -> f64 {
-    let ceiling = workload.rows.iter().find(|row| row.server == CEILING);
-    let Some(ceiling) = ceiling.map(|row| row.median.cpu_ns_a_response) else { return y };
     let middle = y + BAR * workload.rows.len() as f64 / 2.0 + 4.0;
     text(out, (LEFT - 12.0, middle, "end", "#1c2329"), workload.title);
     for row in &workload.rows {
         let number = report.servers.iter().position(|name| *name == row.server).unwrap_or(0);
-        let ratio = row.median.cpu_ns_a_response / ceiling;
+        let Some(ratio) = row.to_ceiling.map(|ratio| ratio.median) else { continue };
         let (width, height) = (ratio.min(ratio_max) * scale, BAR - 2.0);
         let colour = colour(number);
         let _ = writeln!(
@@ -122,11 +119,8 @@ fn group(
 
 /// The longest bar, rounded up to a half.
 fn ratio_max(report: &Report) -> f64 {
-    let ratios = report.workloads.iter().flat_map(|workload| {
-        let ceiling = workload.rows.iter().find(|row| row.server == CEILING);
-        let ceiling = ceiling.map_or(f64::INFINITY, |row| row.median.cpu_ns_a_response);
-        workload.rows.iter().map(move |row| row.median.cpu_ns_a_response / ceiling)
-    });
+    let rows = report.workloads.iter().flat_map(|workload| &workload.rows);
+    let ratios = rows.filter_map(|row| Some(row.to_ceiling?.median));
     let longest = ratios.fold(1.0, f64::max);
     ((longest * 2.0).ceil() / 2.0).min(RATIO_MAX)
 }

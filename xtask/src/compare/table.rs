@@ -4,9 +4,6 @@ use super::report::{Bound, Report, Row};
 use super::stats::Ratio;
 use std::fmt::Write as _;
 
-/// Servers that wait for their core longer than this share it: the figures are not worth much.
-const WAIT_SHARE_MAX: f64 = 0.03;
-
 /// All of n rounds lie on one side of the true median with a chance of 2^(1-n): from 6 rounds on,
 /// the range holds it with more than 95 %.
 const ROUNDS_FOR_95: u32 = 6;
@@ -14,7 +11,7 @@ const ROUNDS_FOR_95: u32 = 6;
 /// The whole page.
 pub(crate) fn markdown(report: &Report) -> String {
     let mut out = head(report);
-    if report.wait_share > WAIT_SHARE_MAX {
+    if report.is_disturbed() {
         let _ = writeln!(
             out,
             "**The machine was not idle: servers waited for their core {:.0} % of the time. Do \
