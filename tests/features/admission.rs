@@ -16,10 +16,13 @@ fn knock(server: &Server, build: u32) -> Vec<u8> {
     read_to_end(&mut stream)
 }
 
-/// A handshake and a request in one segment.
+/// A handshake and requests in one segment, more than is read at once: a close with the rest
+/// unread would be a reset.
 fn opening(build: u32) -> Vec<u8> {
     let mut bytes = handshake(build).to_vec();
-    bytes.extend(Message::Request(Class::Urgent, id(0, 0)).to_bytes());
+    for group in 0..100 {
+        bytes.extend(Message::Request(Class::Urgent, id(1, group)).to_bytes());
+    }
     bytes
 }
 
@@ -113,7 +116,9 @@ fn an_unknown_message_closes_after_what_was_begun() {
         let mut client = Client::connect(&server, 0);
         client.request([(Class::Urgent, id(3, 0))]);
         assert_eq!(client.receive().container, cache.container(id(3, 0)));
-        client.stream.write_all(&[opcode, 0, 0, 0, 1, 0, 0, 0]).unwrap();
+        // What follows is more than is read at once.
+        client.stream.write_all(&[opcode; 1000]).unwrap();
+        client.stream.shutdown(std::net::Shutdown::Write).unwrap();
         assert_eq!(client.receive_to_end(), [], "opcode {opcode}");
     }
     // In the handshake's own segment: the status still goes out.

@@ -1,7 +1,9 @@
 //! Who is cut, when, and who is not. Lower bounds are exact, upper bounds leave room for a
 //! machine that runs other tests too.
 
-use crate::support::{Cache, Client, Server, eventually, id, read_to_end, slow_stream};
+use crate::support::{
+    Cache, Client, Server, eventually, id, raise_descriptors, read_to_end, slow_stream,
+};
 use js5d::protocol::Class;
 use js5d::protocol::handshake::handshake;
 use std::io::Write;
@@ -81,34 +83,62 @@ fn peers_that_read_nothing_are_cut_and_their_memory_returns() {
     assert!(log.contains("timeouts=1200"), "{log}");
 }
 
+/// Asks for 500 KB and reads them at this pace, after some seconds as fast as it can.
+fn check_slow_reader(server: &Server, cache: &Cache, key: u8, bytes_a_second: u32, slow: Duration) {
+    let mut client = Client::connect_slow(server, key);
+    client.request([(Class::Urgent, id(3, 0))]);
+    let (start, mut read) = (Instant::now(), 0);
+    while read < 500_000 && start.elapsed() < slow {
+        if (start.elapsed() * bytes_a_second).as_secs() > read as u64 {
+            read += client.read_some(2_000);
+        } else {
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+    let answer = client.receive();
+    assert!(answer.container == cache.container(id(3, 0)));
+    let took = start.elapsed();
+    assert!(took > Duration::from_secs(4), "{bytes_a_second} B/s, that was no test: {took:?}");
+}
+
 #[test]
 fn a_peer_that_makes_progress_is_never_cut() {
-    const BYTES_A_SECOND: u32 = 120_000;
     let cache = Cache::sample();
     let server = Server::with_cache(&cache, &["--send-timeout", "1500ms"]);
-    let start = Instant::now();
     thread::scope(|scope| {
-        // With its own key the response is copied in pieces, without it is sent in place.
+        // With a key the response is copied in pieces, without one it is sent in place.
         for key in [0, 0x33] {
             let (server, cache) = (&server, &cache);
-            scope.spawn(move || {
-                let mut client = Client::connect_slow(server, key);
-                client.request([(Class::Urgent, id(3, 0))]);
-                let (start, mut read) = (Instant::now(), 0);
-                while read < 500_000 {
-                    if (start.elapsed() * BYTES_A_SECOND).as_secs() > read as u64 {
-                        read += client.read_some(5_000);
-                    } else {
-                        thread::sleep(Duration::from_millis(10));
-                    }
-                }
-                let answer = client.receive();
-                assert!(answer.container == cache.container(id(3, 0)));
-            });
+            // All of it takes longer than the timeout.
+            let whole = Duration::from_secs(60);
+            scope.spawn(move || check_slow_reader(server, cache, key, 120_000, whole));
+            // What is sent at once to a slow peer, 16 KB, does.
+            let slow = Duration::from_secs(5);
+            scope.spawn(move || check_slow_reader(server, cache, key, 8_000, slow));
         }
     });
-    let took = start.elapsed();
-    assert!(took > Duration::from_secs(4), "that was no test: {took:?}");
+}
+
+#[test]
+fn peers_that_stop_reading_are_all_cut_wherever_they_stop() {
+    // So many that operations fail, by the cut, before the sweep is through with it.
+    const PEERS: usize = 2400;
+    raise_descriptors();
+    let cache = Cache::sample();
+    let mut server = Server::with_cache(&cache, &["--send-timeout", "1100ms"]);
+    let at_rest = server.descriptors();
+    let mut peers: Vec<_> = (0..PEERS).map(|_| Client::connect_slow(&server, 1)).collect();
+    for (place, client) in peers.iter_mut().enumerate() {
+        client.request((0..40).map(|group| (Class::Urgent, id(2, group))));
+        let mut left = if place < 40 { 50_000 + 1_500 * place } else { 0 };
+        while left > 0 {
+            left = left.saturating_sub(client.read_some(1_000));
+        }
+    }
+    eventually("the peers are cut", || server.descriptors() == at_rest);
+    drop(peers);
+    let log = server.stop();
+    assert!(log.contains(&format!("timeouts={PEERS} ")), "none by itself: {log}");
 }
 
 #[test]

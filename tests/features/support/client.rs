@@ -93,7 +93,7 @@ impl Client {
         stream.set_nodelay(true).expect("a socket");
         let session = ClientSession::new(matching);
         let inbox = Inbox::default();
-        Self { stream, session, inbox, buffer: vec![0; 1 << 16], out: Vec::new() }
+        Self { stream, session, inbox, buffer: vec![0; 1 << 14], out: Vec::new() }
     }
 
     /// Prepares the handshake; sent with the next requests.

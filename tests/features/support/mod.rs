@@ -8,6 +8,7 @@ pub(crate) use cache::{Cache, container_of, framed_by_hand, id};
 pub(crate) use client::{Answer, Client, FIRST_BUILD, read_to_end, slow_stream};
 pub(crate) use server::{Ended, Server, js5d};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -22,4 +23,10 @@ pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) -> Duratio
         thread::sleep(Duration::from_millis(10));
     }
     start.elapsed()
+}
+
+/// Lets this process open as many sockets as the system allows it to.
+pub(crate) fn raise_descriptors() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).expect("up to the limit");
 }
