@@ -4,6 +4,7 @@
 //! arena's size: it is mapped for the most that a store could need and touched only as it
 //! fills, so what is not needed costs nothing but address space.
 
+use crate::platform::prefetch;
 use crate::protocol::frame::{framed_len, write_header};
 use crate::protocol::{GroupId, MASTER_INDEX};
 use arc_swap::ArcSwap;
@@ -143,6 +144,9 @@ impl SnapshotBuilder {
     }
 }
 
+/// How much of a response is fetched ahead; in a longer one the processor notices the pattern.
+const PREFETCH_LEN_MAX: usize = 1024;
+
 /// One immutable catalog: every response of one cache.
 #[derive(Debug)]
 pub struct Snapshot {
@@ -163,6 +167,25 @@ impl Snapshot {
             return None;
         }
         self.arena.get(place.range())
+    }
+
+    /// Begins to fetch where the response to `id` stands, for [`Self::prefetch_response`].
+    #[inline]
+    pub fn prefetch_place(&self, id: GroupId) {
+        let table = self.tables.get(usize::from(id.archive)).map_or(&[][..], |table| table);
+        let group = usize::from(id.group);
+        prefetch::fetch(table.get(group..=group).unwrap_or_default(), size_of::<Place>());
+    }
+
+    /// Begins to fetch the response to `id`, if it has at most `len_max` bytes: it is about to be
+    /// copied. A cache is larger than the processor's, and requests jump about in it.
+    #[inline]
+    pub fn prefetch_response(&self, id: GroupId, len_max: usize) {
+        if let Some(framed) = self.response(id)
+            && framed.len() <= len_max
+        {
+            prefetch::fetch(framed, PREFETCH_LEN_MAX);
+        }
     }
 
     /// Every response's bytes, with gaps of up to 7 bytes.

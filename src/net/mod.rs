@@ -9,12 +9,14 @@ pub mod admission;
 mod close;
 mod connection;
 pub mod counters;
+mod fetch_ahead;
 mod listener;
 mod log;
 mod ops;
 pub mod output;
 mod pace;
 mod peer;
+mod send;
 mod worker;
 
 pub use listener::{ListenError, Listener, bind};

@@ -13,6 +13,7 @@ use super::ops;
 use super::output::{OutputPool, SnapshotRef};
 use super::peer::{Peer, Phase};
 use crate::catalog::SnapshotHandle;
+use crate::platform::cpu;
 use crate::platform::socket::{acknowledged_bytes, is_delivered};
 use crate::protocol::session::{Profile, ServerSession};
 use crate::protocol::{GroupId, Status};
@@ -37,6 +38,9 @@ const PROGRESS_SAMPLE_MS: u64 = 1000;
 
 /// And how many times at least before a peer is cut for taking in nothing.
 const PROGRESS_SAMPLES: u64 = 4;
+
+/// A worker that runs for a larger share of the time is busy.
+const BUSY_PERCENT: u32 = 60;
 
 /// A send that the ring holds this long makes its peer slow.
 const SLOW_AFTER_MS: u64 = 2 * HEARTBEAT_MS;
@@ -107,6 +111,8 @@ pub(super) struct Worker {
     /// for a minute has not aged, so its healthy peers are not cut.
     now_ms: Cell<u64>,
     snapshot: RefCell<SnapshotRef>,
+    /// Between the last two heartbeats the thread ran for more than [`BUSY_PERCENT`].
+    busy: Cell<bool>,
 }
 
 /// Runs a worker on the calling thread until it has drained. `ready` is called once its ring is
@@ -139,6 +145,7 @@ pub fn run(
         peers: RefCell::default(),
         now_ms: Cell::new(0),
         snapshot: RefCell::new(snapshot),
+        busy: Cell::new(false),
     });
     runtime.block_on(async move {
         for listener in listeners {
@@ -157,6 +164,11 @@ impl Worker {
     #[inline]
     pub(super) fn now_ms(&self) -> u64 {
         self.now_ms.get()
+    }
+
+    /// Whether what is ready may wait so long for its turn that times say little about peers.
+    pub(super) fn is_busy(&self) -> bool {
+        self.busy.get()
     }
 
     /// Accepts until the worker drains.
@@ -243,6 +255,7 @@ impl Worker {
         let mut ticks = tokio::time::interval(interval);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let (mut last, mut drain_ms, mut logged) = (Instant::now(), 0, LogState::default());
+        let mut ran = cpu::thread_time();
         loop {
             ticks.tick().await;
             let elapsed = last.elapsed();
@@ -250,6 +263,8 @@ impl Worker {
             if elapsed > interval * 2 {
                 add(&self.counters.late_heartbeats, 1);
             }
+            let ran_before = std::mem::replace(&mut ran, cpu::thread_time());
+            self.busy.set(ran.saturating_sub(ran_before) > elapsed * BUSY_PERCENT / 100);
             let step = elapsed.min(interval * 2);
             let now_ms = self.now_ms() + u64::try_from(step.as_millis()).unwrap_or(HEARTBEAT_MS);
             self.now_ms.set(now_ms);
