@@ -177,15 +177,11 @@ impl Snapshot {
         prefetch::fetch(table.get(group..=group).unwrap_or_default(), size_of::<Place>());
     }
 
-    /// Begins to fetch the response to `id`, if it has at most `len_max` bytes: it is about to be
-    /// copied. A cache is larger than the processor's, and requests jump about in it.
+    /// Begins to fetch the first bytes of the response to `id`. A cache is larger than the
+    /// processor's, and requests jump about in it.
     #[inline]
-    pub fn prefetch_response(&self, id: GroupId, len_max: usize) {
-        if let Some(framed) = self.response(id)
-            && framed.len() <= len_max
-        {
-            prefetch::fetch(framed, PREFETCH_LEN_MAX);
-        }
+    pub fn prefetch_response(&self, id: GroupId) {
+        prefetch::fetch(self.response(id).unwrap_or_default(), PREFETCH_LEN_MAX);
     }
 
     /// Every response's bytes, with gaps of up to 7 bytes.

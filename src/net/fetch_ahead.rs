@@ -4,7 +4,6 @@
 //! would mostly wait; the queue says what comes next.
 
 use super::connection::Connection;
-use super::output::COPY_LEN_MAX;
 
 /// How far ahead of the copying memory is fetched: places first, as the responses' addresses
 /// stand there. With the sizes of a build 550 cache this saves 12 % of a response's CPU time
@@ -22,7 +21,7 @@ impl Connection {
         }
         for before in 0..RESPONSES_AHEAD {
             let Some(id) = self.session.upcoming(before) else { break };
-            self.snapshot.prefetch_response(id, COPY_LEN_MAX);
+            self.snapshot.prefetch_response(id);
         }
     }
 
@@ -30,7 +29,7 @@ impl Connection {
     #[inline]
     pub(super) fn prefetch_next(&self) {
         if let Some(id) = self.session.upcoming(RESPONSES_AHEAD) {
-            self.snapshot.prefetch_response(id, COPY_LEN_MAX);
+            self.snapshot.prefetch_response(id);
         }
         if let Some(id) = self.session.upcoming(PLACES_AHEAD) {
             self.snapshot.prefetch_place(id);
