@@ -44,7 +44,8 @@ fn catalog_build(bencher: Bencher<'_, '_>) {
     let demo = Demo::new(DEMO_GROUPS, DEMO_SEED);
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     bencher.counter(BytesCount::new(demo.data_bytes())).bench_local(|| {
-        let loading = load(black_box(&demo), LoadOptions::default(), &mut |_, _| {});
+        let mut progress = |_, _| {};
+        let loading = load(black_box(&demo), LoadOptions::default(), &mut progress);
         runtime.block_on(loading).expect("a sound cache").snapshot
     });
 }
