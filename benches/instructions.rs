@@ -132,7 +132,7 @@ fn gate(options: &Options) -> Result<bool, String> {
         return Ok(true);
     }
     println!(
-        "{bad} cases have no baseline or rose above it by more than {:.0} %.",
+        "Cases that have no baseline or rose above it by more than {:.0} %: {bad}.",
         RISE_MAX * 100.0
     );
     println!("If that is meant, or the compiler's doing, take baselines and commit the file:");
