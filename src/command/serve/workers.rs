@@ -2,7 +2,7 @@
 
 use super::events::Event;
 use super::spawn;
-use crate::catalog::{Snapshot, SnapshotHandle};
+use crate::catalog::SnapshotHandle;
 use crate::cli::ServeArgs;
 use crate::config::Settings;
 use crate::failure::Failure;
@@ -18,7 +18,7 @@ use std::sync::mpsc::Sender;
 pub(super) fn start(
     args: &ServeArgs,
     settings: Settings,
-    snapshot: Snapshot,
+    snapshots: Arc<SnapshotHandle>,
     listeners: Vec<Vec<Listener>>,
     control: &Arc<Control>,
     events: &Sender<Event>,
@@ -31,7 +31,7 @@ pub(super) fn start(
             args.limits.connections_per_ip_max,
             args.limits.refusals_max,
         ),
-        snapshots: Arc::new(SnapshotHandle::new(snapshot)),
+        snapshots,
         log_gates: LogGates::default(),
     });
     let mut published = Vec::new();
