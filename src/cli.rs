@@ -124,7 +124,7 @@ pub struct LimitArgs {
     pub linger_timeout: Duration,
 
     /// From a reload on: quiet connections of an earlier generation are closed then, so that they
-    /// come back to the current one, and busy ones after twice the time; or 'never'
+    /// come back to the current one, busy ones after twice the time; or 'never'
     #[arg(long, value_name = "TIME", default_value = "10m")]
     pub generation_timeout: OrNever,
 

@@ -125,7 +125,7 @@ impl Peer {
         if self.cut.get().is_none() {
             self.cut.set(Some(reason));
         }
-        if matches!(reason, Close::SendTimeout | Close::Drain) {
+        if matches!(reason, Close::SendTimeout | Close::Drain | Close::Generation) {
             // The kernel would go on offering what it holds to a peer that takes nothing, and
             // keep the memory for minutes; a reset ends that.
             let _ = rustix::net::sockopt::set_socket_linger(self, Some(Duration::ZERO));

@@ -5,6 +5,7 @@ use js5d::cache::{StoreKind, StoreWriter};
 use js5d::protocol::{Class, GroupId, MASTER_INDEX};
 use rustix::process::Signal;
 use std::fs::{self, File};
+use std::io::Read;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -156,21 +157,34 @@ fn quiet_connections_come_back_after_the_generation_timeout() {
     assert!(fetch(&mut current, changed()) == new.container(changed()), "it has no such end");
 }
 
-#[test]
-fn a_peer_in_mid_response_gets_all_of_it_before_it_is_asked_to_come_back() {
-    let (old, new) = (Cache::huge(), Cache::reworked());
-    let options = ["--generation-timeout", "500ms"];
-    let site = Deployment::start(&[("old", &old), ("new", &new)], &options);
+/// A peer in the middle of 9 MB of an earlier generation, which has two more seconds.
+fn in_mid_response(site: &Deployment) -> Client {
     let mut slow = Client::connect_slow(&site.server, 0);
     slow.request([(Class::Urgent, id(3, 1)), (Class::Prefetch, id(1, 1))]);
     slow.read_some(1000);
+    slow
+}
+
+#[test]
+fn a_peer_in_mid_response_gets_all_of_it_before_it_is_asked_to_come_back() {
+    let (old, new) = (Cache::huge(), Cache::reworked());
+    let options = ["--generation-timeout", "1s"];
+    let site = Deployment::start(&[("old", &old), ("new", &new)], &options);
+    let (mut in_time, mut too_late) = (in_mid_response(&site), in_mid_response(&site));
     site.switch_to("new");
-    thread::sleep(Duration::from_millis(1500));
-    let answers = slow.receive_to_end();
+    thread::sleep(Duration::from_millis(2300));
+    let answers = in_time.receive_to_end();
     assert_eq!(answers.len(), 2, "what was queued is answered");
     for answer in answers {
         assert!(answer.container == old.container(answer.id), "{}", answer.id);
     }
+    thread::sleep(Duration::from_millis(1200));
+    let mut rest = Vec::new();
+    let ended = too_late.stream.read_to_end(&mut rest);
+    assert!(ended.is_err() && rest.len() < 8_000_000, "{ended:?}");
+    site.point_to("old");
+    let line = site.reload_until("reloaded: ");
+    assert!(line.contains(" replaces "), "nobody held it any longer: {line}");
 }
 
 #[test]
