@@ -6,6 +6,9 @@ use crate::protocol::{MASTER_INDEX, frame};
 use std::sync::mpsc::channel;
 use std::thread;
 
+/// How long to wait for what must happen.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 /// A snapshot whose master index is this byte.
 fn snapshot(byte: u8) -> Snapshot {
     let mut builder = SnapshotBuilder::new(1, 100).expect("small");
@@ -56,7 +59,7 @@ const AMPLE: ReloadLimits = ReloadLimits { generations_max: 3, memory_bytes_max:
 fn what_is_asked_for_during_a_reload_is_answered_by_one_more() {
     let bench = start(AMPLE);
     bench.reloader.request();
-    bench.begins.recv().expect("it begins");
+    bench.begins.recv_timeout(PATIENCE).expect("it begins");
     assert!(bench.reloader.status().is_running);
     // They come while it runs, and none of them is lost.
     let callers: Vec<_> = (0..3)
@@ -68,7 +71,7 @@ fn what_is_asked_for_during_a_reload_is_answered_by_one_more() {
     bench.reloader.request();
     thread::sleep(Duration::from_millis(50));
     bench.loads.send(Some(1)).expect("it waits");
-    bench.begins.recv().expect("a second one begins");
+    bench.begins.recv_timeout(PATIENCE).expect("a second one begins");
     assert_eq!(bench.reloader.status().changed, 1);
     bench.loads.send(Some(2)).expect("it waits");
     for caller in callers {
@@ -119,17 +122,17 @@ fn memory_is_left_by_what_is_alive() {
     assert!(used >= 2 << 20, "a huge page at least: {used}");
     bench.loads.send(Some(1)).expect("it waits");
     bench.reloader.reload().expect("loaded");
-    assert_eq!(bench.begins.recv().expect("it began"), (10 << 20) - used);
+    assert_eq!(bench.begins.recv_timeout(PATIENCE).expect("it began"), (10 << 20) - used);
 }
 
 #[test]
 fn too_many_callers_are_told_to_come_back() {
     let bench = start(AMPLE);
     bench.reloader.request();
-    bench.begins.recv().expect("it begins");
+    bench.begins.recv_timeout(PATIENCE).expect("it begins");
     (0..2 * REQUESTS_MAX).for_each(|_| bench.reloader.request());
     let error = bench.reloader.reload().expect_err("too many");
     assert!(error.cause.contains("64 requests"), "{error}");
     bench.loads.send(Some(1)).expect("it waits");
-    bench.begins.recv().expect("the one that they wait for");
+    bench.begins.recv_timeout(PATIENCE).expect("the one that they wait for");
 }

@@ -18,7 +18,7 @@ pub fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
     let mut progress = Progress::new(|percent| eprintln!("loading: {percent}%"));
     let result = block_on(async {
         let store = Store::open(&args.cache).await?;
-        let options = LoadOptions { skip_corrupt: true, memory_bytes_max: None };
+        let options = LoadOptions { skip_corrupt: true, ..LoadOptions::default() };
         load(&store, options, &mut |done, total| progress.show(done, total)).await
     });
     progress.end();

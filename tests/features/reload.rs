@@ -106,6 +106,18 @@ fn going_back_is_going_back_to_what_is_in_memory_still() {
 }
 
 #[test]
+fn the_old_cache_is_freed_even_if_nobody_comes_any_more() {
+    let (old, new) = (Cache::huge(), Cache::sample());
+    let site = Deployment::start(&[("old", &old), ("new", &new)], &["--workers", "2"]);
+    let held = Client::connect(&site.server, 0);
+    site.switch_to("new");
+    let both_kb = site.server.resident_kb();
+    drop(held);
+    // 14 MB of responses, of which the allocator keeps nothing.
+    eventually("it is freed", || site.server.resident_kb() + 12_000 < both_kb);
+}
+
+#[test]
 fn the_demo_cache_has_nothing_to_reload() {
     let server = Server::start(&[]);
     server.signal(Signal::HUP);

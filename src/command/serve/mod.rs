@@ -1,7 +1,7 @@
 //! `js5d serve`: load, listen, serve, drain.
 //!
-//! `load` makes a snapshot of what was named, `reload` another one when asked to, `workers` starts the threads that serve it, and
-//! `events` is what the main thread waits for from then on.
+//! `load` makes a snapshot of what was named, `reload` another one when asked to, `workers`
+//! starts the threads that serve it, and `events` is what the main thread waits for from then on.
 
 mod events;
 mod load;
