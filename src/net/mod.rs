@@ -9,6 +9,7 @@ pub mod admission;
 mod close;
 mod connection;
 pub mod counters;
+mod generations;
 mod listener;
 mod log;
 mod ops;
