@@ -123,6 +123,21 @@ pub struct LimitArgs {
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration)]
     pub linger_timeout: Duration,
 
+    /// From a reload on: quiet connections of an earlier generation are closed then, so that they
+    /// come back to the current one, busy ones after twice the time; or 'never'
+    #[arg(long, value_name = "TIME", default_value = "10m")]
+    pub generation_timeout: OrNever,
+
+    /// Generations in memory at once, the one being loaded included; a reload that would exceed
+    /// it is refused
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = at_least::<2>)]
+    pub generations_max: usize,
+
+    /// Memory for all generations together, such as 500MB or 2GiB; a reload that would exceed it
+    /// is refused [default: three quarters of what the machine or container has]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub generations_memory_max: Option<u64>,
+
     /// From SIGTERM or SIGINT to the end, for what was begun
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
     pub drain_timeout: Duration,
@@ -211,6 +226,21 @@ pub enum MissingGroup {
     Close,
 }
 
+/// A time, or never.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OrNever(pub Option<Duration>);
+
+impl std::str::FromStr for OrNever {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "never" {
+            return Ok(Self(None));
+        }
+        duration(text).map(Some).map(Self).map_err(|error| format!("{error}, or 'never'"))
+    }
+}
+
 /// How a log line looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
@@ -241,4 +271,57 @@ fn duration(text: &str) -> Result<Duration, String> {
 fn at_least<const MIN: usize>(text: &str) -> Result<usize, String> {
     let number: usize = text.parse().map_err(|_| "a whole number is wanted".to_owned())?;
     if number < MIN { Err(format!("at least {MIN} is wanted")) } else { Ok(number) }
+}
+
+/// Bytes, from a whole number and a unit: B, kB, MB, GB, or KiB, MiB, GiB.
+fn size(text: &str) -> Result<u64, String> {
+    let wanted = || "a size is wanted, such as 500MB or 2GiB".to_owned();
+    let unit_at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(unit_at);
+    let number: u64 = number.parse().map_err(|_| wanted())?;
+    let unit_bytes: u64 = match &unit.trim().to_ascii_lowercase()[..] {
+        "" | "b" => 1,
+        "kb" => 1_000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        "kib" => 1 << 10,
+        "mib" => 1 << 20,
+        "gib" => 1 << 30,
+        _ => return Err(wanted()),
+    };
+    number.checked_mul(unit_bytes).filter(|&bytes| bytes > 0).ok_or_else(wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_numbers_with_units() {
+        let cases = [
+            ("1", Some(1)),
+            ("500MB", Some(500_000_000)),
+            ("500 mb", Some(500_000_000)),
+            ("2GiB", Some(2 << 30)),
+            ("64KiB", Some(64 << 10)),
+            ("0", None),
+            ("MB", None),
+            ("-1MB", None),
+            ("1.5GB", None),
+            ("10 parsecs", None),
+            ("99999999999GiB", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(size(text).ok(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_time_may_be_never() {
+        let cases = [("never", Some(None)), ("10m", Some(Some(600))), ("0", None), ("soon", None)];
+        for (text, seconds) in cases {
+            let expected = seconds.map(|seconds| OrNever(seconds.map(Duration::from_secs)));
+            assert_eq!(text.parse().ok(), expected, "{text}");
+        }
+    }
 }

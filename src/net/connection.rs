@@ -102,7 +102,7 @@ impl Connection {
                 if let Some(reason) = self.closing {
                     return reason;
                 }
-                if !self.input.is_empty() && !self.worker.draining.get() {
+                if !self.input.is_empty() && !self.is_leaving() {
                     // A queue was full; now there is room.
                     continue;
                 }
@@ -111,6 +111,9 @@ impl Connection {
                 }
                 if self.worker.draining.get() {
                     return Close::Drain;
+                }
+                if self.peer.leave.get() {
+                    return Close::Generation;
                 }
                 self.await_input();
             }
@@ -159,11 +162,11 @@ impl Connection {
         Ok(None)
     }
 
-    /// Gives the session what was read, as far as it takes it. Not while draining: what is
+    /// Gives the session what was read, as far as it takes it. Not while leaving: what is
     /// queued is finished, nothing is added.
     fn feed(&mut self) -> Result<(), Close> {
         let Some(buffer) = &self.buffer else { return Ok(()) };
-        if self.input.is_empty() || self.worker.draining.get() {
+        if self.input.is_empty() || self.is_leaving() {
             return Ok(());
         }
         let (start, end) = (usize::from(self.input.start), usize::from(self.input.end));
@@ -226,7 +229,7 @@ impl Connection {
     fn wants_attention(&self) -> bool {
         self.peer.cut.get().is_some()
             || (self.peer.hurry.get() && self.session.awaits_handshake())
-            || (self.worker.draining.get() && self.sending.is_none())
+            || (self.is_leaving() && self.sending.is_none())
             || (self.peer.slow.get() && self.can_read_on())
     }
 
@@ -236,7 +239,13 @@ impl Connection {
             && self.input.is_empty()
             && !self.input_ended
             && self.closing.is_none()
-            && !self.worker.draining.get()
+            && !self.is_leaving()
+    }
+
+    /// Whether only what is queued is answered still: the server stops, or the connection is to
+    /// come back.
+    fn is_leaving(&self) -> bool {
+        self.worker.draining.get() || self.peer.leave.get()
     }
 
     fn count_received(&mut self) {

@@ -10,6 +10,7 @@ mod close;
 mod connection;
 pub mod counters;
 mod fetch_ahead;
+mod generations;
 mod listener;
 mod log;
 mod ops;

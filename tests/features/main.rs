@@ -9,5 +9,7 @@ mod deadlines;
 mod drain;
 mod fairness;
 mod program;
+mod reload;
+mod reload_under_load;
 mod serve;
 mod support;
