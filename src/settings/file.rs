@@ -21,10 +21,14 @@ const FILE_LEN_MAX: u64 = 1 << 20;
 /// # Errors
 /// It cannot be read at all.
 pub(super) fn read(path: &Path, settings: &[Setting]) -> Result<(Layers, Vec<Problem>), Failure> {
-    let text = load(path)?;
-    let mut reader = Reader { path, text: &text, settings, problems: Vec::new() };
+    Ok(of_text(path, &load(path)?, settings))
+}
+
+/// What a file with this text says, and what is wrong with it.
+pub(super) fn of_text(path: &Path, text: &str, settings: &[Setting]) -> (Layers, Vec<Problem>) {
+    let mut reader = Reader { path, text, settings, problems: Vec::new() };
     let layers = reader.document();
-    Ok((layers, reader.problems))
+    (layers, reader.problems)
 }
 
 fn load(path: &Path) -> Result<String, Failure> {

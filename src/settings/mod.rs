@@ -84,6 +84,16 @@ struct Problem {
     what: String,
 }
 
+/// One line, whatever the value is: a line break or an escape sequence in it is spelt out.
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in format!("{}: {}", self.place, self.what).chars() {
+            if c.is_control() { write!(f, "{}", c.escape_default())? } else { write!(f, "{c}")? }
+        }
+        Ok(())
+    }
+}
+
 /// The command line, together with what the weaker layers say.
 #[derive(Debug)]
 pub struct Parsed {
@@ -199,13 +209,19 @@ fn read_layers(
         layers.extend(environment.layers);
         return Ok(layers);
     }
-    let lines: Vec<_> = problems.iter().map(|p| format!("{}: {}", p.place, p.what)).collect();
+    let lines: Vec<_> = problems.iter().map(Problem::to_string).collect();
     let cause = match &lines[..] {
         [line] => line.clone(),
         lines => format!("{} settings are wrong\n  {}", lines.len(), lines.join("\n  ")),
     };
     let remedy = "mend it; 'js5d config --example' prints every setting with its default";
     Err(Failure::new(Exit::Config, cause, remedy))
+}
+
+/// What is wrong with a settings file of this text, a line a problem.
+pub fn problems_in(text: &str) -> Vec<String> {
+    let (_, problems) = file::of_text("js5d.toml".as_ref(), text, &all());
+    problems.iter().map(Problem::to_string).collect()
 }
 
 fn resolve(options: &ArgMatches, layers: &Layers) -> Vec<Resolved> {
@@ -255,4 +271,46 @@ fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a s
 /// ` did you mean …?`, if something is near.
 fn suggestion<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
     nearest(name, known).map_or_else(String::new, |near| format!("; did you mean '{near}'?"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 5,000 files, each the uncommented example with up to eight bytes replaced, taken out or
+    /// put in.
+    #[test]
+    fn a_damaged_file_is_refused_in_order_or_read() {
+        let example = example();
+        let mut sound = String::new();
+        for line in example.lines().map(|line| line.strip_prefix('#').unwrap_or(line)) {
+            if line.contains(" = ") && !line.starts_with(' ') {
+                sound.push_str(line);
+                sound.push('\n');
+            }
+        }
+        assert_eq!(problems_in(&sound), [""; 0]);
+        let mut rng = fastrand::Rng::with_seed(0x4A53_3544);
+        let alphabet = b"=[]{}'\"#.,-_0123456789aex\n\\ \xC3\xB6";
+        let mut refused = 0;
+        for _ in 0..5_000 {
+            let mut bytes = sound.clone().into_bytes();
+            for _ in 0..rng.usize(1..=8) {
+                let at = rng.usize(..bytes.len());
+                let byte = alphabet[rng.usize(..alphabet.len())];
+                match rng.u8(..3) {
+                    0 => bytes[at] = byte,
+                    1 => drop(bytes.remove(at)),
+                    _ => bytes.insert(at, byte),
+                }
+            }
+            let problems = problems_in(&String::from_utf8_lossy(&bytes));
+            for problem in &problems {
+                assert!(problem.starts_with("js5d.toml:"), "{problem}");
+                assert_eq!(problem.lines().count(), 1, "{problem}");
+            }
+            refused += usize::from(!problems.is_empty());
+        }
+        assert!(refused > 2_500, "most damage is seen: {refused}");
+    }
 }

@@ -55,7 +55,8 @@ pub fn all() -> Vec<Setting> {
 impl Setting {
     fn of(arg: &Arg) -> Option<Self> {
         let long = arg.get_long()?;
-        if long == super::FILE_OPTION {
+        // What is hidden is for the program itself.
+        if long == super::FILE_OPTION || arg.is_hide_set() {
             return None;
         }
         let key = long.replace('-', "_");

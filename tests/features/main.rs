@@ -10,4 +10,6 @@ mod drain;
 mod fairness;
 mod program;
 mod serve;
+mod settings;
+mod settings_faults;
 mod support;
