@@ -1,9 +1,18 @@
 //! The command line: clap types, and nothing else. What they mean together is `config.rs`.
+//!
+//! Every option of `serve` is a setting: `settings/` finds it here and gives it a key in the
+//! settings file, a variable, and its place in the documentation.
+
+mod tools;
+pub mod units;
+
+pub use tools::{CompletionsArgs, ConfigArgs, ManArgs};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+use units::{at_least, duration, size};
 
 /// Serves a game cache over JS5.
 #[derive(Debug, Parser)]
@@ -12,6 +21,10 @@ use std::time::Duration;
     version,
     about = "Serves a game cache over JS5, at the speed of io_uring",
     after_help = "Without a command, js5d serves. Without --cache, it serves a demo cache.\n\
+                  Each option of serve can also stand in the file that --config names \
+                  (idle_timeout = \"60s\"), or in the environment (JS5D_IDLE_TIMEOUT=60s). An \
+                  option beats a variable, and a variable the file; 'js5d config' shows what \
+                  holds, and why.\n\
                   Exit codes: 0 done; 64 wrong usage; 65 corrupt cache; 66 no cache there; \
                   69 no io_uring; 71 system; 77 no permission; 78 wrong setting; \
                   130 and 143 a second SIGINT or SIGTERM.",
@@ -33,14 +46,25 @@ pub enum Command {
     Serve(Box<ServeArgs>),
     /// Read a whole cache and report what is wrong with it; exit 65 if something is
     Check(CheckArgs),
+    /// Print every setting and where its value comes from; exit 78 if one is wrong
+    Config(Box<ConfigArgs>),
     /// Write a demo cache to a directory
     DemoCache(DemoCacheArgs),
+    /// Print the manual page, or write one for each command
+    Man(ManArgs),
+    /// Print a script that completes commands and options in a shell
+    Completions(CompletionsArgs),
 }
 
 /// Options of `serve`.
 #[derive(Clone, Debug, Args)]
 pub struct ServeArgs {
+    /// TOML file with settings; variables and options are stronger [default: none is read]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
     /// The cache: a directory with main_file_cache.dat2 and idx files, or ARCHIVE/GROUP.dat
+    /// [default: a demo cache, made up in memory]
     #[arg(long, value_name = "DIR")]
     pub cache: Option<PathBuf>,
 
@@ -48,15 +72,16 @@ pub struct ServeArgs {
     #[arg(long)]
     pub skip_corrupt: bool,
 
-    /// Address to listen on; several may be given, IPv4 and IPv6
+    /// Address to listen on; several may be given. An IPv6 one takes IPv6 connections only
     #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:43594")]
+    #[arg(value_parser = address)]
     pub listen: Vec<SocketAddr>,
 
     /// Worker threads, each with a ring of its own [default: the cores this process may use]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub workers: Option<u16>,
 
-    /// Bind each worker to a core of its own
+    /// Bind each worker to a core of its own; there must be as many
     #[arg(long)]
     pub pin_workers: bool,
 
@@ -152,13 +177,17 @@ pub struct LogArgs {
     pub log_format: LogFormat,
 
     /// What is said: error, warn, info, debug or trace, or a filter such as 'js5d::net=debug'
-    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = log_filter)]
     pub log_level: String,
 }
 
 /// Options of `check`.
 #[derive(Clone, Debug, Args)]
 pub struct CheckArgs {
+    /// TOML file with settings, of which the cache is used; all of them are checked
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
     /// The cache to check
     #[arg(long, value_name = "DIR")]
     pub cache: PathBuf,
@@ -212,8 +241,10 @@ impl std::str::FromStr for BuildArg {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Switch {
     /// It is done.
+    #[value(help = None::<&str>)]
     On,
     /// It is not done.
+    #[value(help = None::<&str>)]
     Off,
 }
 
@@ -259,62 +290,28 @@ pub enum StoreFormat {
     Flat,
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
-    let duration = humantime::parse_duration(text)
-        .map_err(|error| format!("{error}; write it as 30s, 500ms or 2m"))?;
-    if duration < Duration::from_millis(100) {
-        return Err("deadlines are looked at every 100ms; less is not possible".into());
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let how = "write it as 0.0.0.0:43594 or [::]:43594; names are not looked up";
+    text.parse().map_err(|_| format!("an address with its port is wanted; {how}"))
+}
+
+fn log_filter(text: &str) -> Result<String, String> {
+    let how = "use error, warn, info, debug, trace, or a filter such as 'js5d::net=debug'";
+    // A word alone would be taken for a program's part, and a misspelt level for one of those.
+    let is_level = |word: &str| word.parse::<tracing_subscriber::filter::LevelFilter>().is_ok();
+    let is_misspelt = |word: &&str| !word.contains(['=', ':', '[']) && !is_level(word);
+    if let Some(word) = text.split(',').find(is_misspelt) {
+        return Err(format!("'{word}' is no level; {how}"));
     }
-    Ok(duration)
-}
-
-fn at_least<const MIN: usize>(text: &str) -> Result<usize, String> {
-    let number: usize = text.parse().map_err(|_| "a whole number is wanted".to_owned())?;
-    if number < MIN { Err(format!("at least {MIN} is wanted")) } else { Ok(number) }
-}
-
-/// Bytes, from a whole number and a unit: B, kB, MB, GB, or KiB, MiB, GiB.
-fn size(text: &str) -> Result<u64, String> {
-    let wanted = || "a size is wanted, such as 500MB or 2GiB".to_owned();
-    let unit_at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(unit_at);
-    let number: u64 = number.parse().map_err(|_| wanted())?;
-    let unit_bytes: u64 = match &unit.trim().to_ascii_lowercase()[..] {
-        "" | "b" => 1,
-        "kb" => 1_000,
-        "mb" => 1_000_000,
-        "gb" => 1_000_000_000,
-        "kib" => 1 << 10,
-        "mib" => 1 << 20,
-        "gib" => 1 << 30,
-        _ => return Err(wanted()),
-    };
-    number.checked_mul(unit_bytes).filter(|&bytes| bytes > 0).ok_or_else(wanted)
+    match tracing_subscriber::EnvFilter::try_new(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(format!("{error}; {how}")),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sizes_are_numbers_with_units() {
-        let cases = [
-            ("1", Some(1)),
-            ("500MB", Some(500_000_000)),
-            ("500 mb", Some(500_000_000)),
-            ("2GiB", Some(2 << 30)),
-            ("64KiB", Some(64 << 10)),
-            ("0", None),
-            ("MB", None),
-            ("-1MB", None),
-            ("1.5GB", None),
-            ("10 parsecs", None),
-            ("99999999999GiB", None),
-        ];
-        for (text, expected) in cases {
-            assert_eq!(size(text).ok(), expected, "{text}");
-        }
-    }
 
     #[test]
     fn a_time_may_be_never() {

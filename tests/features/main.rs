@@ -12,4 +12,6 @@ mod program;
 mod reload;
 mod reload_under_load;
 mod serve;
+mod settings;
+mod settings_faults;
 mod support;
