@@ -28,6 +28,8 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Some(Command::Serve(args)) => command::serve::run(&args),
         Some(Command::Check(args)) => command::check::run(&args),
         Some(Command::DemoCache(args)) => command::demo_cache::run(&args),
+        Some(Command::Status(args)) => command::ask::status(&args),
+        Some(Command::Reload(args)) => command::ask::reload(&args),
     }
 }
 

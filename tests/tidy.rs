@@ -40,13 +40,19 @@ const BOUNDARIES: &[(&str, &[&str], &[&str])] = &[
         &[],
         &["protocol", "cache", "catalog", "cli", "command", "config", "failure", "net"],
     ),
+    ("src/admin/", &[], &["cache", "cli", "command", "config", "failure", "platform"]),
+    (
+        "src/",
+        &["src/admin/", "src/cli.rs", "src/command/", "src/failure.rs"],
+        &["admin", "hyper", "prometheus", "procfs"],
+    ),
     ("src/", &["src/net/", "src/cache/ring_file.rs"], &["tokio_uring"]),
     ("src/", &["src/main.rs"], &["main"]),
 ];
 
 /// Names of our own modules, which count only as `crate::NAME` or `js5d::NAME`.
 const MODULES: &[&str] = &[
-    "cache", "catalog", "cli", "command", "config", "failure", "main", "net", "platform",
+    "admin", "cache", "catalog", "cli", "command", "config", "failure", "main", "net", "platform",
     "protocol",
 ];
 

@@ -1,7 +1,10 @@
 //! What the program does: a file a command, and what they share.
 
+mod admin;
+pub mod ask;
 pub mod check;
 pub mod demo_cache;
 mod progress;
 pub mod serve;
+mod summary;
 mod text;

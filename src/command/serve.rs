@@ -1,7 +1,9 @@
 //! `js5d serve`: load, listen, serve, drain.
 
+use super::admin;
 use super::progress::Progress;
 use super::text::{counted, megabytes, thousands};
+use crate::admin::{Bounds, Facts, ReloadRefused, Sources};
 use crate::cache::{Store, block_on};
 use crate::catalog::{DEMO_GROUPS, DEMO_SEED, Demo, LoadError, LoadOptions, Loaded, Snapshot};
 use crate::catalog::{SnapshotHandle, load};
@@ -43,11 +45,28 @@ pub fn run(args: &ServeArgs) -> Result<ExitCode, Failure> {
     let settings = config::settle(args)?;
     let snapshot = load_cache(args)?;
     let listeners = listen(args, settings.workers)?;
+    let admin = admin::bind(&args.admin)?;
     let (events, inbox) = channel();
     watch_signals(events.clone())?;
     let control = Arc::new(Control::default());
     let ready = ready_line(&snapshot, &listeners, &settings);
-    let published = start_workers(args, settings, snapshot, listeners, &control, &events)?;
+    let snapshots = Arc::new(SnapshotHandle::new(snapshot));
+    let bounds = Bounds {
+        connections_max: settings.connections_max as u64,
+        refusals_max: args.limits.refusals_max as u64,
+    };
+    let shared = Arc::clone(&snapshots);
+    let published = start_workers(args, settings, shared, listeners, &control, &events)?;
+    let sources = Sources {
+        workers: published.clone(),
+        control: Arc::clone(&control),
+        snapshots,
+        bounds,
+        facts: Box::new(|| Facts { generations_alive: 1, ..Facts::default() }),
+        reload: Arc::new(|| Err(ReloadRefused::Unavailable("this server cannot reload".into()))),
+        notes: Vec::new(),
+    };
+    let _admin = admin::start(&args.admin, admin, sources)?;
     wait(&inbox, &control, &published, &ready)
 }
 
@@ -150,7 +169,7 @@ fn watch_signals(events: Sender<Event>) -> Result<(), Failure> {
 fn start_workers(
     args: &ServeArgs,
     settings: Settings,
-    snapshot: Snapshot,
+    snapshots: Arc<SnapshotHandle>,
     listeners: Vec<Vec<Listener>>,
     control: &Arc<Control>,
     events: &Sender<Event>,
@@ -163,7 +182,7 @@ fn start_workers(
             args.limits.connections_per_ip_max,
             args.limits.refusals_max,
         ),
-        snapshots: Arc::new(SnapshotHandle::new(snapshot)),
+        snapshots,
         log_gates: LogGates::default(),
     });
     let mut published = Vec::new();

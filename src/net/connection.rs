@@ -7,6 +7,7 @@
 //! beside the send, so that an urgent request overtakes what waits.
 
 use super::counters::{Close, add};
+use super::latency::{NOT_PICKED, PickId};
 use super::ops::{self, InFlight, READ_LEN, ReadBuffer, Receiving, Sending};
 use super::output::{COPY_LEN_MAX, Cursor, Output, SnapshotRef};
 use super::pace::{DIRECT_LEN_MAX, Pace, SLOW_UNSENT_MAX, UNSENT_MAX};
@@ -14,7 +15,7 @@ use super::peer::{Peer, Phase};
 use super::worker::Worker;
 use crate::platform::socket::bound_unsent;
 use crate::protocol::session::{CloseCause, Step};
-use crate::protocol::{GroupId, ServerSession, Status};
+use crate::protocol::{Class, GroupId, ServerSession, Status};
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -33,7 +34,7 @@ enum Event {
 pub(super) struct Connection {
     worker: Rc<Worker>,
     pub(super) peer: Rc<Peer>,
-    session: ServerSession,
+    pub(super) session: ServerSession,
     snapshot: SnapshotRef,
     /// The response that an earlier output holds the beginning of.
     current: Option<Cursor>,
@@ -47,7 +48,9 @@ pub(super) struct Connection {
     input_ended: bool,
     /// No more responses are begun; close when those begun are out.
     closing: Option<Close>,
-    logged_in: bool,
+    pub(super) logged_in: bool,
+    /// Its request that is timed, if there is one.
+    pub(super) picked: PickId,
 }
 
 impl Connection {
@@ -71,6 +74,7 @@ impl Connection {
             input_ended: false,
             closing: None,
             logged_in: false,
+            picked: NOT_PICKED,
         }
     }
 
@@ -82,6 +86,7 @@ impl Connection {
     pub(super) async fn run(&mut self) {
         let reason = self.serve().await;
         self.set_logged_in(false);
+        self.give_up_queued();
         self.worker.counters.count_close(reason);
         tracing::debug!(?reason, "connection closed");
         self.close(reason).await;
@@ -122,12 +127,16 @@ impl Connection {
                     match result {
                         Ok(0) => self.input_ended = true,
                         Ok(len) => self.input = 0..len,
-                        Err(error) if ops::is_passing(&error) => ops::pause().await,
+                        Err(error) if ops::is_passing(&error) => {
+                            self.count_passing(&error);
+                            ops::pause().await;
+                        }
                         Err(error) => return self.reason_of(&error),
                     }
                 }
                 Event::Sent(Err(error), output) if ops::is_passing(&error) => {
                     // Nothing went out; the deadline goes on.
+                    self.count_passing(&error);
                     ops::pause().await;
                     self.sending = Some(ops::send(output, Rc::clone(&self.peer)));
                 }
@@ -153,8 +162,9 @@ impl Connection {
             return Ok(());
         }
         let bytes = buffer.get(self.input.clone()).unwrap_or_default();
+        let queued = self.session.queued();
         let result = self.session.receive(bytes);
-        self.count_received();
+        self.count_received(queued);
         match result {
             Ok(taken) => {
                 self.input.start += taken;
@@ -178,13 +188,18 @@ impl Connection {
         while self.sending.is_none() {
             let len_max = self.send_len_max();
             let mut output = self.worker.outputs.borrow_mut().take();
+            let queued = self.session.queued();
             self.fill(&mut output, len_max);
+            if self.picked != NOT_PICKED {
+                self.follow_picked(queued);
+            }
             if output.is_empty() {
                 self.worker.outputs.borrow_mut().put(output);
                 return Ok(());
             }
             output.seal();
             if output.len() < DIRECT_LEN_MAX + COPY_LEN_MAX && self.send_directly(&mut output)? {
+                self.handed_over();
                 self.worker.outputs.borrow_mut().put(output);
             } else {
                 self.send_by_ring(output);
@@ -207,15 +222,17 @@ impl Connection {
         }
         while self.current.is_none() && !output.is_full(len_max) {
             match self.session.next_step() {
-                Step::Response(_) if self.closing.is_some() => {}
+                Step::Response(response) if self.closing.is_some() => {
+                    self.worker.counters.count_unanswered(response.class(), 1);
+                }
                 Step::Response(response) => match self.snapshot.response(response.id()) {
                     Some(framed) => {
-                        self.worker.counters.count_response(response.class());
+                        self.worker.counters.count_response(response.class(), framed.len());
                         if !output.push_small(response, framed) {
                             self.push_large(output, Cursor { response, taken: 0 }, len_max);
                         }
                     }
-                    None => self.miss(response.id()),
+                    None => self.miss(response.class(), response.id()),
                 },
                 Step::Status(status) => {
                     self.worker.counters.count_status(status);
@@ -243,7 +260,8 @@ impl Connection {
     }
 
     /// A request for a group that the cache does not hold: no answer is made up.
-    fn miss(&mut self, id: GroupId) {
+    fn miss(&mut self, class: Class, id: GroupId) {
+        self.worker.counters.count_unanswered(class, 1);
         add(&self.worker.counters.missing_groups, 1);
         self.worker.missed.set(Some(id));
         if self.worker.config.limits.close_on_missing_group {
@@ -282,6 +300,7 @@ impl Connection {
     fn sent(&mut self, sent: usize, mut output: Box<Output>) {
         add(&self.worker.counters.sent_bytes, sent as u64);
         if output.advance(sent) {
+            self.handed_over();
             self.worker.outputs.borrow_mut().put(output);
         } else {
             self.send_by_ring(output);
@@ -358,26 +377,5 @@ impl Connection {
             && !self.input_ended
             && self.closing.is_none()
             && !self.worker.draining.get()
-    }
-
-    fn count_received(&mut self) {
-        let received = self.session.take_received();
-        let counters = &self.worker.counters;
-        add(&counters.requests_urgent, received.urgent.into());
-        add(&counters.requests_prefetch, received.prefetch.into());
-        if received.rekeys | received.state_changes != 0 {
-            add(&counters.rekeys, received.rekeys.into());
-            add(&counters.state_changes, received.state_changes.into());
-            self.set_logged_in(self.session.logged_in());
-        }
-    }
-
-    fn set_logged_in(&mut self, logged_in: bool) {
-        let gauge = &self.worker.counters.logged_in;
-        match (std::mem::replace(&mut self.logged_in, logged_in), logged_in) {
-            (false, true) => gauge.set(gauge.get() + 1),
-            (true, false) => gauge.set(gauge.get() - 1),
-            _ => {}
-        }
     }
 }

@@ -9,12 +9,17 @@ pub mod admission;
 mod close;
 mod connection;
 pub mod counters;
+mod counting;
+pub mod errnos;
+pub mod latency;
 mod listener;
 mod log;
 mod ops;
 pub mod output;
 mod pace;
 mod peer;
+pub mod pulse;
+mod states;
 mod worker;
 
 pub use listener::{ListenError, Listener, bind};
