@@ -88,3 +88,52 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::{Bounds, Facts, ReloadRefused};
+    use crate::catalog::{SnapshotBuilder, SnapshotHandle};
+    use crate::net::Control;
+    use crate::net::counters::Published;
+    use crate::net::pulse::Pulse;
+    use std::sync::Arc;
+
+    fn state(silences_s: &[u64]) -> State {
+        let published = silences_s.iter().map(|&silence| {
+            let pulse = Pulse::silent_for(Duration::from_secs(silence));
+            Arc::new(Published { pulse, ..Published::default() })
+        });
+        let snapshot = SnapshotBuilder::new(1, 100).and_then(SnapshotBuilder::seal);
+        let sources = Sources {
+            workers: published.collect(),
+            control: Arc::new(Control::default()),
+            snapshots: Arc::new(SnapshotHandle::new(snapshot.expect("small"))),
+            bounds: Bounds::default(),
+            facts: Box::new(Facts::default),
+            reload: Arc::new(|| Err(ReloadRefused::Failed("not here".into()))),
+            notes: Vec::new(),
+        };
+        let options = Options {
+            connections_max: 1,
+            request_timeout: Duration::from_secs(1),
+            hosts: Vec::new(),
+            heartbeat_age_max: Duration::from_secs(5),
+            expect_generation: None,
+        };
+        State::new(sources, options)
+    }
+
+    #[test]
+    fn the_worker_without_a_heartbeat_is_named() {
+        let reason = state(&[1, 30, 2]).liveness().expect_err("worker 1 hangs");
+        assert!(reason.starts_with("worker 1 has had no heartbeat for 30."), "{reason}");
+        assert!(state(&[1, 4]).liveness().is_ok());
+    }
+
+    #[test]
+    fn workers_that_have_not_begun_are_not_ready() {
+        let reason = state(&[1]).readiness().expect_err("no heartbeat yet");
+        assert!(reason.starts_with("starting"), "{reason}");
+    }
+}

@@ -51,10 +51,18 @@ fn traffic(status: &Json) -> Lines {
     for class in ["urgent", "prefetch"] {
         let latency = &status["latency_seconds"][class];
         let bound = |name: &str| {
-            latency[name].as_f64().map_or("-".into(), |seconds| duration(seconds * 1e9))
+            latency[name].as_f64().map_or("above 31 s".into(), |seconds| duration(seconds * 1e9))
         };
-        let waits = format!("p50 {}, p99 {}, p999 {}", bound("p50"), bound("p99"), bound("p999"));
-        lines.push((format!("{class} wait"), format!("{waits} at most, in the last minute")));
+        let waits = match latency["p50"].is_null() {
+            true => "none timed in the last minute".to_owned(),
+            false => format!(
+                "p50 {}, p99 {}, p99.9 {} at most, in the last minute",
+                bound("p50"),
+                bound("p99"),
+                bound("p999"),
+            ),
+        };
+        lines.push((format!("{class} wait"), waits));
     }
     lines.push(("refused".into(), by_label(&metrics["js5d_refused_total"])));
     lines.push(("closed".into(), by_label(&metrics["js5d_closed_total"])));

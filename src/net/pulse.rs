@@ -35,6 +35,13 @@ impl Default for Pulse {
 }
 
 impl Pulse {
+    /// The pulse of a worker that was about to start so long ago and has not begun.
+    #[cfg(test)]
+    pub(crate) fn silent_for(time: Duration) -> Self {
+        let born = Instant::now().checked_sub(time).expect("the system is up for longer");
+        Self { born, ..Self::default() }
+    }
+
     /// A heartbeat of the calling worker.
     pub(super) fn beat(&self, now: Instant) {
         let since = now.saturating_duration_since(self.born).as_micros();
@@ -80,8 +87,7 @@ mod tests {
 
     #[test]
     fn the_age_counts_from_the_last_beat() {
-        let born = Instant::now().checked_sub(Duration::from_secs(60)).expect("up for a minute");
-        let pulse = Pulse { born, ..Pulse::default() };
+        let pulse = Pulse::silent_for(Duration::from_secs(60));
         assert!(pulse.age() >= Duration::from_secs(60), "never since its beginning");
         pulse.beat(Instant::now());
         assert!(pulse.age() < Duration::from_secs(30));

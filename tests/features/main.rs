@@ -4,10 +4,13 @@
 //! session of the library; where the session itself could hide a fault, the bytes on the wire
 //! are compared with a slow model that knows nothing of the code under test.
 
+mod admin;
+mod admin_limits;
 mod admission;
 mod deadlines;
 mod drain;
 mod fairness;
 mod program;
 mod serve;
+mod status_page;
 mod support;
