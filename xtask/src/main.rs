@@ -1,6 +1,7 @@
 //! Chores of the project: `cargo xtask CHORE`.
 
 mod compare;
+mod metrics;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -19,12 +20,15 @@ struct Cli {
 enum Chore {
     /// Measure js5d beside the bare ring, plain tokio, and servers that run already.
     Compare(compare::Args),
+    /// Write the documentation and the Grafana board of the metrics.
+    Metrics,
 }
 
 fn main() -> ExitCode {
     let Cli { chore } = Cli::parse();
     let done = match chore {
         Chore::Compare(args) => compare::run(&args),
+        Chore::Metrics => metrics::run(),
     };
     match done {
         Ok(code) => code,
