@@ -247,7 +247,8 @@ fn options_of(command: &[&str]) -> Vec<String> {
 #[test]
 fn every_option_is_in_the_readme() {
     let readme = fs::read_to_string(root().join("README.md")).expect("a README");
-    let commands: [(&[&str], usize); 3] = [(&[], 20), (&["check"], 2), (&["demo-cache"], 3)];
+    let commands: [(&[&str], usize); 5] =
+        [(&[], 26), (&["check"], 2), (&["demo-cache"], 3), (&["status"], 2), (&["reload"], 1)];
     for (command, count_min) in commands {
         let options = options_of(command);
         assert!(options.len() >= count_min, "{command:?}: {options:?}");

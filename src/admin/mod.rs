@@ -3,7 +3,7 @@
 //! | route | answer |
 //! |---|---|
 //! | `GET /` | the status page, which asks for `/status.json` each second |
-//! | `GET /status.json` | everything that is shown, and some minutes of history; `?since=N` leaves out what the asker has |
+//! | `GET /status.json` | all that is shown, with the history after moment N of `?since=N` |
 //! | `GET /metrics` | Prometheus' text format, 0.0.4 |
 //! | `GET /livez` | 200 while every worker's heartbeat is young, 503 and the worker otherwise |
 //! | `GET /readyz` | 200 while connections are welcome and the expected generation is served |

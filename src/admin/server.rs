@@ -240,3 +240,7 @@ impl Address {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "server_tests.rs"]
+mod tests;

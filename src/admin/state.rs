@@ -90,7 +90,7 @@ impl State {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::admin::{Bounds, Facts, ReloadRefused};
     use crate::catalog::{SnapshotBuilder, SnapshotHandle};
@@ -99,7 +99,17 @@ mod tests {
     use crate::net::pulse::Pulse;
     use std::sync::Arc;
 
+    /// Sources of which nothing happens, and options with which nothing is late.
+    pub(in crate::admin) fn quiet() -> (Sources, Options) {
+        sources(&[0])
+    }
+
     fn state(silences_s: &[u64]) -> State {
+        let (sources, options) = sources(silences_s);
+        State::new(sources, options)
+    }
+
+    fn sources(silences_s: &[u64]) -> (Sources, Options) {
         let published = silences_s.iter().map(|&silence| {
             let pulse = Pulse::silent_for(Duration::from_secs(silence));
             Arc::new(Published { pulse, ..Published::default() })
@@ -121,7 +131,7 @@ mod tests {
             heartbeat_age_max: Duration::from_secs(5),
             expect_generation: None,
         };
-        State::new(sources, options)
+        (sources, options)
     }
 
     #[test]

@@ -7,7 +7,7 @@ mod server;
 
 pub(crate) use cache::{Cache, container_of, framed_by_hand, id};
 pub(crate) use client::{Answer, Client, FIRST_BUILD, read_to_end, slow_stream};
-pub(crate) use http::{Http, Metrics, Reply};
+pub(crate) use http::{Http, Reply};
 pub(crate) use server::{Ended, Server, js5d};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
