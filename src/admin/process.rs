@@ -2,6 +2,7 @@
 
 use procfs::process::{LimitValue, Process};
 use procfs::{CurrentSI, KernelStats, ProcResult, WithCurrentSystemInfo};
+use std::sync::OnceLock;
 
 /// What the process uses.
 #[derive(Clone, Copy, Debug, Default)]
@@ -24,7 +25,6 @@ pub(super) fn usage() -> Option<Usage> {
 fn read() -> ProcResult<Usage> {
     let process = Process::myself()?;
     let stat = process.stat()?;
-    let booted = KernelStats::current()?.btime as f64;
     let ticks = procfs::ticks_per_second() as f64;
     let descriptors_max = match process.limits()?.max_open_files.soft_limit {
         LimitValue::Value(limit) => limit,
@@ -37,6 +37,13 @@ fn read() -> ProcResult<Usage> {
         descriptors: process.fd_count()? as u64,
         descriptors_max,
         threads: u64::try_from(stat.num_threads).unwrap_or(0),
-        start_seconds: booted + stat.starttime as f64 / ticks,
+        start_seconds: booted_seconds() + stat.starttime as f64 / ticks,
     })
+}
+
+/// When the system was started, since 1970. Asked for once: the kernel adds up every interrupt of
+/// every core for the file in which it stands.
+fn booted_seconds() -> f64 {
+    static BOOTED: OnceLock<f64> = OnceLock::new();
+    *BOOTED.get_or_init(|| KernelStats::current().map_or(0.0, |stats| stats.btime as f64))
 }
