@@ -2,7 +2,7 @@
 
 use crate::admin::BindError;
 use crate::cache::{StoreError, StoreFault};
-use crate::catalog::ArenaError;
+use crate::catalog::{ArenaError, LoadError};
 use crate::net::ListenError;
 use crate::platform::probe::RingMissing;
 use std::fmt;
@@ -97,6 +97,23 @@ impl From<BindError> for Failure {
             _ => Exit::System,
         };
         Self::new(exit, &error, error.remedy())
+    }
+}
+
+impl From<LoadError> for Failure {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Store(error) => error.into(),
+            LoadError::Arena(error) => error.into(),
+            LoadError::Memory { .. } => {
+                let remedy = "raise --generations-memory-max, or serve a smaller cache";
+                Self::new(Exit::Config, error, remedy)
+            }
+            LoadError::Corrupt(_) => {
+                let remedy = "mend it or fetch it again; --skip-corrupt serves the rest";
+                Self::new(Exit::CorruptCache, error, remedy)
+            }
+        }
     }
 }
 

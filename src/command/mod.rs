@@ -3,7 +3,9 @@
 mod admin;
 pub mod ask;
 pub mod check;
+pub mod config;
 pub mod demo_cache;
+pub mod generate;
 mod progress;
 pub mod serve;
 mod summary;

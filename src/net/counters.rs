@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 macro_rules! counters {
     ($($name:ident: $help:literal,)* ; $($row:ident[$len:ident]: $row_help:literal,)*) => {
-        /// A worker's own counters. They only grow, but for what is there at the moment:
-        /// `connections` and its states, `logged_in` and `queued`.
+        /// A worker's own counters. They only grow, but for those of what is there at the
+        /// moment: open connections, and requests that wait.
         #[derive(Debug, Default)]
         pub struct Counters {
             $(#[doc = $help] pub $name: Cell<u64>,)*
@@ -82,6 +82,7 @@ counters! {
     connections_sending: "Open connections that the ring sends to.",
     connections_slow: "Open connections that the ring sends to and that take it in slowly.",
     connections_lingering: "Connections that end: the peer may read, and is to end its side.",
+    connections_outdated: "Open connections that serve from an earlier generation.",
     logged_in: "Open connections whose player is logged in.",
     accepted: "Connections accepted, refused ones included.",
     accept_errors: "Failed accepts, by lack of descriptors mostly.",
@@ -113,6 +114,7 @@ counters! {
     closed_handshake_timeout: "Connections whose handshake was late.",
     closed_idle_timeout: "Connections that asked for nothing for too long.",
     closed_send_timeout: "Connections that took nothing in for too long.",
+    closed_generation: "Connections closed so that they come back to the current generation.",
     closed_drain: "Connections closed because the server stops.",
     closed_error: "Connections closed by an error of the socket or the ring.",
     late_heartbeats: "Heartbeats that came more than one interval late.",
@@ -142,6 +144,8 @@ pub enum Close {
     IdleTimeout,
     /// No progress in time.
     SendTimeout,
+    /// It served from an earlier generation for too long.
+    Generation,
     /// The server stops.
     Drain,
     /// The socket or the ring failed.
@@ -167,6 +171,7 @@ impl Counters {
             Close::HandshakeTimeout => &self.closed_handshake_timeout,
             Close::IdleTimeout => &self.closed_idle_timeout,
             Close::SendTimeout => &self.closed_send_timeout,
+            Close::Generation => &self.closed_generation,
             Close::Drain => &self.closed_drain,
             Close::Error => &self.closed_error,
         };

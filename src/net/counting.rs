@@ -19,15 +19,16 @@ impl Connection {
         add(&counters.requests_prefetch, received.prefetch.into());
         let (urgent, prefetch) = self.session.queued();
         let dropped = (
-            queued.0 + received.urgent as usize - urgent,
-            queued.1 + received.prefetch as usize - prefetch,
+            queued.0 + usize::from(received.urgent) - urgent,
+            queued.1 + usize::from(received.prefetch) - prefetch,
         );
         if dropped != (0, 0) {
             // The peer has disconnected.
             counters.count_unanswered(Class::Urgent, dropped.0);
             counters.count_unanswered(Class::Prefetch, dropped.1);
         }
-        let is_due = self.worker().sampler.passes(received.urgent + received.prefetch);
+        let is_due =
+            self.worker().sampler.passes(u32::from(received.urgent) + u32::from(received.prefetch));
         if received.rekeys | received.state_changes != 0 {
             add(&counters.rekeys, received.rekeys.into());
             add(&counters.state_changes, received.state_changes.into());
@@ -56,15 +57,15 @@ impl Connection {
             sampler.weigh_more(self.picked);
             return;
         }
-        let urgent = received.urgent as usize;
-        let place = fastrand::usize(..(urgent + received.prefetch as usize).max(1));
+        let urgent = usize::from(received.urgent);
+        let place = fastrand::usize(..(urgent + usize::from(received.prefetch)).max(1));
         let (queued_urgent, queued_prefetch) = self.session.queued();
         // Those that were just received are the last in their queue, unless the peer has
         // disconnected, which empties it.
         let (class, from_end, queued) = if place < urgent {
             (Class::Urgent, urgent - place, queued_urgent)
         } else {
-            (Class::Prefetch, urgent + received.prefetch as usize - place, queued_prefetch)
+            (Class::Prefetch, urgent + usize::from(received.prefetch) - place, queued_prefetch)
         };
         if let Some(ahead) = queued.checked_sub(from_end) {
             self.picked = self.worker().sampler.pick(class, ahead);

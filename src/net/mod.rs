@@ -11,6 +11,8 @@ mod connection;
 pub mod counters;
 mod counting;
 pub mod errnos;
+mod fetch_ahead;
+mod generations;
 pub mod latency;
 mod listener;
 mod log;
@@ -19,6 +21,7 @@ pub mod output;
 mod pace;
 mod peer;
 pub mod pulse;
+mod send;
 mod states;
 mod worker;
 

@@ -1,6 +1,7 @@
 //! Chores of the project: `cargo xtask CHORE`.
 
 mod compare;
+mod docs;
 mod metrics;
 
 use clap::{Parser, Subcommand};
@@ -22,6 +23,8 @@ enum Chore {
     Compare(compare::Args),
     /// Write the documentation and the Grafana board of the metrics.
     Metrics,
+    /// Write what the documentation takes from the program: tables and example files.
+    Docs,
 }
 
 fn main() -> ExitCode {
@@ -29,6 +32,7 @@ fn main() -> ExitCode {
     let done = match chore {
         Chore::Compare(args) => compare::run(&args),
         Chore::Metrics => metrics::run(),
+        Chore::Docs => docs::run(),
     };
     match done {
         Ok(code) => code,

@@ -65,6 +65,12 @@ pub const METRICS: &[Metric] = &[
         "Open connections whose player is logged in.",
         |s, out| out.value(s.totals.logged_in),
     ),
+    gauge(
+        "js5d_connections_outdated",
+        &[],
+        "Open connections that serve from an earlier generation.",
+        |s, out| out.value(s.totals.connections_outdated),
+    ),
     counter(
         "js5d_accepted_total",
         &[],
@@ -108,6 +114,7 @@ pub const METRICS: &[Metric] = &[
             out.labelled("handshake_timeout", s.totals.closed_handshake_timeout);
             out.labelled("idle_timeout", s.totals.closed_idle_timeout);
             out.labelled("send_timeout", s.totals.closed_send_timeout);
+            out.labelled("generation", s.totals.closed_generation);
             out.labelled("drain", s.totals.closed_drain);
             out.labelled("error", s.totals.closed_error);
         },
