@@ -186,7 +186,8 @@ pub struct AdminArgs {
     #[arg(long, value_name = "ADDR:PORT")]
     pub admin: Vec<Address>,
 
-    /// Name by which a reload may be asked for over HTTP, beside addresses and the host's own name
+    /// Name by which a reload may be asked for over HTTP, beside addresses and the host's own;
+    /// several may be given [default: none]
     #[arg(long, value_name = "NAME")]
     pub admin_host: Vec<String>,
 

@@ -120,7 +120,7 @@ fn a_request_has_bounds_and_a_deadline() {
 fn no_page_of_another_site_can_make_it_reload() {
     let (_server, http) = start(&["--admin-host", "cache1.example"]);
     let own = http.0.to_string();
-    // 503: this server cannot reload, so it was asked to.
+    // 422: its cache is gone, so it was asked to reload.
     let cases = [
         (&own[..], "", false),
         ("localhost:1", "", false),
