@@ -1,8 +1,9 @@
 //! What the admin address tells, and whether it is true.
 
-use crate::support::{Cache, Client, Http, Server, eventually, id, js5d, read_to_end};
+use crate::support::{Cache, Client, Deployment, Http, Server, eventually, id, js5d, read_to_end};
 use js5d::protocol::Class;
 use rustix::process::{Pid, Signal, kill_process};
+use std::fs;
 use std::io::Write;
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
@@ -207,6 +208,33 @@ fn status_is_told_in_lines_and_as_json() {
     let ended = js5d(&["status", "--admin", &address]);
     assert_eq!(ended.code, Some(71), "{ended:?}");
     assert!(ended.stderr.contains(&address), "{ended:?}");
+}
+
+#[test]
+fn a_reload_that_is_asked_for_says_what_came_of_it() {
+    let (old, new) = (Cache::sample(), Cache::reworked());
+    let site = Deployment::start(&[("old", &old), ("new", &new)], &ADMIN);
+    let http = Http::of(&site.server);
+    let address = http.0.to_string();
+    let reload = || js5d(&["reload", "--admin", &address]);
+    let before = http.status()["generation"].as_str().expect("text").to_owned();
+    site.point_to("new");
+    let ended = reload();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let after = http.status()["generation"].as_str().expect("text").to_owned();
+    assert_ne!(before, after);
+    let said = format!("generation {after} replaces {before}");
+    assert!(ended.stdout.contains(&said), "{ended:?}");
+    assert_eq!(reload().code, Some(0), "nothing has changed, and that is no failure");
+    fs::write(site.path("new").join("1/7.dat"), "not a group").expect("a file");
+    let ended = reload();
+    assert_eq!(ended.code, Some(65), "{ended:?}");
+    assert!(ended.stderr.contains("corrupt"), "{ended:?}");
+    assert_eq!(http.status()["generation"], after, "the old content stays");
+    let metrics = http.metrics();
+    for result in ["changed", "unchanged", "failed"] {
+        assert_eq!(metrics.value(&format!("js5d_reloads_total{{result=\"{result}\"}}")), 1.0);
+    }
 }
 
 #[test]
