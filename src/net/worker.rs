@@ -7,12 +7,15 @@
 use super::admission::{Admission, Verdict};
 use super::connection::Connection;
 use super::counters::{Close, Counters, Published, add};
+use super::errnos;
 use super::generations::Generations;
+use super::latency::Sampler;
 use super::listener::Listener;
 use super::log::{LogGates, LogState};
 use super::ops;
 use super::output::{OutputPool, SnapshotRef};
 use super::peer::{Peer, Phase};
+use super::states::States;
 use crate::catalog::SnapshotHandle;
 use crate::platform::cpu;
 use crate::platform::socket::{acknowledged_bytes, is_delivered};
@@ -101,6 +104,7 @@ pub struct Control {
 pub(super) struct Worker {
     pub(super) config: Arc<ServeConfig>,
     pub(super) counters: Counters,
+    pub(super) sampler: Sampler,
     pub(super) outputs: RefCell<OutputPool>,
     pub(super) draining: Cell<bool>,
     /// The group that was last missed, for the log.
@@ -142,6 +146,7 @@ pub fn run(
     let worker = Rc::new(Worker {
         config,
         counters: Counters::default(),
+        sampler: Sampler::default(),
         outputs: RefCell::default(),
         draining: Cell::new(false),
         missed: Cell::new(None),
@@ -161,6 +166,7 @@ pub fn run(
         }
         ready();
         worker.beat(&control, &published).await;
+        published.pulse.end();
     });
     Ok(())
 }
@@ -188,6 +194,7 @@ impl Worker {
             };
             if let Err(error) = accepted {
                 add(&self.counters.accept_errors, 1);
+                errnos::count(&self.counters.accept_errnos, &error);
                 debug!(%error, "accept failed");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
@@ -286,6 +293,9 @@ impl Worker {
             generations.sweep(self, now_ms);
             logged.report(self, now_ms);
             self.counters.connections.set(self.peers.borrow().len() as u64);
+            self.counters.reckon_queued();
+            self.sampler.beat(&self.counters);
+            published.pulse.beat(last);
             self.counters.publish(published);
             if self.draining.get() {
                 if self.peers.borrow().is_empty() {
@@ -316,7 +326,9 @@ impl Worker {
         let send_ms = millis(limits.send_timeout);
         let linger_ms = millis(limits.linger_timeout);
         let sample_ms = PROGRESS_SAMPLE_MS.min(send_ms / PROGRESS_SAMPLES);
+        let mut states = States::default();
         for (_, peer) in &*self.peers.borrow() {
+            states.add(peer);
             let waited = peer.waited_ms(now_ms);
             match peer.phase() {
                 Phase::Handshake if waited > handshake_ms => peer.cut(Close::HandshakeTimeout),
@@ -358,6 +370,7 @@ impl Worker {
                 _ => {}
             }
         }
+        states.publish(&self.counters);
     }
 }
 
