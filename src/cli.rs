@@ -3,9 +3,11 @@
 //! Every option of `serve` is a setting: `settings/` finds it here and gives it a key in the
 //! settings file, a variable, and its place in the documentation.
 
+mod restart;
 mod tools;
 pub mod units;
 
+pub use restart::{InheritedFd, RestartArgs, Role, SandboxArg};
 pub use tools::{CompletionsArgs, ConfigArgs, ManArgs};
 
 use crate::admin::Address;
@@ -109,6 +111,10 @@ pub struct ServeArgs {
     /// The admin address.
     #[command(flatten)]
     pub admin: AdminArgs,
+
+    /// Restart without loss, and the sandbox.
+    #[command(flatten)]
+    pub restart: RestartArgs,
 
     /// The log.
     #[command(flatten)]

@@ -1,10 +1,12 @@
 //! Where the admin address listens: a TCP port, or a socket in the file system.
 
 use rustix::fs::Mode;
+use socket2::{Socket, Type};
 use std::fmt;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -68,18 +70,69 @@ impl Bound {
             Self::Unix(_, file) => Some(Address::Unix(file.path.clone())),
         }
     }
+
+    /// A socket that was bound elsewhere. If it is `kept` there, its file stays at the end.
+    ///
+    /// # Errors
+    /// It is no listening socket of TCP or the file system.
+    pub fn adopt(socket: OwnedFd, kept: bool) -> io::Result<Self> {
+        let socket = Socket::from(socket);
+        let address = socket.local_addr()?;
+        let is_stream = socket.r#type()? == Type::STREAM && socket.is_listener()?;
+        match (is_stream, address.is_ipv4() || address.is_ipv6(), address.as_pathname()) {
+            (true, true, _) => {
+                socket.set_nonblocking(true)?;
+                Ok(Self::Tcp(socket.into()))
+            }
+            (true, false, Some(path)) => {
+                socket.set_nonblocking(true)?;
+                let inode = fs::symlink_metadata(path).ok().map(|found| found.ino());
+                let file = SocketFile { path: path.to_owned(), inode: inode.filter(|_| !kept) };
+                Ok(Self::Unix(socket.into(), file))
+            }
+            _ => Err(io::Error::new(ErrorKind::InvalidInput, "no listening stream socket")),
+        }
+    }
+
+    /// The socket once more, to be passed on.
+    ///
+    /// # Errors
+    /// There is no descriptor left.
+    pub fn descriptor(&self) -> io::Result<OwnedFd> {
+        match self {
+            Self::Tcp(listener) => listener.as_fd().try_clone_to_owned(),
+            Self::Unix(listener, _) => listener.as_fd().try_clone_to_owned(),
+        }
+    }
 }
 
 /// A socket's file, removed when this is dropped, unless another process has put its own there.
 #[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,
-    inode: u64,
+    /// None if the file is another's.
+    inode: Option<u64>,
+}
+
+impl SocketFile {
+    /// The directory it is in.
+    #[must_use]
+    pub fn directory(&self) -> Option<&Path> {
+        self.path
+            .parent()
+            .map(|parent| if parent.as_os_str().is_empty() { ".".as_ref() } else { parent })
+    }
+
+    /// Leaves it to another process.
+    pub fn leave(mut self) {
+        self.inode = None;
+    }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if fs::symlink_metadata(&self.path).is_ok_and(|found| found.ino() == self.inode) {
+        let Some(mine) = self.inode else { return };
+        if fs::symlink_metadata(&self.path).is_ok_and(|found| found.ino() == mine) {
             // It may be gone, or its directory no longer ours; nothing depends on it.
             let _ = fs::remove_file(&self.path);
         }
@@ -144,7 +197,7 @@ fn bind_unix(path: &Path) -> io::Result<Bound> {
     rustix::process::umask(mask);
     let listener = listener?;
     listener.set_nonblocking(true)?;
-    let inode = fs::symlink_metadata(path)?.ino();
+    let inode = Some(fs::symlink_metadata(path)?.ino());
     Ok(Bound::Unix(listener, SocketFile { path: path.to_owned(), inode }))
 }
 

@@ -26,7 +26,7 @@ mod server;
 mod state;
 mod status;
 
-pub use address::{Address, BindError, Bound, bind};
+pub use address::{Address, BindError, Bound, SocketFile, bind};
 pub use server::{Admin, start};
 
 use crate::catalog::SnapshotHandle;

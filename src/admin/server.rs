@@ -20,7 +20,8 @@ use std::thread;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
+use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::debug;
 
@@ -52,7 +53,16 @@ const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text
 /// The admin address while it is served. Socket files go when it is dropped.
 #[derive(Debug)]
 pub struct Admin {
-    _files: Vec<SocketFile>,
+    files: Vec<SocketFile>,
+    stop: Arc<Notify>,
+}
+
+impl Admin {
+    /// Accepts no more, and leaves the sockets to the process that has them, too.
+    pub fn hand_over(self) {
+        self.stop.notify_one();
+        self.files.into_iter().for_each(SocketFile::leave);
+    }
 }
 
 /// Where a request comes from.
@@ -129,25 +139,28 @@ pub fn start(bound: Vec<Bound>, sources: Sources, options: Options) -> io::Resul
         }
         listening
     };
+    let stop = Arc::new(Notify::new());
+    let stopped = Arc::clone(&stop);
     thread::Builder::new().name("admin".into()).spawn(move || {
-        runtime.block_on(serve(listening, state));
+        runtime.block_on(serve(listening, state, &stopped));
     })?;
-    Ok(Admin { _files: files })
+    Ok(Admin { files, stop })
 }
 
-async fn serve(listening: Vec<Listening>, state: Arc<State>) {
+async fn serve(listening: Vec<Listening>, state: Arc<State>, stop: &Notify) {
     let places = Arc::new(Places {
         connections: Arc::new(Semaphore::new(state.options.connections_max)),
         refusals: Arc::new(Semaphore::new(REFUSALS_MAX)),
     });
-    for listener in listening {
-        tokio::spawn(accept(listener, Arc::clone(&state), Arc::clone(&places)));
-    }
+    let accept = |listener| tokio::spawn(accept(listener, Arc::clone(&state), Arc::clone(&places)));
+    let accepting: Vec<_> = listening.into_iter().map(accept).collect();
     let mut ticks = interval(history::MOMENT_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        ticks.tick().await;
-        state.tick();
+        tokio::select! {
+            _ = ticks.tick() => state.tick(),
+            () = stop.notified() => accepting.iter().for_each(JoinHandle::abort),
+        }
     }
 }
 

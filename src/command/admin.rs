@@ -1,14 +1,9 @@
-//! The admin address as part of serving: bound before anything is served, then given its sources.
+//! The admin address as part of serving: given what it tells about.
 
 use crate::admin::{self, Admin, Bound, Options, Sources};
 use crate::cli::AdminArgs;
 use crate::failure::{Exit, Failure};
 use tracing::{info, warn};
-
-/// Listens on every admin address that was asked for.
-pub(super) fn bind(args: &AdminArgs) -> Result<Vec<Bound>, Failure> {
-    args.admin.iter().map(|address| Ok(admin::bind(address)?)).collect()
-}
 
 /// Starts to answer. None if there is no admin address.
 pub(super) fn start(

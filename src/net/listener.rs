@@ -14,6 +14,19 @@ pub struct Listener {
     pub address: SocketAddr,
     /// The socket.
     pub socket: OwnedFd,
+    /// Whether another process has it, too (systemd, say), so that it is not shut at the end.
+    pub kept: bool,
+}
+
+impl Listener {
+    /// The same socket once more: what comes is accepted by whoever is first.
+    ///
+    /// # Errors
+    /// There is no descriptor left.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        let Self { address, kept, .. } = *self;
+        Ok(Self { address, socket: self.socket.try_clone()?, kept })
+    }
 }
 
 /// Why an address cannot be listened on.
@@ -57,9 +70,24 @@ pub fn bind(address: SocketAddr, count: usize, backlog: i32) -> Result<Vec<Liste
         let address = listeners.first().map_or(address, |first| first.address);
         let socket = open(address, true, Some(backlog)).map_err(fail)?;
         let address = socket.local_addr().map_err(fail)?.as_socket().unwrap_or(address);
-        listeners.push(Listener { address, socket: socket.into() });
+        listeners.push(Listener { address, socket: socket.into(), kept: false });
     }
     Ok(listeners)
+}
+
+/// Prepares a socket that was bound elsewhere as [`bind`] would have.
+///
+/// # Errors
+/// It is no listening TCP socket.
+pub fn adopt(socket: OwnedFd, backlog: i32, kept: bool) -> io::Result<Listener> {
+    let socket = Socket::from(socket);
+    let address = match (socket.local_addr().map(|address| address.as_socket()), socket.r#type()) {
+        (Ok(Some(address)), Ok(Type::STREAM)) if socket.is_listener().unwrap_or(false) => address,
+        _ => return Err(io::Error::new(io::ErrorKind::InvalidInput, "no listening TCP socket")),
+    };
+    prepare(&socket)?;
+    socket.listen(backlog)?;
+    Ok(Listener { address, socket: socket.into(), kept })
 }
 
 /// A bound socket; with a backlog, one that listens and shares its port with its like.
@@ -71,15 +99,19 @@ fn open(address: SocketAddr, share: bool, backlog: Option<i32>) -> io::Result<So
         // So that [::] and 0.0.0.0 can both be listened on, and addresses are what they seem.
         socket.set_only_v6(true)?;
     }
-    // Inherited by what is accepted: no system call a connection.
-    socket.set_tcp_nodelay(true)?;
-    bound_unsent(&socket, UNSENT_MAX)?;
-    socket.set_nonblocking(true)?;
+    prepare(&socket)?;
     socket.bind(&address.into())?;
     if let Some(backlog) = backlog {
         socket.listen(backlog)?;
     }
     Ok(socket)
+}
+
+/// Inherited by what is accepted: no system call a connection.
+fn prepare(socket: &Socket) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    bound_unsent(socket, UNSENT_MAX)?;
+    socket.set_nonblocking(true)
 }
 
 #[cfg(test)]
@@ -93,5 +125,18 @@ mod tests {
         assert_eq!(mine[0].address, mine[1].address);
         let error = bind(mine[0].address, 1, 16).expect_err("it is taken");
         assert!(error.remedy().contains("another process"), "{error}");
+    }
+    #[test]
+    fn only_a_listening_tcp_socket_is_adopted() {
+        let tcp = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = tcp.local_addr().expect("bound");
+        let peer = std::net::TcpStream::connect(address).expect("it listens");
+        let udp = std::net::UdpSocket::bind("127.0.0.1:0").expect("a free port");
+        let file = tempfile::tempfile().expect("a file");
+        for other in [OwnedFd::from(peer), udp.into(), file.into()] {
+            adopt(other, 16, true).expect_err("it does not listen");
+        }
+        let listener = adopt(tcp.into(), 16, true).expect("it listens");
+        assert_eq!((listener.address, listener.kept), (address, true));
     }
 }

@@ -25,6 +25,6 @@ mod send;
 mod states;
 mod worker;
 
-pub use listener::{ListenError, Listener, bind};
+pub use listener::{ListenError, Listener, adopt, bind};
 pub use log::LogGates;
 pub use worker::{Control, Limits, ServeConfig, run};

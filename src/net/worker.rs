@@ -98,6 +98,9 @@ pub struct ServeConfig {
 pub struct Control {
     /// Set once: accept no more, finish what is queued, end.
     pub draining: AtomicBool,
+    /// Set before `draining`: another process accepts from the listeners from here on. Whoever
+    /// waits there is for it, and the sockets stay open.
+    pub handed_over: AtomicBool,
 }
 
 /// A worker's own state, on one thread.
@@ -111,8 +114,8 @@ pub(super) struct Worker {
     pub(super) missed: Cell<Option<GroupId>>,
     /// The failure that last ended a connection and was not the peer's, for the log.
     pub(super) last_errno: Cell<i32>,
-    /// Emptied and shut when the worker drains.
-    listeners: RefCell<Vec<Rc<OwnedFd>>>,
+    /// Emptied when the worker drains, and shut unless they are kept.
+    listeners: RefCell<Vec<(Rc<OwnedFd>, bool)>>,
     pub(super) peers: RefCell<Slab<Rc<Peer>>>,
     /// Milliseconds since the start, as far as heartbeats have come: a process that was stopped
     /// for a minute has not aged, so its healthy peers are not cut.
@@ -161,7 +164,7 @@ pub fn run(
     runtime.block_on(async move {
         for listener in listeners {
             let socket = Rc::new(listener.socket);
-            worker.listeners.borrow_mut().push(Rc::clone(&socket));
+            worker.listeners.borrow_mut().push((Rc::clone(&socket), listener.kept));
             tokio_uring::spawn(Rc::clone(&worker).accept(socket));
         }
         ready();
@@ -286,7 +289,7 @@ impl Worker {
             self.now_ms.set(now_ms);
             if control.draining.load(Ordering::Relaxed) && !self.draining.replace(true) {
                 drain_ms = now_ms;
-                self.stop_listening();
+                self.stop_listening(control.handed_over.load(Ordering::Relaxed));
                 self.peers.borrow().iter().for_each(|(_, peer)| peer.wake());
             }
             self.sweep(now_ms);
@@ -308,9 +311,13 @@ impl Worker {
         }
     }
 
-    /// Tells those that wait to be accepted that they come too late, and shuts the listeners.
-    fn stop_listening(self: &Rc<Self>) {
-        for listener in self.listeners.borrow_mut().drain(..) {
+    /// Tells those that wait to be accepted that they come too late, and shuts the listeners;
+    /// unless another process has them, too, which will accept those that wait.
+    fn stop_listening(self: &Rc<Self>, handed_over: bool) {
+        for (listener, kept) in self.listeners.borrow_mut().drain(..) {
+            if handed_over || kept {
+                continue;
+            }
             if let Err(error) = self.accept_some(&listener) {
                 debug!(%error, "connections that wait cannot be told");
             }

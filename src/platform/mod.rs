@@ -4,8 +4,10 @@
 //! With the ring's operations in `net/ops.rs` this is the only place with `unsafe`.
 
 pub mod cpu;
+pub mod descriptors;
 pub mod limits;
 pub mod memory;
 pub mod prefetch;
 pub mod probe;
+pub mod sandbox;
 pub mod socket;

@@ -1,6 +1,8 @@
 //! What the main thread waits for while the workers serve: their beginning and end, and signals.
 
-use super::{spawn, system};
+use super::handover::Predecessor;
+use super::{spawn, supervisor, system};
+use crate::admin::{Admin, SocketFile};
 use crate::catalog::Reloader;
 use crate::command::text::{counted, megabytes, thousands};
 use crate::failure::Failure;
@@ -23,6 +25,8 @@ pub(super) enum Event {
     Ended(io::Result<()>),
     /// A signal came that asks for an end.
     Signal(i32),
+    /// Another process serves from the same sockets.
+    HandedOver,
 }
 
 /// Keeps SIGHUP, which would end the process, until [`watch_signals`] looks: what it asks to be
@@ -51,46 +55,91 @@ pub(super) fn watch_signals(
     })
 }
 
-/// Waits for the workers to serve, for a signal, and for the workers to drain.
-pub(super) fn wait(
-    inbox: &Receiver<Event>,
-    control: &Control,
-    published: &[Arc<Published>],
-    ready: &str,
-) -> Result<ExitCode, Failure> {
-    let mut starting = published.len();
-    let mut serving = published.len();
-    while let Ok(event) = inbox.recv() {
-        match event {
-            Event::Ready => {
-                starting -= 1;
-                if starting == 0 {
-                    info!("{ready}");
+/// What the main thread sees to, from the workers' start to their end.
+pub(super) struct Life {
+    pub(super) inbox: Receiver<Event>,
+    pub(super) control: Arc<Control>,
+    pub(super) published: Vec<Arc<Published>>,
+    /// What is said when all workers serve.
+    pub(super) ready: String,
+    pub(super) admin: Option<Admin>,
+    /// The process that serves until this one does.
+    pub(super) predecessor: Option<Predecessor>,
+}
+
+impl Life {
+    /// Waits for the workers to serve, for a signal or a process that takes over, and for the
+    /// workers to drain. `offer` is called when the workers serve.
+    pub(super) fn run(
+        mut self,
+        mut offer: Option<impl FnOnce() -> Result<Option<SocketFile>, Failure>>,
+    ) -> Result<ExitCode, Failure> {
+        let mut starting = self.published.len();
+        let mut serving = self.published.len();
+        let mut signals = 0;
+        let mut handover_file = None;
+        while let Ok(event) = self.inbox.recv() {
+            match event {
+                Event::Ready => {
+                    starting -= 1;
+                    if starting == 0 {
+                        self.begin();
+                        handover_file = offer.take().map(|offer| offer()).transpose()?.flatten();
+                    }
                 }
-            }
-            Event::Ended(Err(error)) => {
-                error!("a worker cannot serve");
-                return Err(system(error));
-            }
-            Event::Ended(Ok(())) => {
-                serving -= 1;
-                if serving == 0 {
-                    say_goodbye(published);
-                    return Ok(ExitCode::SUCCESS);
+                Event::Ended(Err(error)) => {
+                    error!("a worker cannot serve");
+                    return Err(system(error));
                 }
-            }
-            Event::Signal(signal) if control.draining.swap(true, Ordering::Relaxed) => {
-                warn!("a second signal: leaving at once");
-                return Ok(ExitCode::from(
-                    128_u8.saturating_add(u8::try_from(signal).unwrap_or(0)),
-                ));
-            }
-            Event::Signal(_) => {
-                info!("stopping: no connection is accepted, what was asked for is finished");
+                Event::Ended(Ok(())) => {
+                    serving -= 1;
+                    if serving == 0 {
+                        say_goodbye(&self.published);
+                        return Ok(ExitCode::SUCCESS);
+                    }
+                }
+                Event::Signal(signal) if signals > 0 => {
+                    warn!("a second signal: leaving at once");
+                    return Ok(ExitCode::from(
+                        128_u8.saturating_add(u8::try_from(signal).unwrap_or(0)),
+                    ));
+                }
+                Event::Signal(_) => {
+                    signals += 1;
+                    self.control.draining.store(true, Ordering::Relaxed);
+                    info!("stopping: no connection is accepted, what was asked for is finished");
+                    supervisor::stopping("draining");
+                }
+                Event::HandedOver => {
+                    self.hand_over();
+                    if let Some(file) = handover_file.take() {
+                        file.leave();
+                    }
+                }
             }
         }
+        Ok(ExitCode::SUCCESS)
     }
-    Ok(ExitCode::SUCCESS)
+
+    /// All workers serve.
+    fn begin(&mut self) {
+        info!("{}", self.ready);
+        let predecessor = self.predecessor.take();
+        supervisor::ready(&self.ready, predecessor.is_some());
+        if let Some(predecessor) = predecessor {
+            predecessor.tell_ready();
+        }
+    }
+
+    /// The sockets are another process' from here on.
+    fn hand_over(&mut self) {
+        self.control.handed_over.store(true, Ordering::Relaxed);
+        self.control.draining.store(true, Ordering::Relaxed);
+        if let Some(admin) = self.admin.take() {
+            admin.hand_over();
+        }
+        info!("handed over: the other process accepts, what was asked for here is finished");
+    }
 }
 
 /// What was done, in two lines.

@@ -1,12 +1,19 @@
 //! `js5d serve`: load, listen, serve, drain.
 //!
-//! `load` makes a snapshot of what was named, `reload` another one when asked to, `workers`
-//! starts the threads that serve it, and `events` is what the main thread waits for from then on.
+//! `load` makes a snapshot of what was named, `reload` another one when asked to, `sockets` has
+//! what is listened on, whether it is bound here, inherited (`inherit`) or taken over from another
+//! process (`handover`), `sandbox` gives up what is needed no more, `workers` starts the threads
+//! that serve, and `events` is what the main thread waits for from then on.
 
 mod events;
+mod handover;
+mod inherit;
 mod load;
 mod log;
 mod reload;
+mod sandbox;
+mod sockets;
+mod supervisor;
 mod workers;
 
 use super::admin;
@@ -18,38 +25,48 @@ use crate::config::{self, Settings};
 use crate::failure::{Exit, Failure};
 use crate::net::{Control, Listener};
 use crate::platform::{memory, probe};
+use handover::Predecessor;
 use std::io;
+use std::mem;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::thread;
 use tracing::info;
 
-/// Serves until a signal ends it.
+/// Serves until a signal ends it, or another process takes over.
 ///
 /// # Errors
 /// The system, the cache or a setting does not allow it.
 pub fn run(args: &ServeArgs) -> Result<ExitCode, Failure> {
     memory::return_large_blocks();
+    // Before anything is opened: what is inherited is known by its number only.
+    let inherited = inherit::take(&args.restart)?;
     log::start(&args.log)?;
     probe::ring()?;
     let signals = events::hold_reloads()?;
     let settings = config::settle(args)?;
     let snapshot = load::cache(args)?;
-    let listeners = listen(args, settings.workers)?;
-    let bound = admin::bind(&args.admin)?;
+    // Asked for when nothing slow is left to do: two processes accept from here on.
+    let (predecessor, handed) = Predecessor::ask(&args.restart)?.unzip();
+    let handed = handed.unwrap_or_default();
+    let mut listening = sockets::listen(args, settings.workers, inherited, handed)?;
+    let sandbox = sandbox::begin(args, &listening)?;
+    // Threads from here on.
     let (events, inbox) = channel();
-    let ready = ready_line(&snapshot, &listeners, &settings);
+    let ready = ready_line(&snapshot, &listening.workers, &settings);
     let snapshots = Arc::new(SnapshotHandle::new(snapshot));
-    let reloader = reload::start(args, settings.reload, Arc::clone(&snapshots))?;
+    let readable = sandbox.readable.clone();
+    let reloader = reload::start(args, settings.reload, Arc::clone(&snapshots), readable)?;
     events::watch_signals(signals, reloader.clone(), events.clone())?;
     let control = Arc::new(Control::default());
     let bounds = Bounds {
         connections_max: settings.connections_max as u64,
         refusals_max: args.limits.refusals_max as u64,
     };
-    let shared = Arc::clone(&snapshots);
+    let (shared, listeners) = (Arc::clone(&snapshots), mem::take(&mut listening.workers));
     let published = workers::start(args, settings, shared, listeners, &control, &events)?;
+    supervisor::watch(published.clone(), args.admin.heartbeat_age_max)?;
     let sources = Sources {
         workers: published.clone(),
         control: Arc::clone(&control),
@@ -60,10 +77,15 @@ pub fn run(args: &ServeArgs) -> Result<ExitCode, Failure> {
             Ok(done) => Ok(done.to_string()),
             Err(error) => Err(ReloadRefused::Failed(error.to_string())),
         }),
-        notes: Vec::new(),
+        notes: vec![("sandbox", sandbox.note)],
     };
-    let _admin = admin::start(&args.admin, bound, sources)?;
-    events::wait(&inbox, &control, &published, &ready)
+    let admin = admin::start(&args.admin, listening.admin, sources)?;
+    let offer = listening.handover.map(|bound| {
+        let (sockets, timeout) = (listening.to_pass, args.restart.handover_timeout);
+        let control = Arc::clone(&control);
+        move || handover::offer(bound, sockets, timeout, control, events)
+    });
+    events::Life { inbox, control, published, ready, admin, predecessor }.run(offer)
 }
 
 /// What the admin address cannot see by itself.
@@ -80,18 +102,6 @@ fn facts(
             generations_alive: snapshots.alive().len() as u64,
         }
     })
-}
-
-/// A set of listeners, one an address, for each worker.
-fn listen(args: &ServeArgs, workers: usize) -> Result<Vec<Vec<Listener>>, Failure> {
-    let mut sets: Vec<Vec<Listener>> = (0..workers).map(|_| Vec::new()).collect();
-    for &address in &args.listen {
-        let listeners = crate::net::bind(address, workers, args.limits.backlog)?;
-        for (set, listener) in sets.iter_mut().zip(listeners) {
-            set.push(listener);
-        }
-    }
-    Ok(sets)
 }
 
 fn ready_line(snapshot: &Snapshot, listeners: &[Vec<Listener>], settings: &Settings) -> String {

@@ -1,13 +1,13 @@
 //! The reloading thread: it loads the cache again when asked to, and says what came of it.
 
 use super::load;
-use super::spawn;
+use super::{spawn, supervisor};
 use crate::catalog::{
     LoadError, LoadOptions, Loaded, ReloadError, ReloadLimits, ReloadResult, ReloadSteps, Reloader,
     SnapshotHandle,
 };
 use crate::cli::ServeArgs;
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 use crate::platform::cpu;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,10 +18,12 @@ pub(super) fn start(
     args: &ServeArgs,
     limits: ReloadLimits,
     snapshots: Arc<SnapshotHandle>,
+    readable: Option<String>,
 ) -> Result<Reloader, Failure> {
     let mut steps = Steps {
         cache: args.cache.clone(),
         skip_corrupt: args.skip_corrupt,
+        readable,
         snapshots: Arc::clone(&snapshots),
     };
     let (reloader, queue) = Reloader::new(snapshots, limits);
@@ -38,6 +40,8 @@ pub(super) fn start(
 struct Steps {
     cache: Option<PathBuf>,
     skip_corrupt: bool,
+    /// Where the sandbox lets caches be read, if there is one.
+    readable: Option<String>,
     snapshots: Arc<SnapshotHandle>,
 }
 
@@ -46,6 +50,7 @@ impl ReloadSteps for Steps {
         if let Some(cache) = &self.cache {
             info!("reloading {}", cache.display());
         }
+        supervisor::reloading();
     }
 
     fn load(&mut self, memory_bytes_max: u64) -> Result<Loaded, ReloadError> {
@@ -63,8 +68,14 @@ impl ReloadSteps for Steps {
                 ReloadError::new(cause, remedy)
             }
             error => {
-                let Failure { cause, remedy, .. } = error.into();
-                ReloadError::new(cause, remedy)
+                let Failure { cause, remedy, exit } = error.into();
+                match &self.readable {
+                    Some(places) if exit == Exit::Permission => ReloadError::new(
+                        cause,
+                        format!("{remedy}; the sandbox (--sandbox) shows it {places} only"),
+                    ),
+                    _ => ReloadError::new(cause, remedy),
+                }
             }
         })?;
         load::say_report(&loaded);
@@ -72,12 +83,11 @@ impl ReloadSteps for Steps {
     }
 
     fn end(&mut self, result: &ReloadResult) {
+        let generation = self.snapshots.load().generation();
         match result {
             Ok(done) => info!("reloaded: {done}"),
-            Err(error) => {
-                let generation = self.snapshots.load().generation();
-                error!("reload failed, generation {generation:016x} stays: {error}");
-            }
+            Err(error) => error!("reload failed, generation {generation:016x} stays: {error}"),
         }
+        supervisor::ready(&format!("serving generation {generation:016x}"), false);
     }
 }

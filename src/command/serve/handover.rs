@@ -1,0 +1,226 @@
+//! The hand-over: a process that starts takes the listening sockets from the one that serves, and
+//! when it serves itself, the other drains.
+//!
+//! Both have the sockets for a moment, so nobody who connects meets a closed door: the kernel's
+//! queue of a listening socket is the socket's, not the process'. Until the new process has said
+//! that it serves, it may fail, and nothing has happened.
+//!
+//! ```text
+//! new (Predecessor)                          old (Offer)
+//!   connects, "js5d handover 1"  ──►
+//!                                ◄──  a record and a descriptor for each socket, "end"
+//!   starts to serve, "ready"     ──►
+//!                                ◄──  "draining"
+//! ```
+
+use super::events::Event;
+use super::sockets::Socket;
+use super::spawn;
+use crate::admin::{Bound, SocketFile};
+use crate::cli::{RestartArgs, Role};
+use crate::failure::{Exit, Failure};
+use crate::net::Control;
+use crate::platform::descriptors::{RECORD_LEN, pass, receive};
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::Sender;
+use std::thread;
+use std::time::Duration;
+use tracing::{info, warn};
+
+/// A record: a word, filled up with spaces.
+type Record = [u8; RECORD_LEN];
+
+const GREETING: &str = "js5d handover 1";
+const END: &str = "end";
+const READY: &str = "ready";
+const DRAINING: &str = "draining";
+
+/// Behind the role of a socket that somebody else keeps open, too.
+const KEPT: &str = " kept";
+
+/// More sockets than any server has: 1,024 workers with a few addresses each.
+const SOCKETS_MAX: usize = 8192;
+
+/// How long to leave the listener alone after a failed accept.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+
+/// The process that served until now, which waits to hear that this one does.
+#[derive(Debug)]
+pub(super) struct Predecessor {
+    socket: UnixStream,
+}
+
+impl Predecessor {
+    /// Asks for the sockets, if there is somebody to ask.
+    pub(super) fn ask(args: &RestartArgs) -> Result<Option<(Self, Vec<Socket>)>, Failure> {
+        let Some(path) = &args.handover else { return Ok(None) };
+        let socket = match UnixStream::connect(path) {
+            Ok(socket) => socket,
+            // Nobody has been there, or he is gone.
+            Err(error)
+                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) =>
+            {
+                return Ok(None);
+            }
+            Err(error) => return Err(refused(args, &error)),
+        };
+        let sockets = talk_to(&socket, args.handover_timeout).and_then(|()| fetch(&socket));
+        let sockets = sockets.map_err(|error| refused(args, &error))?;
+        info!("{} listening sockets are taken over from the process that serves", sockets.len());
+        Ok(Some((Self { socket }, sockets)))
+    }
+
+    /// Says that this process serves, and waits for the other to stop accepting.
+    pub(super) fn tell_ready(self) {
+        let answer = say(&self.socket, READY).and_then(|()| hear(&self.socket));
+        match answer {
+            Ok((word, _)) if word == DRAINING => info!("the process that served until now drains"),
+            Ok(_) => warn!("the process that served until now does not drain: it did not say so"),
+            Err(error) => {
+                warn!(%error, "the process that served until now does not answer; stop it by hand");
+            }
+        }
+    }
+}
+
+fn refused(args: &RestartArgs, error: &io::Error) -> Failure {
+    let path = args.handover.as_deref().unwrap_or("".as_ref()).display();
+    let exit = match error.kind() {
+        ErrorKind::PermissionDenied => Exit::Permission,
+        _ => Exit::System,
+    };
+    let cause = format!("--handover {path}: no sockets were handed over: {error}");
+    Failure::new(exit, cause, "stop the process there ('ss -lxp' names it), or use another path")
+}
+
+/// The sockets, as the other process sends them.
+fn fetch(socket: &UnixStream) -> io::Result<Vec<Socket>> {
+    say(socket, GREETING)?;
+    let mut sockets = Vec::new();
+    while sockets.len() < SOCKETS_MAX {
+        let (word, descriptor) = hear(socket)?;
+        let (name, kept) = word.strip_suffix(KEPT).map_or((&word[..], false), |name| (name, true));
+        let role = Role::ALL.into_iter().find(|role| role.name() == name);
+        match (word.as_str(), role, descriptor) {
+            (END, _, _) => return Ok(sockets),
+            (DRAINING, _, _) => {
+                let why = "the process there stops already; start again when it has ended";
+                return Err(io::Error::other(why));
+            }
+            (_, Some(role), Some(descriptor)) => sockets.push(Socket { role, kept, descriptor }),
+            // A later version may have more kinds of sockets.
+            (_, None, Some(_)) => warn!("a socket for '{word}' is not taken over"),
+            _ => return Err(io::Error::new(ErrorKind::InvalidData, "the other is no js5d")),
+        }
+    }
+    Err(io::Error::new(ErrorKind::InvalidData, "there is no end of sockets"))
+}
+
+/// Offers the sockets to whoever comes, on a thread of its own, until somebody has taken them.
+/// What is returned is the file of the socket on which that happens.
+pub(super) fn offer(
+    bound: Bound,
+    sockets: Vec<Socket>,
+    timeout: Duration,
+    control: Arc<Control>,
+    events: Sender<Event>,
+) -> Result<Option<SocketFile>, Failure> {
+    let Bound::Unix(listener, file) = bound else { return Ok(None) };
+    // Nobody else waits on it: a predecessor has ended its thread before it says that it drains.
+    listener.set_nonblocking(false).map_err(super::system)?;
+    spawn("handover", move || {
+        give(&listener, &sockets, timeout, &control);
+        // The main thread is gone if the process ends at this moment.
+        let _ = events.send(Event::HandedOver);
+    })?;
+    Ok(Some(file))
+}
+
+/// Returns when another process serves.
+fn give(listener: &UnixListener, sockets: &[Socket], timeout: Duration, control: &Control) {
+    loop {
+        let given = match listener.accept() {
+            Ok((socket, _)) => give_to(&socket, sockets, timeout, control),
+            Err(error) => {
+                thread::sleep(ACCEPT_PAUSE);
+                Err(error)
+            }
+        };
+        match given {
+            Ok(()) => return,
+            Err(error) => warn!(%error, "a hand-over was given up; this process goes on"),
+        }
+    }
+}
+
+fn give_to(
+    socket: &UnixStream,
+    sockets: &[Socket],
+    timeout: Duration,
+    control: &Control,
+) -> io::Result<()> {
+    talk_to(socket, timeout)?;
+    if hear(socket)?.0 != GREETING {
+        return Err(io::Error::new(ErrorKind::InvalidData, "the other is no js5d of this kind"));
+    }
+    if control.draining.load(Ordering::Relaxed) {
+        say(socket, DRAINING)?;
+        return Err(io::Error::other("this process stops, and listens no more"));
+    }
+    info!("another process takes the listening sockets over");
+    for Socket { role, kept, descriptor } in sockets {
+        let word = format!("{role}{}", if *kept { KEPT } else { "" });
+        pass(socket, &record(&word), Some(descriptor.as_fd()))?;
+    }
+    say(socket, END)?;
+    match hear(socket) {
+        Ok((word, _)) if word == READY => {}
+        Ok(_) => return Err(ErrorKind::InvalidData.into()),
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+            return Err(io::Error::new(error.kind(), "the other process did not start"));
+        }
+        Err(error) => return Err(error),
+    }
+    // It serves: whether it hears of it or not, two that accept are one too many.
+    if let Err(error) = say(socket, DRAINING) {
+        warn!(%error, "the other process did not wait for an answer");
+    }
+    Ok(())
+}
+
+/// Only a process of the same user, or root, is talked to, and each word comes in time.
+fn talk_to(socket: &UnixStream, timeout: Duration) -> io::Result<()> {
+    let user = rustix::net::sockopt::socket_peercred(socket)?.uid;
+    if user != rustix::process::geteuid() && !user.is_root() {
+        return Err(io::Error::new(ErrorKind::PermissionDenied, "the other has another user"));
+    }
+    socket.set_read_timeout(Some(timeout))?;
+    socket.set_write_timeout(Some(timeout))
+}
+
+fn say(socket: &UnixStream, word: &str) -> io::Result<()> {
+    pass(socket, &record(word), None)
+}
+
+fn hear(socket: &UnixStream) -> io::Result<(String, Option<OwnedFd>)> {
+    let (record, descriptor) = receive(socket).map_err(|error| match error.kind() {
+        ErrorKind::WouldBlock => io::Error::new(
+            ErrorKind::TimedOut,
+            "the other process said nothing within --handover-timeout",
+        ),
+        _ => error,
+    })?;
+    Ok((String::from_utf8_lossy(&record).trim_end().to_owned(), descriptor))
+}
+
+fn record(word: &str) -> Record {
+    let mut record = [b' '; RECORD_LEN];
+    for (byte, from) in record.iter_mut().zip(word.bytes()) {
+        *byte = from;
+    }
+    record
+}
