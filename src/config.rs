@@ -110,6 +110,7 @@ fn clamp_connections(
     let others = DESCRIPTORS_RESERVED
         + DESCRIPTORS_A_WORKER * (workers as u64)
         + (workers * args.listen.len()) as u64
+            * if args.restart.handover.is_some() { 2 } else { 1 }
         + args.limits.refusals_max as u64
         + match args.admin.admin.len() {
             0 => 0,

@@ -71,7 +71,8 @@ impl Bound {
         }
     }
 
-    /// A socket that was bound elsewhere. If it is `kept` there, its file stays at the end.
+    /// A socket that was bound elsewhere. Its file is left alone until it is
+    /// [claimed](SocketFile::claim), and for good if it is `kept` there.
     ///
     /// # Errors
     /// It is no listening socket of TCP or the file system.
@@ -87,7 +88,8 @@ impl Bound {
             (true, false, Some(path)) => {
                 socket.set_nonblocking(true)?;
                 let inode = fs::symlink_metadata(path).ok().map(|found| found.ino());
-                let file = SocketFile { path: path.to_owned(), inode: inode.filter(|_| !kept) };
+                let inode = inode.filter(|_| !kept);
+                let file = SocketFile { path: path.to_owned(), inode, is_mine: false };
                 Ok(Self::Unix(socket.into(), file))
             }
             _ => Err(io::Error::new(ErrorKind::InvalidInput, "no listening stream socket")),
@@ -110,8 +112,9 @@ impl Bound {
 #[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,
-    /// None if the file is another's.
+    /// None if it is kept by somebody else for good.
     inode: Option<u64>,
+    is_mine: bool,
 }
 
 impl SocketFile {
@@ -123,15 +126,20 @@ impl SocketFile {
             .map(|parent| if parent.as_os_str().is_empty() { ".".as_ref() } else { parent })
     }
 
+    /// Takes it over from the process that had it: until then it is that one's to remove.
+    pub fn claim(&mut self) {
+        self.is_mine = true;
+    }
+
     /// Leaves it to another process.
     pub fn leave(mut self) {
-        self.inode = None;
+        self.is_mine = false;
     }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let Some(mine) = self.inode else { return };
+        let (true, Some(mine)) = (self.is_mine, self.inode) else { return };
         if fs::symlink_metadata(&self.path).is_ok_and(|found| found.ino() == mine) {
             // It may be gone, or its directory no longer ours; nothing depends on it.
             let _ = fs::remove_file(&self.path);
@@ -198,7 +206,7 @@ fn bind_unix(path: &Path) -> io::Result<Bound> {
     let listener = listener?;
     listener.set_nonblocking(true)?;
     let inode = Some(fs::symlink_metadata(path)?.ino());
-    Ok(Bound::Unix(listener, SocketFile { path: path.to_owned(), inode }))
+    Ok(Bound::Unix(listener, SocketFile { path: path.to_owned(), inode, is_mine: true }))
 }
 
 /// Removes what a process that was killed has left: a socket on which nobody answers.

@@ -58,6 +58,11 @@ pub struct Admin {
 }
 
 impl Admin {
+    /// The process that had the sockets has left them to this one.
+    pub fn take_over(&mut self) {
+        self.files.iter_mut().for_each(SocketFile::claim);
+    }
+
     /// Accepts no more, and leaves the sockets to the process that has them, too.
     pub fn hand_over(self) {
         self.stop.notify_one();

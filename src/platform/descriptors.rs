@@ -1,7 +1,7 @@
 //! Descriptors that come from elsewhere: inherited at start, or passed over a unix socket.
 #![allow(unsafe_code, reason = "an inherited descriptor is a number until somebody owns it")]
 
-use rustix::io::{Errno, FdFlags, fcntl_setfd};
+use rustix::io::{Errno, FdFlags, fcntl_setfd, retry_on_intr};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
@@ -60,7 +60,8 @@ pub fn pass(
     if !descriptors.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)) {
         return Err(io::Error::other("there is no room for a descriptor"));
     }
-    let sent = sendmsg(socket, &[IoSlice::new(record)], &mut ancillary, SendFlags::NOSIGNAL)?;
+    let bytes = [IoSlice::new(record)];
+    let sent = retry_on_intr(|| sendmsg(&socket, &bytes, &mut ancillary, SendFlags::NOSIGNAL))?;
     if sent == RECORD_LEN { Ok(()) } else { Err(ErrorKind::WriteZero.into()) }
 }
 
@@ -75,7 +76,8 @@ pub fn receive(socket: impl AsFd) -> io::Result<([u8; RECORD_LEN], Option<OwnedF
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     // A record is written at once and shorter than any buffer, so it arrives as a whole.
     let into = &mut [IoSliceMut::new(&mut record)];
-    let received = recvmsg(socket, into, &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
+    let flags = RecvFlags::CMSG_CLOEXEC;
+    let received = retry_on_intr(|| recvmsg(&socket, into, &mut ancillary, flags))?;
     let mut descriptor = None;
     for message in ancillary.drain() {
         if let RecvAncillaryMessage::ScmRights(rights) = message {

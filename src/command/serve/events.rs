@@ -83,8 +83,9 @@ impl Life {
                 Event::Ready => {
                     starting -= 1;
                     if starting == 0 {
-                        self.begin();
+                        self.begin()?;
                         handover_file = offer.take().map(|offer| offer()).transpose()?.flatten();
+                        handover_file.iter_mut().for_each(SocketFile::claim);
                     }
                 }
                 Event::Ended(Err(error)) => {
@@ -122,13 +123,15 @@ impl Life {
     }
 
     /// All workers serve.
-    fn begin(&mut self) {
+    fn begin(&mut self) -> Result<(), Failure> {
         info!("{}", self.ready);
-        let predecessor = self.predecessor.take();
-        supervisor::ready(&self.ready, predecessor.is_some());
-        if let Some(predecessor) = predecessor {
-            predecessor.tell_ready();
+        let took_over = self.predecessor.is_some();
+        if let Some(predecessor) = self.predecessor.take() {
+            predecessor.tell_ready()?;
+            self.admin.iter_mut().for_each(Admin::take_over);
         }
+        supervisor::ready(&self.ready, took_over);
+        Ok(())
     }
 
     /// The sockets are another process' from here on.

@@ -21,6 +21,8 @@ use crate::cli::{RestartArgs, Role};
 use crate::failure::{Exit, Failure};
 use crate::net::Control;
 use crate::platform::descriptors::{RECORD_LEN, pass, receive};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::retry_on_intr;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -38,6 +40,7 @@ const GREETING: &str = "js5d handover 1";
 const END: &str = "end";
 const READY: &str = "ready";
 const DRAINING: &str = "draining";
+const GIVEN_UP: &str = "given up";
 
 /// Behind the role of a socket that somebody else keeps open, too.
 const KEPT: &str = " kept";
@@ -75,15 +78,22 @@ impl Predecessor {
     }
 
     /// Says that this process serves, and waits for the other to stop accepting.
-    pub(super) fn tell_ready(self) {
+    ///
+    /// # Errors
+    /// The other has given up before, and serves on: this one is one too many.
+    pub(super) fn tell_ready(self) -> Result<(), Failure> {
         let answer = say(&self.socket, READY).and_then(|()| hear(&self.socket));
         match answer {
             Ok((word, _)) if word == DRAINING => info!("the process that served until now drains"),
-            Ok(_) => warn!("the process that served until now does not drain: it did not say so"),
-            Err(error) => {
-                warn!(%error, "the process that served until now does not answer; stop it by hand");
+            Ok((word, _)) if word == GIVEN_UP => {
+                let cause = "the process that serves did not wait for this one, and serves on";
+                let remedy = "raise its --handover-timeout, and start this one again";
+                return Err(Failure::new(Exit::System, cause, remedy));
             }
+            Ok(_) => warn!("the process that served until now does not drain: stop it by hand"),
+            Err(error) => warn!(%error, "the process that served until now does not answer"),
         }
+        Ok(())
     }
 }
 
@@ -130,8 +140,6 @@ pub(super) fn offer(
     events: Sender<Event>,
 ) -> Result<Option<SocketFile>, Failure> {
     let Bound::Unix(listener, file) = bound else { return Ok(None) };
-    // Nobody else waits on it: a predecessor has ended its thread before it says that it drains.
-    listener.set_nonblocking(false).map_err(super::system)?;
     spawn("handover", move || {
         give(&listener, &sockets, timeout, &control);
         // The main thread is gone if the process ends at this moment.
@@ -143,8 +151,8 @@ pub(super) fn offer(
 /// Returns when another process serves.
 fn give(listener: &UnixListener, sockets: &[Socket], timeout: Duration, control: &Control) {
     loop {
-        let given = match listener.accept() {
-            Ok((socket, _)) => give_to(&socket, sockets, timeout, control),
+        let given = match accept(listener) {
+            Ok(socket) => give_to(&socket, sockets, timeout, control),
             Err(error) => {
                 thread::sleep(ACCEPT_PAUSE);
                 Err(error)
@@ -153,6 +161,18 @@ fn give(listener: &UnixListener, sockets: &[Socket], timeout: Duration, control:
         match given {
             Ok(()) => return,
             Err(error) => warn!(%error, "a hand-over was given up; this process goes on"),
+        }
+    }
+}
+
+/// Waits for somebody to come. The listener does not block by itself: each process that has it
+/// can change that for all.
+fn accept(listener: &UnixListener) -> io::Result<UnixStream> {
+    loop {
+        retry_on_intr(|| poll(&mut [PollFd::new(listener, PollFlags::IN)], None))?;
+        match listener.accept() {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            accepted => return Ok(accepted?.0),
         }
     }
 }
@@ -183,7 +203,11 @@ fn give_to(
         Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
             return Err(io::Error::new(error.kind(), "the other process did not start"));
         }
-        Err(error) => return Err(error),
+        Err(error) => {
+            // It may be gone, too.
+            let _ = say(socket, GIVEN_UP);
+            return Err(error);
+        }
     }
     // It serves: whether it hears of it or not, two that accept are one too many.
     if let Err(error) = say(socket, DRAINING) {

@@ -5,6 +5,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
@@ -23,7 +24,21 @@ impl Server {
     /// Starts `js5d` with these options on a free port, with one worker unless they say else.
     pub(crate) fn start(options: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_js5d"));
-        command.args(options).stdin(Stdio::null()).stderr(Stdio::piped());
+        command.stdin(Stdio::null());
+        Self::run(command, options)
+    }
+
+    /// As [`Server::start`], from a shell that first says `prepare` (as `LISTEN_FDS=1`), has
+    /// `socket` as descriptor 3, and then becomes `js5d`.
+    pub(crate) fn start_with(socket: OwnedFd, prepare: &str, options: &[&str]) -> Self {
+        let mut command = Command::new("sh");
+        let script = format!("{prepare} exec \"$0\" \"$@\" 3<&0 0</dev/null");
+        command.args(["-c", &script, env!("CARGO_BIN_EXE_js5d")]).stdin(Stdio::from(socket));
+        Self::run(command, options)
+    }
+
+    fn run(mut command: Command, options: &[&str]) -> Self {
+        command.args(options).stderr(Stdio::piped());
         if !options.contains(&"--listen") {
             command.args(["--listen", "127.0.0.1:0"]);
         }
