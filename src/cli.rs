@@ -1,5 +1,9 @@
 //! The command line: clap types, and nothing else. What they mean together is `config.rs`.
 
+mod egress;
+
+pub use egress::{EgressArgs, Rate};
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -75,6 +79,10 @@ pub struct ServeArgs {
     /// Bounds and deadlines.
     #[command(flatten)]
     pub limits: LimitArgs,
+
+    /// Sharing the line.
+    #[command(flatten)]
+    pub egress: EgressArgs,
 
     /// The log.
     #[command(flatten)]

@@ -10,6 +10,7 @@ use crate::config::{self, Settings};
 use crate::failure::{Exit, Failure};
 use crate::net::admission::Admission;
 use crate::net::counters::{Published, Totals};
+use crate::net::egress::Shaper;
 use crate::net::{Control, Listener, LogGates, ServeConfig};
 use crate::platform::{cpu, memory, probe};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -164,6 +165,7 @@ fn start_workers(
             args.limits.refusals_max,
         ),
         snapshots: Arc::new(SnapshotHandle::new(snapshot)),
+        shaper: Shaper::new(settings.caps, settings.workers),
         log_gates: LogGates::default(),
     });
     let mut published = Vec::new();

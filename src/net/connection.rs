@@ -33,10 +33,10 @@ enum Event {
 pub(super) struct Connection {
     worker: Rc<Worker>,
     pub(super) peer: Rc<Peer>,
-    session: ServerSession,
-    snapshot: SnapshotRef,
+    pub(super) session: ServerSession,
+    pub(super) snapshot: SnapshotRef,
     /// The response that an earlier output holds the beginning of.
-    current: Option<Cursor>,
+    pub(super) current: Option<Cursor>,
     /// Here while no receive is under way; `input` says which of it the session has not taken.
     pub(super) buffer: Option<ReadBuffer>,
     input: std::ops::Range<usize>,
@@ -44,10 +44,10 @@ pub(super) struct Connection {
     pub(super) sending: Option<InFlight<Sending>>,
     pace: Pace,
     /// The peer has ended its side.
-    input_ended: bool,
+    pub(super) input_ended: bool,
     /// No more responses are begun; close when those begun are out.
-    closing: Option<Close>,
-    logged_in: bool,
+    pub(super) closing: Option<Close>,
+    pub(super) logged_in: bool,
 }
 
 impl Connection {
@@ -82,6 +82,9 @@ impl Connection {
     pub(super) async fn run(&mut self) {
         let reason = self.serve().await;
         self.set_logged_in(false);
+        if let Some(egress) = &self.worker.egress {
+            egress.forget(&self.peer);
+        }
         self.worker.counters.count_close(reason);
         tracing::debug!(?reason, "connection closed");
         self.close(reason).await;
@@ -99,7 +102,7 @@ impl Connection {
             if let Err(error) = self.send_ready() {
                 return self.reason_of(&error);
             }
-            if self.sending.is_none() {
+            if self.sending.is_none() && !self.waits_for_credit() {
                 if let Some(reason) = self.closing {
                     return reason;
                 }
@@ -178,7 +181,10 @@ impl Connection {
         while self.sending.is_none() {
             let len_max = self.send_len_max();
             let mut output = self.worker.outputs.borrow_mut().take();
-            self.fill(&mut output, len_max);
+            match &self.worker.egress {
+                None => self.fill(&mut output, len_max, ServerSession::next_step),
+                Some(egress) => self.fill_on_credit(&Rc::clone(egress), &mut output, len_max),
+            }
             if output.is_empty() {
                 self.worker.outputs.borrow_mut().put(output);
                 return Ok(());
@@ -200,13 +206,19 @@ impl Connection {
         self.pace.send_len_max()
     }
 
-    /// Fills an output with the session's next steps.
-    fn fill(&mut self, output: &mut Output, len_max: usize) {
+    /// Fills an output with the session's steps, which `next` takes.
+    #[inline]
+    pub(super) fn fill(
+        &mut self,
+        output: &mut Output,
+        len_max: usize,
+        next: impl Fn(&mut ServerSession) -> Step,
+    ) {
         if let Some(cursor) = self.current.take() {
             self.push_large(output, cursor, len_max);
         }
         while self.current.is_none() && !output.is_full(len_max) {
-            match self.session.next_step() {
+            match next(&mut self.session) {
                 Step::Response(_) if self.closing.is_some() => {}
                 Step::Response(response) => match self.snapshot.response(response.id()) {
                     Some(framed) => {
@@ -347,7 +359,8 @@ impl Connection {
     fn wants_attention(&self) -> bool {
         self.peer.cut.get().is_some()
             || (self.peer.hurry.get() && self.session.awaits_handshake())
-            || (self.worker.draining.get() && self.sending.is_none())
+            || (self.worker.draining.get() && self.sending.is_none() && !self.waits_for_credit())
+            || (self.is_called() && self.sending.is_none())
             || (self.peer.slow.get() && self.can_read_on())
     }
 

@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 macro_rules! counters {
     ($($name:ident: $help:literal,)*) => {
-        /// A worker's own counters. They only grow, but for `connections` and `logged_in`.
+        /// A worker's own counters. They only grow, but for `connections`,
+        /// `logged_in` and `credit_waiting`.
         #[derive(Debug, Default)]
         pub struct Counters {
             $(#[doc = $help] pub $name: Cell<u64>,)*
@@ -61,6 +62,12 @@ counters! {
     missing_groups: "Requests for groups that the cache does not hold.",
     rekeys: "Opcode 4.",
     state_changes: "Opcodes 2 and 3.",
+    egress_urgent_logged_in_bytes: "Under a cap: urgent response bytes of logged-in peers.",
+    egress_urgent_logged_out_bytes: "Under a cap: urgent response bytes of the other peers.",
+    egress_prefetch_logged_in_bytes: "Under a cap: prefetch response bytes of logged-in peers.",
+    egress_prefetch_logged_out_bytes: "Under a cap: prefetch response bytes of the other peers.",
+    credit_waits: "Under a cap: times that a connection had to wait for its turn.",
+    credit_waiting: "Under a cap: connections that wait for their turn.",
     slow_peers: "Times that a peer became slow.",
     closed_by_peer: "Connections that the peer ended or reset.",
     closed_disconnect: "Connections closed on opcode 7.",

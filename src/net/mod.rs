@@ -9,6 +9,8 @@ pub mod admission;
 mod close;
 mod connection;
 pub mod counters;
+mod credit;
+pub mod egress;
 mod listener;
 mod log;
 mod ops;

@@ -6,6 +6,7 @@
 
 use super::counters::Close;
 use std::cell::{Cell, RefCell};
+use std::num::NonZeroU32;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::task::{Context, Waker};
 use std::time::Duration;
@@ -23,6 +24,11 @@ pub(super) enum Phase {
     Sending,
     /// The peer, to end its side after an orderly close.
     Lingering,
+    /// Us, to let it have more under a cap.
+    Credit,
+    /// As `Credit`, of a peer that has ended its side, or is gone: which of the two shows when
+    /// it is sent something.
+    LastCredit,
 }
 
 /// One connection, as the sweep sees it.
@@ -41,6 +47,8 @@ pub(super) struct Peer {
     pub(super) cut: Cell<Option<Close>>,
     /// Set by the sweep for a refused peer whose handshake is late.
     pub(super) hurry: Cell<bool>,
+    /// Its number among those that share the line; none without a cap.
+    pub(super) share: Cell<Option<NonZeroU32>>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -55,6 +63,7 @@ impl Peer {
             slow: Cell::new(false),
             cut: Cell::new(None),
             hurry: Cell::new(false),
+            share: Cell::new(None),
             waker: RefCell::new(None),
         }
     }

@@ -7,6 +7,7 @@
 use super::admission::{Admission, Verdict};
 use super::connection::Connection;
 use super::counters::{Close, Counters, Published, add};
+use super::egress::{Egress, Shaper};
 use super::listener::Listener;
 use super::log::{LogGates, LogState};
 use super::ops;
@@ -79,6 +80,8 @@ pub struct ServeConfig {
     pub admission: Arc<Admission>,
     /// What is served.
     pub snapshots: Arc<SnapshotHandle>,
+    /// Shares the line among all connections; none without a cap.
+    pub shaper: Option<Arc<Shaper>>,
     /// Bounds what the workers log.
     pub log_gates: LogGates,
 }
@@ -95,6 +98,8 @@ pub(super) struct Worker {
     pub(super) config: Arc<ServeConfig>,
     pub(super) counters: Counters,
     pub(super) outputs: RefCell<OutputPool>,
+    /// What connections may send; none without a cap.
+    pub(super) egress: Option<Rc<Egress>>,
     pub(super) draining: Cell<bool>,
     /// The group that was last missed, for the log.
     pub(super) missed: Cell<Option<GroupId>>,
@@ -129,6 +134,7 @@ pub fn run(
     let runtime = tokio_uring::Runtime::new(&builder)?;
     let snapshot = Rc::new(config.snapshots.load());
     let worker = Rc::new(Worker {
+        egress: config.shaper.as_ref().map(|shaper| Rc::new(Egress::new(Arc::clone(shaper)))),
         config,
         counters: Counters::default(),
         outputs: RefCell::default(),
@@ -141,6 +147,9 @@ pub fn run(
         snapshot: RefCell::new(snapshot),
     });
     runtime.block_on(async move {
+        if let Some(egress) = &worker.egress {
+            tokio_uring::spawn(Rc::clone(egress).pace());
+        }
         for listener in listeners {
             let socket = Rc::new(listener.socket);
             worker.listeners.borrow_mut().push(Rc::clone(&socket));
@@ -261,6 +270,7 @@ impl Worker {
             self.sweep(now_ms);
             logged.report(self, now_ms);
             self.counters.connections.set(self.peers.borrow().len() as u64);
+            self.counters.credit_waiting.set(self.egress.as_ref().map_or(0, |e| e.waiting()));
             self.counters.publish(published);
             if self.draining.get() {
                 if self.peers.borrow().is_empty() {
@@ -318,6 +328,7 @@ impl Worker {
                         peer.shut_down();
                     }
                 }
+                Phase::LastCredit if waited > send_ms => peer.cut(Close::ByPeer),
                 Phase::Sending if waited >= SLOW_AFTER_MS => {
                     if !peer.slow.replace(true) {
                         add(&self.counters.slow_peers, 1);

@@ -1,0 +1,262 @@
+//! Who may send next, and how much, when the line is shared. Pure state; time is an argument.
+//!
+//! Ranks are strict: nothing of a lower one goes while one of a higher one waits. Within a rank
+//! the peer goes first that has been sent the least; what counts is bytes, so neither large
+//! groups nor long queues nor many requests get anybody more. The surprise: a peer that has
+//! nothing to ask for during a round trip keeps its arrears, up to [`ARREARS_QUANTA`], or peers
+//! that ask for one group at a time would fall behind those that pipeline.
+
+use super::bucket::Bucket;
+use crate::net::output::COPY_LEN_MAX;
+use crate::protocol::Class;
+use std::collections::BTreeMap;
+
+/// How long the line is one peer's, at a time.
+const QUANTUM_US: u64 = 1000;
+
+/// The least that is granted at once: twice what is not cut into pieces, as a batch may end
+/// with a whole response of that length and must not be larger than its grant.
+pub const QUANTUM_MIN: u64 = 2 * COPY_LEN_MAX as u64;
+
+/// The most that is granted at once: what one direct send may hold.
+const QUANTUM_MAX: u64 = 64 << 10;
+
+/// What a peer that was quiet for a moment may catch up on, in quanta.
+const ARREARS_QUANTA: u64 = 8;
+
+/// Caps on what is sent, in bytes a second.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Caps {
+    /// All responses of the whole server.
+    pub total: Option<u64>,
+    /// All responses of one connection.
+    pub connection: Option<u64>,
+    /// All prefetch responses of the whole server.
+    pub prefetch: Option<u64>,
+}
+
+/// Who goes before whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rank {
+    /// Urgent requests of peers whose player is logged in.
+    UrgentLoggedIn,
+    /// Urgent requests of the others.
+    UrgentLoggedOut,
+    /// Prefetch requests of peers whose player is logged in.
+    PrefetchLoggedIn,
+    /// Prefetch requests of the others.
+    PrefetchLoggedOut,
+}
+
+/// How many ranks there are.
+pub const RANKS: usize = 4;
+
+impl Rank {
+    /// All of them, the first to go first.
+    pub const ALL: [Self; RANKS] = [
+        Self::UrgentLoggedIn,
+        Self::UrgentLoggedOut,
+        Self::PrefetchLoggedIn,
+        Self::PrefetchLoggedOut,
+    ];
+
+    /// The rank of a peer's requests.
+    #[must_use]
+    pub fn of(class: Class, logged_in: bool) -> Self {
+        match (class, logged_in) {
+            (Class::Urgent, true) => Self::UrgentLoggedIn,
+            (Class::Urgent, false) => Self::UrgentLoggedOut,
+            (Class::Prefetch, true) => Self::PrefetchLoggedIn,
+            (Class::Prefetch, false) => Self::PrefetchLoggedOut,
+        }
+    }
+
+    /// Whether the prefetch cap holds for it.
+    #[must_use]
+    pub fn is_prefetch(self) -> bool {
+        self >= Self::PrefetchLoggedIn
+    }
+}
+
+/// One value a rank.
+pub type ByRank<T> = [T; RANKS];
+
+/// A connection: its worker, and its key there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The worker's number.
+    pub worker: usize,
+    /// The worker's own.
+    pub key: usize,
+}
+
+/// A place in the order, for a connection that waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ticket {
+    /// Which queue.
+    pub rank: Rank,
+    /// What the peer has been sent in it, on the rank's own count.
+    served: u64,
+    /// Who came first, among equals.
+    number: u64,
+}
+
+/// Leave to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// Whose, at the worker that it is handed to.
+    pub key: usize,
+    /// For which ticket.
+    pub ticket: Ticket,
+    /// Bytes.
+    pub len: u64,
+}
+
+/// The answer to a connection that asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Send so many bytes; settle what was really sent.
+    Granted(u64),
+    /// Wait for the grant of this ticket, or withdraw it.
+    Waits(Ticket),
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    /// Those that wait, the least served first. Holds one entry a connection at most.
+    waiting: BTreeMap<(u64, u64), Place>,
+    /// How much whoever is due has been sent. Never falls, so that who comes later starts level.
+    clock: u64,
+}
+
+/// The order of all connections of all workers.
+#[derive(Debug)]
+pub struct Schedule {
+    total: Option<Bucket>,
+    prefetch: Option<Bucket>,
+    queues: ByRank<Queue>,
+    /// What is granted at once: to urgent ranks, to prefetch ranks.
+    quanta: [u64; 2],
+    next_number: u64,
+    /// Grants that a worker has not picked up.
+    granted: Vec<Vec<Grant>>,
+}
+
+/// What is granted at once under a cap.
+pub fn quantum(rate: u64) -> u64 {
+    (rate / (1_000_000 / QUANTUM_US)).clamp(QUANTUM_MIN, QUANTUM_MAX)
+}
+
+impl Schedule {
+    /// Nobody waits yet.
+    #[must_use]
+    pub fn new(caps: Caps, workers: usize) -> Self {
+        let bucket = |rate| Bucket::new(rate, QUANTUM_MIN, 0);
+        let urgent = caps.total.map_or(QUANTUM_MAX, quantum);
+        let prefetch = caps.prefetch.map_or(QUANTUM_MAX, quantum);
+        Self {
+            total: caps.total.map(bucket),
+            prefetch: caps.prefetch.map(bucket),
+            queues: ByRank::default(),
+            quanta: [urgent, urgent.min(prefetch)],
+            next_number: 0,
+            granted: vec![Vec::new(); workers],
+        }
+    }
+
+    /// Where a peer starts that has not been sent anything: level with who is due.
+    #[must_use]
+    pub fn clocks(&self) -> ByRank<u64> {
+        Rank::ALL.map(|rank| self.queues[rank as usize].clock)
+    }
+
+    /// Asks for leave to send. `served` is what the peer was sent in this rank so far; it is
+    /// brought up to what counts.
+    pub fn ask(&mut self, rank: Rank, served: &mut u64, place: Place, now_us: u64) -> Answer {
+        self.refill(now_us);
+        let queue = &mut self.queues[rank as usize];
+        let arrears = ARREARS_QUANTA * self.quanta[usize::from(rank.is_prefetch())];
+        *served = (*served).max(queue.clock.saturating_sub(arrears));
+        let number = self.next_number;
+        self.next_number += 1;
+        let ticket = Ticket { rank, served: *served, number };
+        queue.waiting.insert((ticket.served, number), place);
+        match self.dispatch(Some(number)) {
+            Some(len) => Answer::Granted(len),
+            None => Answer::Waits(ticket),
+        }
+    }
+
+    /// Gives up a place. False if it has been granted meanwhile: the grant is still to come, and
+    /// to be settled.
+    pub fn withdraw(&mut self, ticket: Ticket) -> bool {
+        let waiting = &mut self.queues[ticket.rank as usize].waiting;
+        waiting.remove(&(ticket.served, ticket.number)).is_some()
+    }
+
+    /// Takes note of what was sent on a grant.
+    pub fn settle(&mut self, rank: Rank, granted: u64, sent: u64) {
+        let prefetch = self.prefetch.as_mut().filter(|_| rank.is_prefetch());
+        for bucket in self.total.iter_mut().chain(prefetch) {
+            bucket.give_back(granted);
+            bucket.take(sent);
+        }
+    }
+
+    /// Takes note of prefetch bytes that went out in an urgent rank: the end of a response that
+    /// an urgent one waited for.
+    pub fn charge_prefetch(&mut self, bytes: u64) {
+        if let Some(bucket) = &mut self.prefetch {
+            bucket.take(bytes);
+        }
+    }
+
+    /// Lets go what may go, and hands over what is `worker`'s.
+    pub fn collect(&mut self, worker: usize, now_us: u64, grants: &mut Vec<Grant>) {
+        self.refill(now_us);
+        self.dispatch(None);
+        if let Some(granted) = self.granted.get_mut(worker) {
+            grants.append(granted);
+        }
+    }
+
+    fn refill(&mut self, now_us: u64) {
+        let wanted = self.queues.iter().any(|queue| !queue.waiting.is_empty());
+        for bucket in self.total.iter_mut().chain(&mut self.prefetch) {
+            bucket.refill(now_us, wanted);
+        }
+    }
+
+    /// Grants in order, as long as the buckets are open. What `asker` gets is returned; the
+    /// others' grants wait to be collected.
+    fn dispatch(&mut self, asker: Option<u64>) -> Option<u64> {
+        let mut own = None;
+        while let Some(rank) = self.next_rank() {
+            let queue = &mut self.queues[rank as usize];
+            let Some(((served, number), place)) = queue.waiting.pop_first() else { break };
+            queue.clock = queue.clock.max(served);
+            let len = self.quanta[usize::from(rank.is_prefetch())];
+            self.settle(rank, 0, len);
+            if asker == Some(number) {
+                own = Some(len);
+            } else if let Some(granted) = self.granted.get_mut(place.worker) {
+                let ticket = Ticket { rank, served, number };
+                granted.push(Grant { key: place.key, ticket, len });
+            }
+        }
+        own
+    }
+
+    /// The first rank in which somebody waits, if it may go.
+    fn next_rank(&self) -> Option<Rank> {
+        let is_open = |bucket: &Option<Bucket>| bucket.as_ref().is_none_or(Bucket::is_open);
+        let waits = |rank: &Rank| !self.queues[*rank as usize].waiting.is_empty();
+        let rank = Rank::ALL.into_iter().find(waits)?;
+        let may_go = is_open(&self.total) && (!rank.is_prefetch() || is_open(&self.prefetch));
+        may_go.then_some(rank)
+    }
+}
+
+#[cfg(test)]
+#[path = "schedule_tests.rs"]
+mod tests;
