@@ -85,10 +85,7 @@ enum Wait {
     /// Its turn.
     Turn(Ticket),
     /// It is its turn.
-    Granted {
-        rank: Rank,
-        len: u64,
-    },
+    Granted(Grant),
 }
 
 /// A connection that has sent or waited under a cap.
@@ -109,7 +106,7 @@ pub(super) struct Credit {
     /// Bytes at which the batch is full; the response that reaches them may end beyond.
     pub(super) len: usize,
     /// What the schedule granted; none if it was not asked.
-    granted: Option<u64>,
+    granted: Option<Grant>,
 }
 
 /// A worker's connections under the caps.
@@ -158,7 +155,7 @@ impl Egress {
     pub(super) fn is_called(&self, peer: &Peer) -> bool {
         let shares = self.shares.borrow();
         let share = peer.share.get().and_then(|key| shares.get(place(key)));
-        share.is_some_and(|share| matches!(share.wait, Wait::OwnPassed | Wait::Granted { .. }))
+        share.is_some_and(|share| matches!(share.wait, Wait::OwnPassed | Wait::Granted(_)))
     }
 
     /// Leave to send in a rank. Without it the connection waits, and its task is woken.
@@ -170,7 +167,7 @@ impl Egress {
         let granted = match share.wait {
             Wait::Own { .. } => return None,
             Wait::Turn(ticket) if ticket.rank == rank => return None,
-            Wait::Granted { rank: granted, len } if granted == rank => Some(len),
+            Wait::Granted(grant) if grant.ticket.rank == rank => Some(grant),
             _ => None,
         };
         if granted.is_none() {
@@ -182,8 +179,8 @@ impl Egress {
         if let (Some(own), Some(rate)) = (&mut share.own, self.shaper.caps.connection) {
             own.refill(now_us, true);
             if !own.is_open() {
-                if let Some(len) = granted {
-                    self.shaper.schedule().settle(rank, len, 0);
+                if let Some(grant) = granted {
+                    self.shaper.schedule().settle(grant, 0);
                 }
                 let until_us = now_us + own.wait_us(quantum(rate));
                 share.wait = Wait::Own { until_us };
@@ -198,7 +195,7 @@ impl Egress {
                 let place = Place { worker: self.worker, key };
                 let served = &mut share.served[rank as usize];
                 match self.shaper.schedule().ask(rank, served, place, now_us) {
-                    Answer::Granted(len) => Some(len),
+                    Answer::Granted(grant) => Some(grant),
                     Answer::Waits(ticket) => {
                         share.wait = Wait::Turn(ticket);
                         self.begin_wait();
@@ -209,7 +206,7 @@ impl Egress {
             granted => granted,
         };
         // Its last response may go beyond what a batch aims at, and not beyond what was granted.
-        let aim = granted.map_or(u64::MAX, |len| len - COPY_LEN_MAX as u64);
+        let aim = granted.map_or(u64::MAX, |grant| grant.len - COPY_LEN_MAX as u64);
         let len = aim.min(len_max);
         Some(Credit { rank, len: usize::try_from(len).unwrap_or(usize::MAX), granted })
     }
@@ -228,8 +225,8 @@ impl Egress {
         let charged_elsewhere = !credit.rank.is_prefetch() && prefetch_sent > 0;
         if credit.granted.is_some() || charged_elsewhere {
             let mut schedule = self.shaper.schedule();
-            if let Some(granted) = credit.granted {
-                schedule.settle(credit.rank, granted, sent);
+            if let Some(grant) = credit.granted {
+                schedule.settle(grant, sent);
             }
             if charged_elsewhere {
                 schedule.charge_prefetch(prefetch_sent);
@@ -278,11 +275,11 @@ impl Egress {
         for grant in grants.drain(..) {
             match shares.get_mut(grant.key) {
                 Some(share) if matches!(share.wait, Wait::Turn(at) if at == grant.ticket) => {
-                    share.wait = Wait::Granted { rank: grant.ticket.rank, len: grant.len };
+                    share.wait = Wait::Granted(grant);
                     self.end_wait(&share.peer);
                 }
                 // It has withdrawn, and was granted at the same time.
-                _ => self.shaper.schedule().settle(grant.ticket.rank, grant.len, 0),
+                _ => self.shaper.schedule().settle(grant, 0),
             }
         }
         let mut sleepers = self.sleepers.borrow_mut();
@@ -310,7 +307,7 @@ impl Egress {
                 self.shaper.schedule().withdraw(ticket);
                 self.waiting.set(self.waiting.get() - 1);
             }
-            Wait::Granted { rank, len } => self.shaper.schedule().settle(rank, len, 0),
+            Wait::Granted(grant) => self.shaper.schedule().settle(grant, 0),
         }
     }
 

@@ -5,6 +5,7 @@
 //! are compared with a slow model that knows nothing of the code under test.
 
 mod admission;
+mod bandwidth;
 mod deadlines;
 mod drain;
 mod fairness;

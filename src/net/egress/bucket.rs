@@ -37,15 +37,15 @@ impl Bucket {
         Self { rate, depth, tokens: depth, refilled_us: now_us }
     }
 
-    /// Puts in what the time since the last call is worth. `wanted`: somebody has waited
-    /// meanwhile; if it was for this bucket, nothing is lost but what [`CATCH_UP`] does not cover.
+    /// Puts in what the time since the last call is worth. `wanted`: somebody has waited for it
+    /// meanwhile, so that nothing of it is to be lost but what [`CATCH_UP`] does not cover.
     pub fn refill(&mut self, now_us: u64, wanted: bool) {
         let elapsed = now_us.saturating_sub(self.refilled_us);
         self.refilled_us = self.refilled_us.max(now_us);
         // An elapsed second fills every bucket, and cannot overflow.
         let elapsed = i64::try_from(elapsed).unwrap_or(MICRO).min(MICRO);
         let grown = self.tokens.saturating_add(self.rate * elapsed);
-        let most = if wanted && !self.is_open() { self.rate * micros(CATCH_UP) } else { 0 };
+        let most = if wanted { self.rate * micros(CATCH_UP) } else { 0 };
         // A bucket that is above its depth already keeps what it has.
         self.tokens = grown.min(self.depth.max(most)).max(self.tokens);
     }
@@ -110,7 +110,6 @@ mod tests {
         bucket.take(20_000);
         bucket.refill(60_000, true);
         assert_eq!(bucket.available(), 60_000);
-        bucket.take(60_000);
         bucket.refill(60_000_000, true);
         assert_eq!(bucket.available(), 100_000, "a stopped process does not flood the line");
         bucket.refill(60_001_000, false);
