@@ -1,7 +1,7 @@
 //! Rates as people write them, and the options that cap what is sent.
 //!
-//! Written here because the libraries for sizes know neither bits nor "a second", and read
-//! "10M" as bytes without asking; a line is sold in bits.
+//! Written here because libraries for sizes know no "a second", and read "10M" without asking
+//! whether bits or bytes are meant; a line is sold in bits.
 
 use clap::Args;
 use std::fmt;

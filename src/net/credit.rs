@@ -105,3 +105,17 @@ impl Connection {
         begun.map_or(0, |begun| len_of(begun.response.id()).saturating_sub(begun.taken))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::egress::SHARE_LEN;
+    use crate::net::peer::Peer;
+
+    #[test]
+    fn a_connection_without_a_cap_holds_nothing_for_it() {
+        // What both were without caps: the share's number stands in what was padding.
+        assert_eq!((size_of::<Connection>(), size_of::<Peer>()), (264, 64));
+        assert!(SHARE_LEN <= 144, "{SHARE_LEN} bytes, and docs/limits.md says 144 at most");
+    }
+}

@@ -99,6 +99,10 @@ struct Share {
     own: Option<Bucket>,
 }
 
+/// Memory of a connection that has sent or waited under a cap.
+#[cfg(test)]
+pub(super) const SHARE_LEN: usize = size_of::<Share>();
+
 /// Leave to send: to be settled as soon as it is known what is sent on it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Credit {

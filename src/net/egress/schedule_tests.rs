@@ -297,9 +297,9 @@ fn who_withdraws_leaves_nothing_behind() {
 
 #[test]
 fn at_any_load_the_cap_holds_and_the_line_is_used() {
-    for seed in 0..60 {
+    for seed in 0..20 {
         let mut rng = fastrand::Rng::with_seed(seed);
-        let rate = 10_u64.pow(rng.u32(5..=9)) * rng.u64(1..=9);
+        let rate = 10_u64.pow(rng.u32(5..=8)) * rng.u64(1..=9);
         let mut simulation = Simulation::new(caps(rate, 0), rng.usize(1..=4));
         let short = rng.u64(0..2048);
         for rank in Rank::ALL {
