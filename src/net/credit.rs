@@ -116,6 +116,6 @@ mod tests {
     fn a_connection_without_a_cap_holds_nothing_for_it() {
         // What both were without caps: the share's number stands in what was padding.
         assert_eq!((size_of::<Connection>(), size_of::<Peer>()), (264, 64));
-        assert!(SHARE_LEN <= 144, "{SHARE_LEN} bytes, and docs/limits.md says 144 at most");
+        assert_eq!(SHARE_LEN, 120, "as docs/limits.md says");
     }
 }
