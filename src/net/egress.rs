@@ -282,7 +282,7 @@ impl Egress {
                     share.wait = Wait::Granted(grant);
                     self.end_wait(&share.peer);
                 }
-                // It has withdrawn, and was granted at the same time.
+                // Nobody waits for it: it must not be lost.
                 _ => self.shaper.schedule().settle(grant, 0),
             }
         }
@@ -308,7 +308,7 @@ impl Egress {
                 self.waiting.set(self.waiting.get() - 1);
             }
             Wait::Turn(ticket) => {
-                self.shaper.schedule().withdraw(ticket);
+                self.shaper.schedule().withdraw(ticket, self.worker);
                 self.waiting.set(self.waiting.get() - 1);
             }
             Wait::Granted(grant) => self.shaper.schedule().settle(grant, 0),

@@ -217,11 +217,18 @@ impl Schedule {
         }
     }
 
-    /// Gives up a place. False if it has been granted meanwhile: the grant is still to come, and
-    /// to be settled.
-    pub fn withdraw(&mut self, ticket: Ticket) -> bool {
+    /// Gives up a place, or what it has been granted and `worker` has not collected. A grant left
+    /// there would hold others up until that worker looks, which it may have no more reason to.
+    pub fn withdraw(&mut self, ticket: Ticket, worker: usize) {
         let waiting = &mut self.queues[ticket.rank as usize].waiting;
-        waiting.remove(&(ticket.served, ticket.number)).is_some()
+        if waiting.remove(&(ticket.served, ticket.number)).is_some() {
+            return;
+        }
+        let Some(granted) = self.granted.get_mut(worker) else { return };
+        if let Some(place) = granted.iter().position(|grant| grant.ticket == ticket) {
+            let grant = granted.swap_remove(place);
+            self.settle(grant, 0);
+        }
     }
 
     /// Takes note of what was sent on a grant.

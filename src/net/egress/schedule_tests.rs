@@ -288,11 +288,26 @@ fn who_withdraws_leaves_nothing_behind() {
     let Answer::Waits(ticket) = schedule.ask(PrefetchLoggedIn, &mut 0, place, 0) else {
         panic!("there is nothing left")
     };
-    assert!(schedule.withdraw(ticket));
-    assert!(!schedule.withdraw(ticket), "it is gone");
+    schedule.withdraw(ticket, 0);
     let mut grants = Vec::new();
     schedule.collect(0, 100_000, &mut grants);
-    assert!(grants.iter().all(|grant| grant.key == 0), "{grants:?}");
+    assert_eq!(grants.len(), 1, "the other one: {grants:?}");
+    assert_eq!(grants[0].key, 0);
+    schedule.settle(grants[0], 0);
+
+    // One that has been granted, while another worker looked.
+    let mut schedule = Schedule::new(caps(1_000_000, 0), 2);
+    schedule.total.as_mut().expect("a cap").take(20_000);
+    let Answer::Waits(ticket) = schedule.ask(UrgentLoggedIn, &mut 0, place, 0) else {
+        panic!("there is nothing left")
+    };
+    schedule.collect(1, 5000, &mut Vec::new());
+    assert_eq!(schedule.queues[0].unsettled.len(), 1);
+    schedule.withdraw(ticket, 0);
+    assert_eq!(schedule.queues[0].unsettled.len(), 0);
+    assert_eq!(schedule.total.as_ref().expect("a cap").available(), 5000, "it is given back");
+    schedule.collect(0, 5000, &mut grants);
+    assert_eq!(grants.len(), 1, "nothing is left to collect");
 }
 
 #[test]
