@@ -1,10 +1,11 @@
 //! From options to what the server runs with: every check that takes more than one value.
 
+use crate::catalog::ReloadLimits;
 use crate::cli::{BuildArg, EgressArgs, MissingGroup, Rate, ServeArgs, Switch};
 use crate::failure::{Exit, Failure};
 use crate::net::Limits;
 use crate::net::egress::Caps;
-use crate::platform::{cpu, limits};
+use crate::platform::{cpu, limits, memory};
 use crate::protocol::Builds;
 use crate::protocol::session::Profile;
 use std::net::SocketAddr;
@@ -34,6 +35,8 @@ pub struct Settings {
     pub connections_max: usize,
     /// What was asked for, if the descriptors do not allow as many.
     pub connections_clamped_from: Option<usize>,
+    /// How much may be in memory while reloading.
+    pub reload: ReloadLimits,
     /// What the process may open.
     pub descriptors: u64,
 }
@@ -78,6 +81,7 @@ pub fn settle(args: &ServeArgs) -> Result<Settings, Failure> {
             idle_timeout: args.limits.idle_timeout,
             send_timeout: args.limits.send_timeout,
             linger_timeout: args.limits.linger_timeout,
+            generation_timeout: args.limits.generation_timeout.0,
             drain_timeout: args.limits.drain_timeout,
             close_on_missing_group: args.missing_group == MissingGroup::Close,
         },
@@ -90,6 +94,10 @@ pub fn settle(args: &ServeArgs) -> Result<Settings, Failure> {
         cores: args.pin_workers.then_some(cores),
         connections_max,
         connections_clamped_from,
+        reload: ReloadLimits {
+            generations_max: args.limits.generations_max,
+            memory_bytes_max: generations_memory_max(args),
+        },
         descriptors,
     })
 }
@@ -114,6 +122,11 @@ fn clamp_connections(
     }
     let wanted = args.limits.connections_max;
     Ok((wanted.min(allowed), (wanted > allowed).then_some(wanted)))
+}
+
+/// What was asked for, or what leaves room for connections on this machine.
+fn generations_memory_max(args: &ServeArgs) -> u64 {
+    args.limits.generations_memory_max.unwrap_or_else(|| memory::total_bytes() / 4 * 3)
 }
 
 /// The caps on what is sent; one that is above that of the whole server would do nothing.

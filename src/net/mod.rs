@@ -11,12 +11,15 @@ mod connection;
 pub mod counters;
 mod credit;
 pub mod egress;
+mod fetch_ahead;
+mod generations;
 mod listener;
 mod log;
 mod ops;
 pub mod output;
 mod pace;
 mod peer;
+mod send;
 mod worker;
 
 pub use listener::{ListenError, Listener, bind};

@@ -36,6 +36,8 @@ pub(super) enum Phase {
 pub(super) struct Peer {
     socket: OwnedFd,
     phase: Cell<Phase>,
+    /// Which snapshot it is served from: see [`crate::catalog::Snapshot::ordinal`].
+    ordinal: u32,
     /// When the phase began or last made progress, in milliseconds of the worker's clock.
     since_ms: Cell<u64>,
     /// While sending: when the kernel was last asked for progress, and what it said.
@@ -47,22 +49,26 @@ pub(super) struct Peer {
     pub(super) cut: Cell<Option<Close>>,
     /// Set by the sweep for a refused peer whose handshake is late.
     pub(super) hurry: Cell<bool>,
+    /// Set by the sweep: answer what is queued, then end in good order, as its snapshot is old.
+    pub(super) leave: Cell<bool>,
     /// Its number among those that share the line; none without a cap.
     pub(super) share: Cell<Option<NonZeroU32>>,
     waker: RefCell<Option<Waker>>,
 }
 
 impl Peer {
-    pub(super) fn new(socket: OwnedFd, phase: Phase, now_ms: u64) -> Self {
+    pub(super) fn new(socket: OwnedFd, phase: Phase, ordinal: u32, now_ms: u64) -> Self {
         Self {
             socket,
             phase: Cell::new(phase),
+            ordinal,
             since_ms: Cell::new(now_ms),
             sampled_ms: Cell::new(now_ms),
             acknowledged: Cell::new(0),
             slow: Cell::new(false),
             cut: Cell::new(None),
             hurry: Cell::new(false),
+            leave: Cell::new(false),
             share: Cell::new(None),
             waker: RefCell::new(None),
         }
@@ -70,6 +76,10 @@ impl Peer {
 
     pub(super) fn raw_fd(&self) -> RawFd {
         self.socket.as_raw_fd()
+    }
+
+    pub(super) fn ordinal(&self) -> u32 {
+        self.ordinal
     }
 
     pub(super) fn phase(&self) -> Phase {
@@ -124,7 +134,7 @@ impl Peer {
         if self.cut.get().is_none() {
             self.cut.set(Some(reason));
         }
-        if matches!(reason, Close::SendTimeout | Close::Drain) {
+        if matches!(reason, Close::SendTimeout | Close::Drain | Close::Generation) {
             // The kernel would go on offering what it holds to a peer that takes nothing, and
             // keep the memory for minutes; a reset ends that.
             let _ = rustix::net::sockopt::set_socket_linger(self, Some(Duration::ZERO));

@@ -8,12 +8,14 @@ use super::admission::{Admission, Verdict};
 use super::connection::Connection;
 use super::counters::{Close, Counters, Published, add};
 use super::egress::{Egress, Shaper};
+use super::generations::Generations;
 use super::listener::Listener;
 use super::log::{LogGates, LogState};
 use super::ops;
 use super::output::{OutputPool, SnapshotRef};
 use super::peer::{Peer, Phase};
 use crate::catalog::SnapshotHandle;
+use crate::platform::cpu;
 use crate::platform::socket::{acknowledged_bytes, is_delivered};
 use crate::protocol::session::{Profile, ServerSession};
 use crate::protocol::{GroupId, Status};
@@ -39,6 +41,9 @@ const PROGRESS_SAMPLE_MS: u64 = 1000;
 /// And how many times at least before a peer is cut for taking in nothing.
 const PROGRESS_SAMPLES: u64 = 4;
 
+/// A worker that runs for a larger share of the time is busy.
+const BUSY_PERCENT: u32 = 60;
+
 /// A send that the ring holds this long makes its peer slow.
 const SLOW_AFTER_MS: u64 = 2 * HEARTBEAT_MS;
 
@@ -63,6 +68,8 @@ pub struct Limits {
     pub send_timeout: Duration,
     /// For a refused peer to read its status and go.
     pub linger_timeout: Duration,
+    /// From a reload on, for quiet connections of an earlier generation; none is never.
+    pub generation_timeout: Option<Duration>,
     /// From the stop signal to the end.
     pub drain_timeout: Duration,
     /// Close a connection that asks for a group that is not there; else ignore the request.
@@ -107,11 +114,15 @@ pub(super) struct Worker {
     pub(super) last_errno: Cell<i32>,
     /// Emptied and shut when the worker drains.
     listeners: RefCell<Vec<Rc<OwnedFd>>>,
-    peers: RefCell<Slab<Rc<Peer>>>,
+    pub(super) peers: RefCell<Slab<Rc<Peer>>>,
     /// Milliseconds since the start, as far as heartbeats have come: a process that was stopped
     /// for a minute has not aged, so its healthy peers are not cut.
     now_ms: Cell<u64>,
     snapshot: RefCell<SnapshotRef>,
+    /// Between the last two heartbeats the thread ran for more than [`BUSY_PERCENT`].
+    busy: Cell<bool>,
+    /// Whether connections may serve from an earlier snapshot.
+    pub(super) has_earlier: Cell<bool>,
 }
 
 /// Runs a worker on the calling thread until it has drained. `ready` is called once its ring is
@@ -145,6 +156,8 @@ pub fn run(
         peers: RefCell::default(),
         now_ms: Cell::new(0),
         snapshot: RefCell::new(snapshot),
+        busy: Cell::new(false),
+        has_earlier: Cell::new(false),
     });
     runtime.block_on(async move {
         if let Some(egress) = &worker.egress {
@@ -166,6 +179,11 @@ impl Worker {
     #[inline]
     pub(super) fn now_ms(&self) -> u64 {
         self.now_ms.get()
+    }
+
+    /// Whether what is ready may wait so long for its turn that times say little about peers.
+    pub(super) fn is_busy(&self) -> bool {
+        self.busy.get()
     }
 
     /// Accepts until the worker drains.
@@ -223,10 +241,11 @@ impl Worker {
             Verdict::Refused(permit, status) => (permit, Some(status)),
         };
         let phase = if refusal.is_some() { Phase::Refusing } else { Phase::Handshake };
-        let peer = Rc::new(Peer::new(socket, phase, self.now_ms()));
+        let snapshot = self.snapshot();
+        let peer = Rc::new(Peer::new(socket, phase, snapshot.ordinal(), self.now_ms()));
         let place = self.peers.borrow_mut().insert(Rc::clone(&peer));
         let session = ServerSession::new(Arc::clone(&self.config.profile), refusal);
-        let mut connection = Connection::new(Rc::clone(self), peer, session, self.snapshot());
+        let mut connection = Connection::new(Rc::clone(self), peer, session, snapshot);
         // Boxed, as the runtime rounds a task up to a multiple of 128 bytes: an idle peer should
         // cost little. The connection is used in place; passed on, it would be held twice.
         tokio_uring::spawn(Box::pin(async move {
@@ -236,12 +255,13 @@ impl Worker {
         }));
     }
 
-    /// What a new connection serves from; asked for once a connection.
-    fn snapshot(&self) -> SnapshotRef {
+    /// What a new connection serves from; asked for once a connection, and at heartbeats.
+    pub(super) fn snapshot(&self) -> SnapshotRef {
         let mut mine = self.snapshot.borrow_mut();
         let current = self.config.snapshots.load();
         if !Arc::ptr_eq(&mine, &current) {
             *mine = Rc::new(current);
+            self.has_earlier.set(true);
         }
         Rc::clone(&mine)
     }
@@ -251,7 +271,9 @@ impl Worker {
         let interval = Duration::from_millis(HEARTBEAT_MS);
         let mut ticks = tokio::time::interval(interval);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let (mut last, mut drain_ms, mut logged) = (Instant::now(), 0, LogState::default());
+        let mut ran = cpu::thread_time();
+        let (mut last, mut drain_ms) = (Instant::now(), 0);
+        let (mut logged, mut generations) = (LogState::default(), Generations::default());
         loop {
             ticks.tick().await;
             let elapsed = last.elapsed();
@@ -259,6 +281,8 @@ impl Worker {
             if elapsed > interval * 2 {
                 add(&self.counters.late_heartbeats, 1);
             }
+            let ran_before = std::mem::replace(&mut ran, cpu::thread_time());
+            self.busy.set(ran.saturating_sub(ran_before) > elapsed * BUSY_PERCENT / 100);
             let step = elapsed.min(interval * 2);
             let now_ms = self.now_ms() + u64::try_from(step.as_millis()).unwrap_or(HEARTBEAT_MS);
             self.now_ms.set(now_ms);
@@ -268,6 +292,7 @@ impl Worker {
                 self.peers.borrow().iter().for_each(|(_, peer)| peer.wake());
             }
             self.sweep(now_ms);
+            generations.sweep(self, now_ms);
             logged.report(self, now_ms);
             self.counters.connections.set(self.peers.borrow().len() as u64);
             self.counters.credit_waiting.set(self.egress.as_ref().map_or(0, |e| e.waiting()));
@@ -347,6 +372,6 @@ impl Worker {
     }
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
