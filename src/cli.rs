@@ -10,6 +10,7 @@ pub mod units;
 pub use egress::{EgressArgs, Rate};
 pub use tools::{CompletionsArgs, ConfigArgs, ManArgs};
 
+use crate::admin::Address;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -52,6 +53,10 @@ pub enum Command {
     Config(Box<ConfigArgs>),
     /// Write a demo cache to a directory
     DemoCache(DemoCacheArgs),
+    /// Say how a running server does
+    Status(StatusArgs),
+    /// Have a running server load its cache again; exit 65 if it keeps the old content
+    Reload(ReloadArgs),
     /// Print the manual page, or write one for each command
     Man(ManArgs),
     /// Print a script that completes commands and options in a shell
@@ -106,6 +111,10 @@ pub struct ServeArgs {
     /// Sharing the line.
     #[command(flatten)]
     pub egress: EgressArgs,
+
+    /// The admin address.
+    #[command(flatten)]
+    pub admin: AdminArgs,
 
     /// The log.
     #[command(flatten)]
@@ -174,6 +183,37 @@ pub struct LimitArgs {
     pub drain_timeout: Duration,
 }
 
+/// What operators ask.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Admin address")]
+pub struct AdminArgs {
+    /// Address for status page, metrics and health checks, or unix:/path; several may be given
+    /// [default: none]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub admin: Vec<Address>,
+
+    /// Name by which a reload may be asked for over HTTP, beside addresses and the host's own;
+    /// several may be given [default: none]
+    #[arg(long, value_name = "NAME")]
+    pub admin_host: Vec<String>,
+
+    /// Connections to the admin addresses at once; the next is answered 503
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = at_least::<1>)]
+    pub admin_connections_max: usize,
+
+    /// For a request to the admin address to arrive, and for the next on its connection to begin
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
+    pub admin_timeout: Duration,
+
+    /// Age of a worker's last heartbeat from which on /livez fails; one comes each 100ms
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
+    pub heartbeat_age_max: Duration,
+
+    /// Generation without which /readyz fails, as the ready line prints it [default: any]
+    #[arg(long, value_name = "GENERATION", value_parser = generation)]
+    pub expect_generation: Option<u64>,
+}
+
 /// How to log.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Log (on stderr)")]
@@ -221,6 +261,26 @@ pub struct DemoCacheArgs {
     /// How to store it
     #[arg(long, value_name = "FORMAT", default_value = "dat2")]
     pub format: StoreFormat,
+}
+
+/// Options of `status`.
+#[derive(Clone, Debug, Args)]
+pub struct StatusArgs {
+    /// The admin address of the server
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:9550")]
+    pub admin: Address,
+
+    /// Print everything that the server tells, as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `reload`.
+#[derive(Clone, Debug, Args)]
+pub struct ReloadArgs {
+    /// The admin address of the server
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:9550")]
+    pub admin: Address,
 }
 
 /// A build, or any.
@@ -299,6 +359,12 @@ pub enum StoreFormat {
 fn address(text: &str) -> Result<SocketAddr, String> {
     let how = "write it as 0.0.0.0:43594 or [::]:43594; names are not looked up";
     text.parse().map_err(|_| format!("an address with its port is wanted; {how}"))
+}
+
+fn generation(text: &str) -> Result<u64, String> {
+    let is_one = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let number = is_one.then(|| u64::from_str_radix(text, 16).ok()).flatten();
+    number.ok_or_else(|| "16 hexadecimal digits are wanted, as the ready line prints them".into())
 }
 
 fn log_filter(text: &str) -> Result<String, String> {

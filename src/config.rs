@@ -18,6 +18,10 @@ const DESCRIPTORS_RESERVED: u64 = 100;
 /// Descriptors of a worker: its ring, its epoll and event descriptors, its listeners.
 const DESCRIPTORS_A_WORKER: u64 = 8;
 
+/// Descriptors of the admin address besides its connections: listeners, its runtime, connections
+/// that are one too many and are told so.
+const DESCRIPTORS_ADMIN: u64 = 40;
+
 /// What `serve` runs with.
 #[derive(Debug)]
 pub struct Settings {
@@ -111,7 +115,11 @@ fn clamp_connections(
     let others = DESCRIPTORS_RESERVED
         + DESCRIPTORS_A_WORKER * (workers as u64)
         + (workers * args.listen.len()) as u64
-        + args.limits.refusals_max as u64;
+        + args.limits.refusals_max as u64
+        + match args.admin.admin.len() {
+            0 => 0,
+            addresses => DESCRIPTORS_ADMIN + (addresses + args.admin.admin_connections_max) as u64,
+        };
     let allowed = usize::try_from(descriptors.saturating_sub(others)).unwrap_or(usize::MAX);
     if allowed == 0 {
         return Err(Failure::new(

@@ -1,5 +1,6 @@
 //! Why a command ends badly: the cause, what to do about it, and the exit code.
 
+use crate::admin::BindError;
 use crate::cache::{StoreError, StoreFault};
 use crate::catalog::{ArenaError, LoadError};
 use crate::net::ListenError;
@@ -86,6 +87,16 @@ impl From<RingMissing> for Failure {
 impl From<ArenaError> for Failure {
     fn from(error: ArenaError) -> Self {
         Self::new(Exit::System, error, "give the process more memory, or serve a smaller cache")
+    }
+}
+
+impl From<BindError> for Failure {
+    fn from(error: BindError) -> Self {
+        let exit = match error.source.kind() {
+            std::io::ErrorKind::PermissionDenied => Exit::Permission,
+            _ => Exit::System,
+        };
+        Self::new(exit, &error, error.remedy())
     }
 }
 

@@ -2,9 +2,10 @@
 //!
 //! Read in this order: [`protocol`] is the wire and knows nothing else; [`cache`] reads the
 //! stores on disk; [`catalog`] checks and frames what they hold; [`net`] serves it on the ring;
-//! [`platform`] asks the system for what that needs. [`cli`], [`settings`], [`config`] and
-//! [`command`] make the program of it.
+//! [`platform`] asks the system for what that needs; [`admin`] tells operators how it goes.
+//! [`cli`], [`settings`], [`config`] and [`command`] make the program of it.
 
+pub mod admin;
 pub mod cache;
 pub mod catalog;
 pub mod cli;

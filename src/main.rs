@@ -29,6 +29,8 @@ fn run(Parsed { cli, settings }: &Parsed) -> Result<ExitCode, Failure> {
         Some(Command::DemoCache(args)) => command::demo_cache::run(args),
         Some(Command::Man(args)) => command::generate::man(args),
         Some(Command::Completions(args)) => command::generate::completions(args),
+        Some(Command::Status(args)) => command::ask::status(args),
+        Some(Command::Reload(args)) => command::ask::reload(args),
     }
 }
 

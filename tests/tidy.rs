@@ -43,6 +43,12 @@ const BOUNDARIES: &[(&str, &[&str], &[&str])] = &[
         &[],
         &["protocol", "cache", "catalog", "cli", "command", "config", "failure", "net", "settings"],
     ),
+    ("src/admin/", &[], &["cache", "cli", "command", "config", "failure", "platform", "settings"]),
+    (
+        "src/",
+        &["src/admin/", "src/cli.rs", "src/command/", "src/failure.rs"],
+        &["admin", "hyper", "prometheus", "procfs"],
+    ),
     // What holds is known by clap types alone, whatever they lead to.
     ("src/settings/", &[], &["cache", "catalog", "command", "config", "net", "platform"]),
     ("src/cli", &[], &["cache", "command", "config", "failure", "platform", "settings"]),
@@ -52,7 +58,7 @@ const BOUNDARIES: &[(&str, &[&str], &[&str])] = &[
 
 /// Names of our own modules, which count only as `crate::NAME` or `js5d::NAME`.
 const MODULES: &[&str] = &[
-    "cache", "catalog", "cli", "command", "config", "failure", "main", "net", "platform",
+    "admin", "cache", "catalog", "cli", "command", "config", "failure", "main", "net", "platform",
     "protocol", "settings",
 ];
 
@@ -256,8 +262,15 @@ fn every_option_is_documented() {
         assert!(names(&settings, option), "{option} is not in docs/settings.md");
     }
     assert!(names(&readme, "docs/settings.md"), "README.md does not lead to the settings");
-    let commands: [(&str, usize); 5] =
-        [("check", 2), ("config", 20), ("demo-cache", 3), ("man", 1), ("completions", 0)];
+    let commands: [(&str, usize); 7] = [
+        ("check", 2),
+        ("config", 20),
+        ("demo-cache", 3),
+        ("man", 1),
+        ("completions", 0),
+        ("status", 2),
+        ("reload", 1),
+    ];
     for (command, count_min) in commands {
         assert!(names(&readme, &format!("js5d {command}")), "{command} is not in README.md");
         let options = options_of(&[command]);

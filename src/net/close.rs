@@ -45,6 +45,7 @@ impl Connection {
                 | libc::ENETUNREACH,
             ) => Close::ByPeer,
             errno => {
+                self.count_passing(error);
                 self.worker().last_errno.set(errno.unwrap_or(0));
                 Close::Error
             }

@@ -6,7 +6,8 @@
 //! for the next batch. A *slow* peer is the exception: it gets little at a time, and is read on
 //! beside the send, so that an urgent request overtakes what waits.
 
-use super::counters::{Close, add};
+use super::counters::Close;
+use super::latency::{NOT_PICKED, PickId};
 use super::ops::{self, InFlight, READ_LEN, ReadBuffer, Receiving, Retry, Sending};
 use super::output::{Cursor, Output, SnapshotRef};
 use super::pace::Pace;
@@ -45,7 +46,9 @@ pub(super) struct Connection {
     pub(super) input_ended: bool,
     /// No more responses are begun; close when those begun are out.
     pub(super) closing: Option<Close>,
-    logged_in: bool,
+    pub(super) logged_in: bool,
+    /// Its request that is timed, if there is one.
+    pub(super) picked: PickId,
 }
 
 impl Connection {
@@ -69,6 +72,7 @@ impl Connection {
             input_ended: false,
             closing: None,
             logged_in: false,
+            picked: NOT_PICKED,
         }
     }
 
@@ -83,6 +87,7 @@ impl Connection {
         if let Some(egress) = &self.worker.egress {
             egress.forget(&self.peer);
         }
+        self.give_up_queued();
         self.worker.counters.count_close(reason);
         tracing::debug!(?reason, "connection closed");
         // Boxed: it is awaited once, and would make each idle connection larger.
@@ -147,12 +152,16 @@ impl Connection {
                     Ok(0) => self.input_ended = true,
                     Ok(len) => self.input = 0..u16::try_from(len).unwrap_or(0),
                     Err(error) if !ops::is_passing(&error) => return Err(self.reason_of(&error)),
-                    Err(_) => return Ok(Some(ops::pause())),
+                    Err(error) => {
+                        self.count_passing(&error);
+                        return Ok(Some(ops::pause()));
+                    }
                 }
             }
             Event::Sent(_, output) if output.sent_before > 0 => self.has_room(output),
             Event::Sent(Ok(sent), output) => self.sent(sent, output),
             Event::Sent(Err(error), output) if ops::is_passing(&error) => {
+                self.count_passing(&error);
                 return Ok(Some(ops::send_again(output, Rc::clone(&self.peer))));
             }
             Event::Sent(Err(error), _) => return Err(self.reason_of(&error)),
@@ -174,8 +183,9 @@ impl Connection {
         }
         let (start, end) = (usize::from(self.input.start), usize::from(self.input.end));
         let bytes = buffer.get(start..end).unwrap_or_default();
+        let queued = self.session.queued();
         let result = self.session.receive(bytes);
-        self.count_received();
+        self.count_received(queued);
         match result {
             Ok(taken) => {
                 self.input.start += u16::try_from(taken).unwrap_or(0);
@@ -250,26 +260,5 @@ impl Connection {
     /// come back.
     fn is_leaving(&self) -> bool {
         self.worker.draining.get() || self.peer.leave.get()
-    }
-
-    fn count_received(&mut self) {
-        let received = self.session.take_received();
-        let counters = &self.worker.counters;
-        add(&counters.requests_urgent, received.urgent.into());
-        add(&counters.requests_prefetch, received.prefetch.into());
-        if received.rekeys | received.state_changes != 0 {
-            add(&counters.rekeys, received.rekeys.into());
-            add(&counters.state_changes, received.state_changes.into());
-            self.set_logged_in(self.session.logged_in());
-        }
-    }
-
-    fn set_logged_in(&mut self, logged_in: bool) {
-        let gauge = &self.worker.counters.logged_in;
-        match (std::mem::replace(&mut self.logged_in, logged_in), logged_in) {
-            (false, true) => gauge.set(gauge.get() + 1),
-            (true, false) => gauge.set(gauge.get() - 1),
-            _ => {}
-        }
     }
 }

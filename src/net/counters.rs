@@ -3,29 +3,40 @@
 //! Nothing on the hot path touches memory that another core writes. Each counter is declared
 //! once, with its help.
 
+use super::errnos::ERRNOS_LEN;
+use super::latency::LATENCY_LEN;
+use super::pulse::Pulse;
 use crate::protocol::session::Violation;
 use crate::protocol::{Class, Status};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 macro_rules! counters {
-    ($($name:ident: $help:literal,)*) => {
-        /// A worker's own counters. They only grow, but for those of open connections.
+    ($($name:ident: $help:literal,)* ; $($row:ident[$len:ident]: $row_help:literal,)*) => {
+        /// A worker's own counters. They only grow, but for those of what is there at the
+        /// moment: open connections, and requests that wait.
         #[derive(Debug, Default)]
         pub struct Counters {
             $(#[doc = $help] pub $name: Cell<u64>,)*
+            $(#[doc = $row_help] pub $row: [Cell<u64>; $len],)*
         }
 
         /// What a worker last published.
         #[derive(Debug, Default)]
         pub struct Published {
             $(#[doc = $help] pub $name: AtomicU64,)*
+            $(#[doc = $row_help] pub $row: [AtomicU64; $len],)*
+            /// The worker's last sign of life.
+            pub pulse: Pulse,
         }
 
         impl Counters {
             /// Makes the present values visible to other threads.
             pub fn publish(&self, to: &Published) {
                 $(to.$name.store(self.$name.get(), Ordering::Relaxed);)*
+                $(for (to, from) in to.$row.iter().zip(&self.$row) {
+                    to.store(from.get(), Ordering::Relaxed);
+                })*
             }
         }
 
@@ -33,12 +44,31 @@ macro_rules! counters {
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         pub struct Totals {
             $(#[doc = $help] pub $name: u64,)*
+            $(#[doc = $row_help] pub $row: [u64; $len],)*
         }
 
         impl Totals {
+            /// Each counter set to a number of its own, with its name: so that a test finds one
+            /// that is shown nowhere.
+            #[cfg(test)]
+            #[must_use]
+            pub fn numbered() -> (Self, Vec<(&'static str, u64)>) {
+                let (mut totals, mut names) = (Self::default(), Vec::new());
+                let mut number = |name| {
+                    let value = 1_000_003 + 1009 * names.len() as u64;
+                    names.push((name, value));
+                    value
+                };
+                $(totals.$name = number(stringify!($name));)*
+                (totals, names)
+            }
+
             /// Adds what one worker published.
             pub fn add(&mut self, published: &Published) {
                 $(self.$name += published.$name.load(Ordering::Relaxed);)*
+                $(for (sum, from) in self.$row.iter_mut().zip(&published.$row) {
+                    *sum += from.load(Ordering::Relaxed);
+                })*
             }
         }
     };
@@ -46,6 +76,13 @@ macro_rules! counters {
 
 counters! {
     connections: "Connections open, refused ones included.",
+    connections_handshake: "Open connections whose handshake is not there yet.",
+    connections_refusing: "Open connections that will be refused once their handshake is there.",
+    connections_idle: "Open connections that the ring sends nothing to.",
+    connections_sending: "Open connections that the ring sends to.",
+    connections_slow: "Open connections that the ring sends to and that take it in slowly.",
+    connections_credit: "Open connections that a cap on bandwidth lets wait.",
+    connections_lingering: "Connections that end: the peer may read, and is to end its side.",
     connections_outdated: "Open connections that serve from an earlier generation.",
     logged_in: "Open connections whose player is logged in.",
     accepted: "Connections accepted, refused ones included.",
@@ -58,6 +95,12 @@ counters! {
     requests_prefetch: "Prefetch requests taken in.",
     responses_urgent: "Urgent responses given to the kernel, begun ones included.",
     responses_prefetch: "Prefetch responses given to the kernel, begun ones included.",
+    response_bytes_urgent: "Bytes of urgent responses, counted whole when one is begun.",
+    response_bytes_prefetch: "Bytes of prefetch responses, counted whole when one is begun.",
+    unanswered_urgent: "Urgent requests without a response: no such group, or an end came first.",
+    unanswered_prefetch: "Prefetch requests without a response, for the same reasons.",
+    queued_urgent: "Urgent requests that wait.",
+    queued_prefetch: "Prefetch requests that wait.",
     sent_bytes: "Bytes that the kernel took.",
     missing_groups: "Requests for groups that the cache does not hold.",
     rekeys: "Opcode 4.",
@@ -67,7 +110,6 @@ counters! {
     egress_prefetch_logged_in_bytes: "Under a cap: prefetch response bytes of logged-in peers.",
     egress_prefetch_logged_out_bytes: "Under a cap: prefetch response bytes of the other peers.",
     credit_waits: "Under a cap: times that a connection had to wait for its turn.",
-    credit_waiting: "Under a cap: connections that wait for their turn.",
     slow_peers: "Times that a peer became slow.",
     closed_by_peer: "Connections that the peer ended or reset.",
     closed_disconnect: "Connections closed on opcode 7.",
@@ -82,6 +124,11 @@ counters! {
     closed_drain: "Connections closed because the server stops.",
     closed_error: "Connections closed by an error of the socket or the ring.",
     late_heartbeats: "Heartbeats that came more than one interval late.",
+    ;
+    accept_errnos[ERRNOS_LEN]: "Failed accepts by errno.",
+    ring_errnos[ERRNOS_LEN]: "Failed operations on connections by errno, passing ones included.",
+    latency_urgent[LATENCY_LEN]: "How long urgent requests waited.",
+    latency_prefetch[LATENCY_LEN]: "How long prefetch requests waited.",
 }
 
 /// Why a connection ended.
@@ -148,13 +195,36 @@ impl Counters {
         add(counter, 1);
     }
 
-    /// Counts a response.
+    /// Counts a response of as many bytes.
     #[inline]
-    pub fn count_response(&self, class: Class) {
-        let counter = match class {
-            Class::Urgent => &self.responses_urgent,
-            Class::Prefetch => &self.responses_prefetch,
+    pub fn count_response(&self, class: Class, len: usize) {
+        let (count, bytes) = match class {
+            Class::Urgent => (&self.responses_urgent, &self.response_bytes_urgent),
+            Class::Prefetch => (&self.responses_prefetch, &self.response_bytes_prefetch),
         };
-        add(counter, 1);
+        add(count, 1);
+        add(bytes, len as u64);
+    }
+
+    /// Counts requests that get no response.
+    pub fn count_unanswered(&self, class: Class, count: usize) {
+        let counter = match class {
+            Class::Urgent => &self.unanswered_urgent,
+            Class::Prefetch => &self.unanswered_prefetch,
+        };
+        add(counter, count as u64);
+    }
+
+    /// Reckons what waits: everything asked for and neither answered nor given up.
+    pub fn reckon_queued(&self) {
+        let waiting = |requests: &Cell<u64>, responses: &Cell<u64>, unanswered: &Cell<u64>| {
+            requests.get().saturating_sub(responses.get() + unanswered.get())
+        };
+        let urgent =
+            waiting(&self.requests_urgent, &self.responses_urgent, &self.unanswered_urgent);
+        let prefetch =
+            waiting(&self.requests_prefetch, &self.responses_prefetch, &self.unanswered_prefetch);
+        self.queued_urgent.set(urgent);
+        self.queued_prefetch.set(prefetch);
     }
 }

@@ -121,6 +121,7 @@ pub(super) struct Egress {
     shares: RefCell<Slab<Share>>,
     /// Those that wait for their own cap, the first to go first.
     sleepers: RefCell<BTreeSet<(u64, usize)>>,
+    /// Connections that wait for credit.
     waiting: Cell<u64>,
     /// Told when somebody waits.
     somebody: Notify,
@@ -136,11 +137,6 @@ impl Egress {
             waiting: Cell::new(0),
             somebody: Notify::new(),
         }
-    }
-
-    /// Connections that wait for credit.
-    pub(super) fn waiting(&self) -> u64 {
-        self.waiting.get()
     }
 
     /// Whether what is urgent has to go alone, as a cap holds for prefetch by itself.

@@ -5,13 +5,14 @@
 
 use super::connection::Connection;
 use super::counters::{Close, add};
+use super::latency::NOT_PICKED;
 use super::ops;
 use super::output::{COPY_LEN_MAX, Cursor, Output};
 use super::pace::{DIRECT_LEN_MAX, Pace};
 use super::peer::Phase;
 use crate::platform::socket::bound_unsent;
-use crate::protocol::GroupId;
 use crate::protocol::session::{CloseCause, ServerSession, Step};
+use crate::protocol::{Class, GroupId};
 use std::io;
 use std::rc::Rc;
 use std::time::Instant;
@@ -23,9 +24,13 @@ impl Connection {
         while self.sending.is_none() {
             let len_max = self.send_len_max();
             let mut output = self.worker.outputs.borrow_mut().take();
+            let queued = self.session.queued();
             match &self.worker.egress {
                 None => self.fill(&mut output, len_max, ServerSession::next_step),
                 Some(egress) => self.fill_on_credit(&Rc::clone(egress), &mut output, len_max),
+            }
+            if self.picked != NOT_PICKED {
+                self.follow_picked(queued);
             }
             if output.is_empty() {
                 self.worker.outputs.borrow_mut().put(output);
@@ -73,15 +78,17 @@ impl Connection {
             }
             self.prefetch_next();
             match next(&mut self.session) {
-                Step::Response(_) if self.closing.is_some() => {}
+                Step::Response(response) if self.closing.is_some() => {
+                    self.worker.counters.count_unanswered(response.class(), 1);
+                }
                 Step::Response(response) => match self.snapshot.response(response.id()) {
                     Some(framed) => {
-                        self.worker.counters.count_response(response.class());
+                        self.worker.counters.count_response(response.class(), framed.len());
                         if !output.push_small(response, framed) {
                             self.push_large(output, Cursor { response, taken: 0 }, len_max);
                         }
                     }
-                    None => self.miss(response.id()),
+                    None => self.miss(response.class(), response.id()),
                 },
                 Step::Status(status) => {
                     self.worker.counters.count_status(status);
@@ -115,7 +122,8 @@ impl Connection {
     }
 
     /// A request for a group that the cache does not hold: no answer is made up.
-    fn miss(&mut self, id: GroupId) {
+    fn miss(&mut self, class: Class, id: GroupId) {
+        self.worker.counters.count_unanswered(class, 1);
         add(&self.worker.counters.missing_groups, 1);
         self.worker.missed.set(Some(id));
         if self.worker.config.limits.close_on_missing_group {
@@ -165,6 +173,7 @@ impl Connection {
     /// All of an output has gone out. What a slow peer gets next is decided when there is room
     /// for it, not before.
     fn sent_whole(&mut self, mut output: Box<Output>) {
+        self.handed_over();
         if self.waits_for_room() {
             output.wait_for_room();
             self.peer.enter(Phase::Sending, self.worker.now_ms());

@@ -8,12 +8,15 @@ use super::admission::{Admission, Verdict};
 use super::connection::Connection;
 use super::counters::{Close, Counters, Published, add};
 use super::egress::{Egress, Shaper};
+use super::errnos;
 use super::generations::Generations;
+use super::latency::Sampler;
 use super::listener::Listener;
 use super::log::{LogGates, LogState};
 use super::ops;
 use super::output::{OutputPool, SnapshotRef};
 use super::peer::{Peer, Phase};
+use super::states::States;
 use crate::catalog::SnapshotHandle;
 use crate::platform::cpu;
 use crate::platform::socket::{acknowledged_bytes, is_delivered};
@@ -104,6 +107,7 @@ pub struct Control {
 pub(super) struct Worker {
     pub(super) config: Arc<ServeConfig>,
     pub(super) counters: Counters,
+    pub(super) sampler: Sampler,
     pub(super) outputs: RefCell<OutputPool>,
     /// What connections may send; none without a cap.
     pub(super) egress: Option<Rc<Egress>>,
@@ -148,6 +152,7 @@ pub fn run(
         egress: config.shaper.as_ref().map(|shaper| Rc::new(Egress::new(Arc::clone(shaper)))),
         config,
         counters: Counters::default(),
+        sampler: Sampler::default(),
         outputs: RefCell::default(),
         draining: Cell::new(false),
         missed: Cell::new(None),
@@ -170,6 +175,7 @@ pub fn run(
         }
         ready();
         worker.beat(&control, &published).await;
+        published.pulse.end();
     });
     Ok(())
 }
@@ -197,6 +203,7 @@ impl Worker {
             };
             if let Err(error) = accepted {
                 add(&self.counters.accept_errors, 1);
+                errnos::count(&self.counters.accept_errnos, &error);
                 debug!(%error, "accept failed");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
@@ -295,7 +302,9 @@ impl Worker {
             generations.sweep(self, now_ms);
             logged.report(self, now_ms);
             self.counters.connections.set(self.peers.borrow().len() as u64);
-            self.counters.credit_waiting.set(self.egress.as_ref().map_or(0, |e| e.waiting()));
+            self.counters.reckon_queued();
+            self.sampler.beat(&self.counters);
+            published.pulse.beat(last);
             self.counters.publish(published);
             if self.draining.get() {
                 if self.peers.borrow().is_empty() {
@@ -326,7 +335,9 @@ impl Worker {
         let send_ms = millis(limits.send_timeout);
         let linger_ms = millis(limits.linger_timeout);
         let sample_ms = PROGRESS_SAMPLE_MS.min(send_ms / PROGRESS_SAMPLES);
+        let mut states = States::default();
         for (_, peer) in &*self.peers.borrow() {
+            states.add(peer);
             let waited = peer.waited_ms(now_ms);
             match peer.phase() {
                 Phase::Handshake if waited > handshake_ms => peer.cut(Close::HandshakeTimeout),
@@ -369,6 +380,7 @@ impl Worker {
                 _ => {}
             }
         }
+        states.publish(&self.counters);
     }
 }
 

@@ -1,6 +1,6 @@
 //! Caps on what is sent: how exact they are, who goes first, and who shares.
 
-use crate::support::{Cache, Client, Server, eventually, id, js5d};
+use crate::support::{Cache, Client, Http, Server, eventually, id, js5d};
 use js5d::protocol::Class::{self, Prefetch, Urgent};
 use rustix::process::Signal;
 use std::net::Shutdown;
@@ -247,6 +247,36 @@ fn a_server_that_stops_keeps_to_its_cap_and_to_its_time() {
     let (code, waited) = server.wait();
     assert_eq!(code, Some(0));
     assert!(waited < SECOND * 3, "{waited:?}");
+}
+
+#[test]
+fn the_admin_address_shows_the_rate_beside_the_cap() {
+    let options = ["--egress-max", "2MB/s", "--prefetch-egress-max", "1MB/s", "--workers", "2"];
+    let admin = ["--admin", "127.0.0.1:0"];
+    let server = Server::with_cache(&Cache::sample(), &[&options[..], &admin].concat());
+    let http = Http::of(&server);
+    let habits = [habit(false, Prefetch, 20, LARGE), habit(true, Prefetch, 20, LARGE)];
+    thread::scope(|scope| {
+        let asker = scope.spawn(|| {
+            thread::sleep(SECOND * 9 / 2);
+            (http.metrics(), http.status())
+        });
+        rates(&server, &habits, SECOND, SECOND * 4);
+        let (metrics, status) = asker.join().unwrap();
+        assert_eq!(metrics.value("js5d_egress_max_bytes_per_second{cap=\"total\"}"), 2e6);
+        assert_eq!(metrics.value("js5d_egress_max_bytes_per_second{cap=\"prefetch\"}"), 1e6);
+        let sent = metrics.sum("js5d_egress_bytes_total");
+        let first = metrics.value("js5d_egress_bytes_total{rank=\"prefetch_logged_in\"}");
+        assert!(sent > 3e6 && first > sent * 0.97, "{first} of {sent}");
+        assert!(metrics.value("js5d_connections{state=\"credit\"}") >= 1.0);
+        assert!(metrics.value("js5d_credit_waits_total") > 100.0);
+        let limits = status["limits"].as_array().expect("limits");
+        let named = |name: &str| limits.iter().find(|limit| limit["name"] == name).expect("it");
+        for (name, max) in [("bytes a second", 2e6), ("bytes of prefetch a second", 1e6)] {
+            assert_eq!(named(name)["max"].as_f64(), Some(max), "{name}");
+            assert_rate(named(name)["used"].as_f64().expect("a number"), 1e6);
+        }
+    });
 }
 
 #[test]

@@ -4,6 +4,8 @@
 //! session of the library; where the session itself could hide a fault, the bytes on the wire
 //! are compared with a slow model that knows nothing of the code under test.
 
+mod admin;
+mod admin_limits;
 mod admission;
 mod bandwidth;
 mod deadlines;
@@ -15,4 +17,5 @@ mod reload_under_load;
 mod serve;
 mod settings;
 mod settings_faults;
+mod status_page;
 mod support;

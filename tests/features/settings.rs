@@ -98,6 +98,7 @@ fn another_value(key: &str, default: &Value) -> String {
         "7MB/s",
         "127.0.0.1:7",
         "10.0.0.0/8",
+        "9f3c51e07a2b6d44",
         "/tmp",
     ];
     let flag = format!("--{}", key.replace('_', "-"));

@@ -2,6 +2,7 @@
 
 mod compare;
 mod docs;
+mod metrics;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -20,6 +21,8 @@ struct Cli {
 enum Chore {
     /// Measure js5d beside the bare ring, plain tokio, and servers that run already.
     Compare(compare::Args),
+    /// Write the documentation and the Grafana board of the metrics.
+    Metrics,
     /// Write what the documentation takes from the program: tables and example files.
     Docs,
 }
@@ -28,6 +31,7 @@ fn main() -> ExitCode {
     let Cli { chore } = Cli::parse();
     let done = match chore {
         Chore::Compare(args) => compare::run(&args),
+        Chore::Metrics => metrics::run(),
         Chore::Docs => docs::run(),
     };
     match done {

@@ -9,8 +9,10 @@ mod log;
 mod reload;
 mod workers;
 
+use super::admin;
 use super::text::{counted, megabytes, thousands};
-use crate::catalog::{Snapshot, SnapshotHandle};
+use crate::admin::{Bounds, Facts, ReloadRefused, Sources};
+use crate::catalog::{Reloader, Snapshot, SnapshotHandle};
 use crate::cli::ServeArgs;
 use crate::config::{self, Settings};
 use crate::failure::{Exit, Failure};
@@ -35,14 +37,50 @@ pub fn run(args: &ServeArgs) -> Result<ExitCode, Failure> {
     let settings = config::settle(args)?;
     let snapshot = load::cache(args)?;
     let listeners = listen(args, settings.workers)?;
+    let bound = admin::bind(&args.admin)?;
     let (events, inbox) = channel();
     let ready = ready_line(&snapshot, &listeners, &settings);
     let snapshots = Arc::new(SnapshotHandle::new(snapshot));
     let reloader = reload::start(args, settings.reload, Arc::clone(&snapshots))?;
-    events::watch_signals(signals, reloader, events.clone())?;
+    events::watch_signals(signals, reloader.clone(), events.clone())?;
     let control = Arc::new(Control::default());
-    let published = workers::start(args, settings, snapshots, listeners, &control, &events)?;
+    let bounds = Bounds {
+        connections_max: settings.connections_max as u64,
+        refusals_max: args.limits.refusals_max as u64,
+        caps: settings.caps,
+    };
+    let shared = Arc::clone(&snapshots);
+    let published = workers::start(args, settings, shared, listeners, &control, &events)?;
+    let sources = Sources {
+        workers: published.clone(),
+        control: Arc::clone(&control),
+        facts: facts(reloader.clone(), Arc::clone(&snapshots)),
+        snapshots,
+        bounds,
+        reload: Arc::new(move || match reloader.reload() {
+            Ok(done) => Ok(done.to_string()),
+            Err(error) => Err(ReloadRefused::Failed(error.to_string())),
+        }),
+        notes: Vec::new(),
+    };
+    let _admin = admin::start(&args.admin, bound, sources)?;
     events::wait(&inbox, &control, &published, &ready)
+}
+
+/// What the admin address cannot see by itself.
+fn facts(
+    reloader: Reloader,
+    snapshots: Arc<SnapshotHandle>,
+) -> Box<dyn Fn() -> Facts + Send + Sync> {
+    Box::new(move || {
+        let status = reloader.status();
+        Facts {
+            reloads_changed: status.changed,
+            reloads_unchanged: status.unchanged,
+            reloads_failed: status.failed,
+            generations_alive: snapshots.alive().len() as u64,
+        }
+    })
 }
 
 /// A set of listeners, one an address, for each worker.

@@ -1,0 +1,334 @@
+//! The table of all metrics. A counter of `net/counters.rs` that no line here shows fails a test.
+//!
+//! Base units, `_total` for what only grows, and no label that a peer could make many values of.
+
+use super::{Kind, Metric, Samples};
+use crate::admin::scrape::Scrape;
+use crate::net::errnos;
+
+const fn counter(
+    name: &'static str,
+    labels: &'static [&'static str],
+    help: &'static str,
+    read: fn(&Scrape, &mut Samples),
+) -> Metric {
+    Metric { name, kind: Kind::Counter, labels, help, read }
+}
+
+const fn gauge(
+    name: &'static str,
+    labels: &'static [&'static str],
+    help: &'static str,
+    read: fn(&Scrape, &mut Samples),
+) -> Metric {
+    Metric { kind: Kind::Gauge, ..counter(name, labels, help, read) }
+}
+
+const fn histogram(
+    name: &'static str,
+    labels: &'static [&'static str],
+    help: &'static str,
+    read: fn(&Scrape, &mut Samples),
+) -> Metric {
+    Metric { kind: Kind::Histogram, ..counter(name, labels, help, read) }
+}
+
+/// All metrics.
+pub const METRICS: &[Metric] = &[
+    gauge(
+        "js5d_connections",
+        &["state"],
+        "Open connections. handshake: it is not there yet; refusing: it will be refused; idle: \
+         nothing is being sent to it; sending: the ring sends to it; slow: the same, and it takes \
+         it in slowly; credit: a cap on bandwidth lets it wait; lingering: it ends, and its peer may still read.",
+        |s, out| {
+            out.labelled("handshake", s.totals.connections_handshake);
+            out.labelled("refusing", s.totals.connections_refusing);
+            out.labelled("idle", s.totals.connections_idle);
+            out.labelled("sending", s.totals.connections_sending);
+            out.labelled("slow", s.totals.connections_slow);
+            out.labelled("credit", s.totals.connections_credit);
+            out.labelled("lingering", s.totals.connections_lingering);
+        },
+    ),
+    gauge("js5d_connections_open", &[], "Open connections of all states.", |s, out| {
+        out.value(s.totals.connections);
+    }),
+    gauge(
+        "js5d_connections_max",
+        &[],
+        "Peers that are served at once at most: --connections-max, or what descriptors allow.",
+        |s, out| out.value(s.bounds.connections_max),
+    ),
+    gauge(
+        "js5d_connections_logged_in",
+        &[],
+        "Open connections whose player is logged in.",
+        |s, out| out.value(s.totals.logged_in),
+    ),
+    gauge(
+        "js5d_connections_outdated",
+        &[],
+        "Open connections that serve from an earlier generation.",
+        |s, out| out.value(s.totals.connections_outdated),
+    ),
+    counter(
+        "js5d_accepted_total",
+        &[],
+        "Connections accepted, those that were refused included.",
+        |s, out| out.value(s.totals.accepted),
+    ),
+    counter(
+        "js5d_refused_total",
+        &["reason"],
+        "Handshakes answered with a status that refuses. out_of_date: the build is not served; \
+         server_full: --connections-max, a late handshake, or the server stops; \
+         too_many_connections: --connections-per-ip-max.",
+        |s, out| {
+            out.labelled("out_of_date", s.totals.refused_out_of_date);
+            out.labelled("server_full", s.totals.refused_server_full);
+            out.labelled("too_many_connections", s.totals.refused_address);
+        },
+    ),
+    counter(
+        "js5d_handshakes_total",
+        &["status"],
+        "Handshakes answered, by the status byte: 0, 6, 7 and 9.",
+        |s, out| {
+            out.labelled("ok", s.totals.handshakes_ok);
+            out.labelled("out_of_date", s.totals.refused_out_of_date);
+            out.labelled("server_full", s.totals.refused_server_full);
+            out.labelled("too_many_connections", s.totals.refused_address);
+        },
+    ),
+    counter(
+        "js5d_closed_total",
+        &["reason"],
+        "Connections ended, by the first reason for it.",
+        |s, out| {
+            out.labelled("by_peer", s.totals.closed_by_peer);
+            out.labelled("disconnect", s.totals.closed_disconnect);
+            out.labelled("refused", s.totals.closed_refused);
+            out.labelled("not_js5", s.totals.closed_not_js5);
+            out.labelled("violation", s.totals.closed_violation);
+            out.labelled("missing_group", s.totals.closed_missing_group);
+            out.labelled("handshake_timeout", s.totals.closed_handshake_timeout);
+            out.labelled("idle_timeout", s.totals.closed_idle_timeout);
+            out.labelled("send_timeout", s.totals.closed_send_timeout);
+            out.labelled("generation", s.totals.closed_generation);
+            out.labelled("drain", s.totals.closed_drain);
+            out.labelled("error", s.totals.closed_error);
+        },
+    ),
+    counter(
+        "js5d_violations_total",
+        &["kind"],
+        "Breaches of the protocol. not_js5: the connection opened with another service's opcode; \
+         unknown_opcode: a message that the protocol does not know.",
+        |s, out| {
+            out.labelled("not_js5", s.totals.closed_not_js5);
+            out.labelled("unknown_opcode", s.totals.closed_violation);
+        },
+    ),
+    counter("js5d_requests_total", &["class"], "Requests taken in.", |s, out| {
+        out.labelled("urgent", s.totals.requests_urgent);
+        out.labelled("prefetch", s.totals.requests_prefetch);
+    }),
+    counter("js5d_responses_total", &["class"], "Responses begun.", |s, out| {
+        out.labelled("urgent", s.totals.responses_urgent);
+        out.labelled("prefetch", s.totals.responses_prefetch);
+    }),
+    counter(
+        "js5d_response_bytes_total",
+        &["class"],
+        "Bytes of the responses begun, each counted whole when it begins.",
+        |s, out| {
+            out.labelled("urgent", s.totals.response_bytes_urgent);
+            out.labelled("prefetch", s.totals.response_bytes_prefetch);
+        },
+    ),
+    counter(
+        "js5d_unanswered_total",
+        &["class"],
+        "Requests without a response: the group is missing, or the connection ended first.",
+        |s, out| {
+            out.labelled("urgent", s.totals.unanswered_urgent);
+            out.labelled("prefetch", s.totals.unanswered_prefetch);
+        },
+    ),
+    counter("js5d_sent_bytes_total", &[], "Bytes that the kernel took.", |s, out| {
+        out.value(s.totals.sent_bytes);
+    }),
+    counter(
+        "js5d_egress_bytes_total",
+        &["rank"],
+        "Under a cap on bandwidth: bytes of responses, by the rank in which they were sent.",
+        |s, out| {
+            out.labelled("urgent_logged_in", s.totals.egress_urgent_logged_in_bytes);
+            out.labelled("urgent_logged_out", s.totals.egress_urgent_logged_out_bytes);
+            out.labelled("prefetch_logged_in", s.totals.egress_prefetch_logged_in_bytes);
+            out.labelled("prefetch_logged_out", s.totals.egress_prefetch_logged_out_bytes);
+        },
+    ),
+    gauge(
+        "js5d_egress_max_bytes_per_second",
+        &["cap"],
+        "Caps on bandwidth, those that are set. total: --egress-max; connection: \
+         --egress-max-per-connection; prefetch: --prefetch-egress-max.",
+        |s, out| {
+            let caps = s.bounds.caps;
+            caps.total.iter().for_each(|&cap| out.labelled("total", cap));
+            caps.connection.iter().for_each(|&cap| out.labelled("connection", cap));
+            caps.prefetch.iter().for_each(|&cap| out.labelled("prefetch", cap));
+        },
+    ),
+    counter(
+        "js5d_credit_waits_total",
+        &[],
+        "Times that a cap on bandwidth let a connection wait.",
+        |s, out| out.value(s.totals.credit_waits),
+    ),
+    histogram(
+        "js5d_request_seconds",
+        &["class"],
+        "From reading a request until the kernel has taken the send that its response begins in. \
+         A sample: about 1,000 requests a second and worker are timed, picked by chance, and each \
+         is counted for all that came in since the one before. Requests of connections that end \
+         first are left out.",
+        |s, out| {
+            out.latency("urgent", &s.totals.latency_urgent);
+            out.latency("prefetch", &s.totals.latency_prefetch);
+        },
+    ),
+    gauge("js5d_queue_depth", &["class"], "Requests that wait, of all connections.", |s, out| {
+        out.labelled("urgent", s.totals.queued_urgent);
+        out.labelled("prefetch", s.totals.queued_prefetch);
+    }),
+    counter(
+        "js5d_missing_groups_total",
+        &[],
+        "Requests for groups that the cache does not hold.",
+        |s, out| out.value(s.totals.missing_groups),
+    ),
+    counter("js5d_rekeys_total", &[], "Messages that set the key.", |s, out| {
+        out.value(s.totals.rekeys);
+    }),
+    counter(
+        "js5d_state_changes_total",
+        &[],
+        "Messages that say whether the player is logged in.",
+        |s, out| out.value(s.totals.state_changes),
+    ),
+    counter(
+        "js5d_slow_peers_total",
+        &[],
+        "Times that a peer became slow: it took in less than it asked for.",
+        |s, out| out.value(s.totals.slow_peers),
+    ),
+    counter(
+        "js5d_accept_errors_total",
+        &["errno"],
+        "Connections that could not be accepted. EMFILE and ENFILE: no descriptor was left.",
+        |s, out| {
+            errnos::names().zip(s.totals.accept_errnos).for_each(|(n, count)| {
+                out.labelled(n, count);
+            });
+        },
+    ),
+    counter(
+        "js5d_ring_errors_total",
+        &["errno"],
+        "Operations on connections that failed, those that are tried again included; what a peer \
+         brings about, such as a reset, is not.",
+        |s, out| {
+            errnos::names().zip(s.totals.ring_errnos).for_each(|(n, count)| {
+                out.labelled(n, count);
+            });
+        },
+    ),
+    gauge(
+        "js5d_worker_heartbeat_age_seconds",
+        &["worker"],
+        "Time since a worker's last heartbeat, which comes every 0.1 s.",
+        |s, out| {
+            for (number, worker) in s.workers.iter().enumerate() {
+                out.labelled_number(number, worker.heartbeat_age.as_secs_f64());
+            }
+        },
+    ),
+    counter(
+        "js5d_late_heartbeats_total",
+        &[],
+        "Heartbeats that came more than 0.1 s late: the core was overloaded, or js5d stopped.",
+        |s, out| out.value(s.totals.late_heartbeats),
+    ),
+    gauge(
+        "js5d_worker_busy_ratio",
+        &["worker"],
+        "CPU time of a worker's thread over time, during the last second. At 1 its core is full.",
+        |s, out| {
+            for (number, worker) in s.workers.iter().enumerate() {
+                out.labelled_number(number, worker.busy_ratio);
+            }
+        },
+    ),
+    gauge("js5d_catalog_info", &["generation"], "Always 1, with what is served.", |s, out| {
+        out.labelled(format_args!("{:016x}", s.catalog.generation), 1);
+    }),
+    gauge("js5d_catalog_archives", &[], "Archives that are served.", |s, out| {
+        out.value(s.catalog.totals.archives as u64);
+    }),
+    gauge(
+        "js5d_catalog_groups",
+        &[],
+        "Groups that are served, archive indexes and the master index included.",
+        |s, out| out.value(s.catalog.totals.groups as u64),
+    ),
+    gauge("js5d_catalog_bytes", &[], "Length of all responses on the wire.", |s, out| {
+        out.value(s.catalog.totals.wire_bytes);
+    }),
+    counter(
+        "js5d_reloads_total",
+        &["result"],
+        "Reloads. changed: something else is served since; unchanged: the cache was the same; \
+         failed: the old content stayed, because the other could not be had.",
+        |s, out| {
+            out.labelled("changed", s.facts.reloads_changed);
+            out.labelled("unchanged", s.facts.reloads_unchanged);
+            out.labelled("failed", s.facts.reloads_failed);
+        },
+    ),
+    gauge(
+        "js5d_generations_alive",
+        &[],
+        "Snapshots in memory: the current one, and earlier ones that connections still hold.",
+        |s, out| out.value(s.facts.generations_alive),
+    ),
+    gauge("js5d_draining", &[], "1 from the stop signal on.", |s, out| {
+        out.value(s.draining.into());
+    }),
+    gauge("js5d_build_info", &["version"], "Always 1, with the version of js5d.", |_, out| {
+        out.labelled(env!("CARGO_PKG_VERSION"), 1);
+    }),
+    counter("process_cpu_seconds_total", &[], "CPU time, user and system.", |s, out| {
+        s.usage.iter().for_each(|usage| out.number(usage.cpu_seconds));
+    }),
+    gauge("process_resident_memory_bytes", &[], "Resident memory.", |s, out| {
+        s.usage.iter().for_each(|usage| out.value(usage.resident_bytes));
+    }),
+    gauge("process_virtual_memory_bytes", &[], "Virtual memory.", |s, out| {
+        s.usage.iter().for_each(|usage| out.value(usage.virtual_bytes));
+    }),
+    gauge("process_open_fds", &[], "Open descriptors.", |s, out| {
+        s.usage.iter().for_each(|usage| out.value(usage.descriptors));
+    }),
+    gauge("process_max_fds", &[], "Descriptors that may be open.", |s, out| {
+        s.usage.iter().for_each(|usage| out.value(usage.descriptors_max));
+    }),
+    gauge("process_threads", &[], "Threads.", |s, out| {
+        s.usage.iter().for_each(|usage| out.value(usage.threads));
+    }),
+    gauge("process_start_time_seconds", &[], "When it started, since 1970.", |s, out| {
+        s.usage.iter().for_each(|usage| out.number(usage.start_seconds));
+    }),
+];

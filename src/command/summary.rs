@@ -1,0 +1,135 @@
+//! A server's status in some lines for people: what `js5d status` prints.
+
+use super::text::{counted, megabytes, thousands};
+use serde_json::Value as Json;
+use std::fmt::Write;
+use std::time::Duration;
+
+/// What a person wants to know first, a line a subject.
+pub(super) fn summary(status: &Json) -> String {
+    let mut text = String::new();
+    for (name, value) in state(status).into_iter().chain(traffic(status)).chain(machinery(status)) {
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "{name:<14}{value}");
+    }
+    text
+}
+
+type Lines = Vec<(String, String)>;
+
+fn state(status: &Json) -> Lines {
+    let up = duration(number(&status["uptime_seconds"]) * 1e9);
+    let catalog = &status["catalog"];
+    let mut lines = vec![
+        ("js5d".into(), format!("{}, up {up}", text(&status["version"]))),
+        ("readiness".into(), text(&status["readiness"])),
+        ("liveness".into(), text(&status["liveness"])),
+        (
+            "catalog".into(),
+            format!(
+                "{}, {}, {}",
+                counted(whole(&catalog["archive_count"]), "archive"),
+                counted(whole(&catalog["groups"]), "group"),
+                megabytes(whole(&catalog["bytes"])),
+            ),
+        ),
+    ];
+    for limit in each(&status["limits"]) {
+        let (used, max) = (thousands(whole(&limit["used"])), thousands(whole(&limit["max"])));
+        lines.push((text(&limit["name"]), format!("{used} of {max}")));
+    }
+    lines
+}
+
+fn traffic(status: &Json) -> Lines {
+    let metrics = &status["metrics"];
+    let mut lines = vec![
+        ("connections".into(), by_label(&metrics["js5d_connections"])),
+        ("responses".into(), by_label(&metrics["js5d_responses_total"])),
+        ("sent".into(), megabytes(whole(&metrics["js5d_sent_bytes_total"]))),
+    ];
+    for class in ["urgent", "prefetch"] {
+        let latency = &status["latency_seconds"][class];
+        let bound = |name: &str| {
+            latency[name].as_f64().map_or("above 31 s".into(), |seconds| duration(seconds * 1e9))
+        };
+        let waits = match latency["p50"].is_null() {
+            true => "none timed in the last minute".to_owned(),
+            false => format!(
+                "p50 {}, p99 {}, p99.9 {} at most, in the last minute",
+                bound("p50"),
+                bound("p99"),
+                bound("p999"),
+            ),
+        };
+        lines.push((format!("{class} wait"), waits));
+    }
+    lines.push(("refused".into(), by_label(&metrics["js5d_refused_total"])));
+    lines.push(("closed".into(), by_label(&metrics["js5d_closed_total"])));
+    lines
+}
+
+fn machinery(status: &Json) -> Lines {
+    let mut lines = Lines::new();
+    for worker in each(&status["workers"]) {
+        let busy = number(&worker["busy_ratio"]) * 100.0;
+        let age = number(&worker["heartbeat_age_seconds"]);
+        let how = match worker["ended"].as_bool() {
+            Some(true) => "has drained".to_owned(),
+            _ => format!("{busy:.0} % busy, heartbeat {age:.2} s ago"),
+        };
+        lines.push((format!("worker {}", whole(&worker["worker"])), how));
+    }
+    for note in each(&status["notes"]) {
+        lines.push((text(&note["name"]), text(&note["text"])));
+    }
+    lines
+}
+
+/// `3 idle, 1 sending`, without what is zero.
+fn by_label(values: &Json) -> String {
+    let values = values.as_object().into_iter().flatten();
+    let some = values.filter(|(_, value)| whole(value) > 0);
+    let some: Vec<_> =
+        some.map(|(label, value)| format!("{} {label}", thousands(whole(value)))).collect();
+    if some.is_empty() { "none".into() } else { some.join(", ") }
+}
+
+fn each(values: &Json) -> impl Iterator<Item = &Json> {
+    values.as_array().into_iter().flatten()
+}
+
+fn text(value: &Json) -> String {
+    value.as_str().unwrap_or("?").to_owned()
+}
+
+fn number(value: &Json) -> f64 {
+    value.as_f64().unwrap_or(0.0)
+}
+
+fn whole(value: &Json) -> u64 {
+    number(value) as u64
+}
+
+fn duration(nanoseconds: f64) -> String {
+    humantime::format_duration(Duration::from_nanos(nanoseconds.round() as u64)).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_is_zero_is_left_out() {
+        let values = json!({ "idle": 1200.0, "slow": 0.0, "sending": 3.0 });
+        assert_eq!(by_label(&values), "1,200 idle, 3 sending");
+        assert_eq!(by_label(&json!({ "idle": 0.0 })), "none");
+        assert_eq!(duration(0.000_031_6 * 1e9), "31us 600ns");
+    }
+
+    #[test]
+    fn an_answer_that_lacks_everything_is_no_panic() {
+        assert!(summary(&json!({})).contains("readiness     ?"));
+    }
+}
