@@ -3,10 +3,12 @@
 //! Every option of `serve` is a setting: `settings/` finds it here and gives it a key in the
 //! settings file, a variable, and its place in the documentation.
 
+mod egress;
 mod restart;
 mod tools;
 pub mod units;
 
+pub use egress::{EgressArgs, Rate};
 pub use restart::{InheritedFd, RestartArgs, Role, SandboxArg};
 pub use tools::{CompletionsArgs, ConfigArgs, ManArgs};
 
@@ -107,6 +109,10 @@ pub struct ServeArgs {
     /// Bounds and deadlines.
     #[command(flatten)]
     pub limits: LimitArgs,
+
+    /// Sharing the line.
+    #[command(flatten)]
+    pub egress: EgressArgs,
 
     /// The admin address.
     #[command(flatten)]

@@ -1,9 +1,10 @@
 //! From options to what the server runs with: every check that takes more than one value.
 
 use crate::catalog::ReloadLimits;
-use crate::cli::{BuildArg, MissingGroup, ServeArgs, Switch};
+use crate::cli::{BuildArg, EgressArgs, MissingGroup, Rate, ServeArgs, Switch};
 use crate::failure::{Exit, Failure};
 use crate::net::Limits;
+use crate::net::egress::Caps;
 use crate::platform::{cpu, limits, memory};
 use crate::protocol::Builds;
 use crate::protocol::session::Profile;
@@ -26,6 +27,8 @@ const DESCRIPTORS_ADMIN: u64 = 40;
 pub struct Settings {
     /// Deadlines and bounds of a connection.
     pub limits: Limits,
+    /// Caps on what is sent.
+    pub caps: Caps,
     /// What sessions expect.
     pub profile: Arc<Profile>,
     /// How many workers.
@@ -74,7 +77,9 @@ pub fn settle(args: &ServeArgs) -> Result<Settings, Failure> {
     })?;
     let (connections_max, connections_clamped_from) =
         clamp_connections(args, workers, descriptors)?;
+    let caps = caps(&args.egress)?;
     Ok(Settings {
+        caps,
         limits: Limits {
             handshake_timeout: args.limits.handshake_timeout,
             idle_timeout: args.limits.idle_timeout,
@@ -131,6 +136,32 @@ fn clamp_connections(
 /// What was asked for, or what leaves room for connections on this machine.
 fn generations_memory_max(args: &ServeArgs) -> u64 {
     args.limits.generations_memory_max.unwrap_or_else(|| memory::total_bytes() / 4 * 3)
+}
+
+/// The caps on what is sent; one that is above that of the whole server would do nothing.
+fn caps(args: &EgressArgs) -> Result<Caps, Failure> {
+    let others = [
+        ("--egress-max-per-connection", args.egress_max_per_connection),
+        ("--prefetch-egress-max", args.prefetch_egress_max),
+    ];
+    for (name, rate) in others {
+        if let (Some(rate), Some(total)) = (rate, args.egress_max)
+            && rate > total
+        {
+            let cause = format!("{name} {rate} is more than --egress-max {total} lets through");
+            return Err(Failure::new(
+                Exit::Config,
+                cause,
+                format!("lower {name}, or leave it out"),
+            ));
+        }
+    }
+    let bytes = |rate: Option<Rate>| rate.map(|Rate(bytes)| bytes);
+    Ok(Caps {
+        total: bytes(args.egress_max),
+        connection: bytes(args.egress_max_per_connection),
+        prefetch: bytes(args.prefetch_egress_max),
+    })
 }
 
 fn builds(args: &[BuildArg]) -> Builds {

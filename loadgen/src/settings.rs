@@ -254,6 +254,7 @@ impl Settings {
             requests: options.requests.map(|requests| requests.0 as u64),
             downloads: options.downloads,
             key: self.key,
+            logged_in: options.logged_in == Some(true),
             settle_ns: options.settle.map_or(0, Span::ns),
             stall_timeout_ns: self.stall_timeout().as_nanos() as u64,
             retry_ns: options.retry.map(Span::ns),

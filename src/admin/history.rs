@@ -18,11 +18,15 @@ pub(super) const MOMENT_INTERVAL: Duration = Duration::from_secs(1);
 /// Moments that the percentiles beside the curves are of.
 const RECENT_MOMENTS: usize = 60;
 
+/// Moments that a rate beside its cap is of.
+const RATE_MOMENTS: usize = 3;
+
 /// What has a curve. Of a counter it is the rate a second.
 const CURVES: &[&str] = &[
     "js5d_connections",
     "js5d_responses_total",
     "js5d_response_bytes_total",
+    "js5d_egress_bytes_total",
     "js5d_refused_total",
     "js5d_closed_total",
     "js5d_queue_depth",
@@ -113,6 +117,21 @@ impl History {
         json!({ "last": self.last, "times_ms": times, "columns": columns })
     }
 
+    /// What a counter has grown by, in a second, over the last few; of labels that begin with
+    /// `prefix`.
+    pub(super) fn recent_rate(&self, counter: &str, prefix: &str) -> f64 {
+        let first = self.moments.iter().rev().nth(RATE_MOMENTS).or(self.moments.front());
+        let (Some(first), Some(last)) = (first, self.moments.back()) else { return 0.0 };
+        let sum = |moment: &Moment| -> f64 {
+            let of_it = |(name, label, ..): &&(&str, String, bool, f64)| {
+                *name == counter && label.starts_with(prefix)
+            };
+            moment.curves.iter().filter(of_it).map(|(.., value)| value).sum()
+        };
+        let seconds = last.at.saturating_duration_since(first.at).as_secs_f64();
+        if seconds > 0.0 { (sum(last) - sum(first)) / seconds } else { 0.0 }
+    }
+
     /// Percentiles of the last minute: by class, each the upper bound of where it lies.
     pub(super) fn recent_latencies(&self) -> Json {
         let Some(last) = self.moments.back() else { return Json::Null };
@@ -197,6 +216,9 @@ mod tests {
         }
         let all = history.to_json(0);
         assert_eq!(all["times_ms"].as_array().expect("times").len(), MOMENTS_MAX);
+        assert_eq!(history.recent_rate("js5d_responses_total", ""), 70.0);
+        assert_eq!(history.recent_rate("js5d_responses_total", "urgent"), 70.0);
+        assert_eq!(history.recent_rate("js5d_responses_total", "prefetch"), 0.0);
         let rates = all["columns"]["js5d_responses_total.urgent"].as_array().expect("a curve");
         assert_eq!(rates.len(), MOMENTS_MAX);
         assert!(rates.iter().all(|rate| rate == 70.0), "{rates:?}");

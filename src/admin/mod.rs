@@ -32,6 +32,7 @@ pub use server::{Admin, start};
 use crate::catalog::SnapshotHandle;
 use crate::net::Control;
 use crate::net::counters::Published;
+use crate::net::egress::Caps;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -82,6 +83,8 @@ pub struct Bounds {
     pub connections_max: u64,
     /// Refused peers that are being told so at once.
     pub refusals_max: u64,
+    /// Bytes a second.
+    pub caps: Caps,
 }
 
 /// Settings of the admin address itself.

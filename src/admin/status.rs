@@ -1,5 +1,6 @@
 //! `/status.json`: everything that the page and `js5d status` show.
 
+use super::history::History;
 use super::metrics::{gather, to_json};
 use super::scrape::Scrape;
 use super::state::State;
@@ -40,7 +41,7 @@ pub(super) fn status(state: &State, since: u64) -> Json {
             "bytes": scrape.catalog.totals.wire_bytes,
         },
         "workers": workers.collect::<Vec<_>>(),
-        "limits": limits(&scrape),
+        "limits": limits(&scrape, &history),
         "latency_seconds": history.recent_latencies(),
         "notes": notes.collect::<Vec<_>>(),
         "metrics": to_json(&gather(&scrape)),
@@ -49,7 +50,7 @@ pub(super) fn status(state: &State, since: u64) -> Json {
 }
 
 /// Bounds, and how near they are.
-fn limits(scrape: &Scrape) -> Json {
+fn limits(scrape: &Scrape, history: &History) -> Json {
     let (totals, bounds) = (&scrape.totals, &scrape.bounds);
     let peers = totals.connections.saturating_sub(totals.connections_refusing);
     let mut all = vec![
@@ -63,6 +64,16 @@ fn limits(scrape: &Scrape) -> Json {
     if let Some(usage) = &scrape.usage {
         let (used, max) = (usage.descriptors, usage.descriptors_max);
         all.push(json!({ "name": "descriptors", "used": used, "max": max }));
+    }
+    let caps = [
+        ("bytes a second", "", bounds.caps.total),
+        ("bytes of prefetch a second", "prefetch", bounds.caps.prefetch),
+    ];
+    for (name, ranks, cap) in caps {
+        if let Some(max) = cap {
+            let used = history.recent_rate("js5d_egress_bytes_total", ranks).round() as u64;
+            all.push(json!({ "name": name, "used": used, "max": max }));
+        }
     }
     Json::Array(all)
 }

@@ -43,7 +43,7 @@ pub(super) struct Connection {
     pub(super) sending: Option<InFlight<Sending>>,
     pub(super) pace: Pace,
     /// The peer has ended its side.
-    input_ended: bool,
+    pub(super) input_ended: bool,
     /// No more responses are begun; close when those begun are out.
     pub(super) closing: Option<Close>,
     pub(super) logged_in: bool,
@@ -84,6 +84,9 @@ impl Connection {
     pub(super) async fn run(&mut self) {
         let reason = self.serve().await;
         self.set_logged_in(false);
+        if let Some(egress) = &self.worker.egress {
+            egress.forget(&self.peer);
+        }
         self.give_up_queued();
         self.worker.counters.count_close(reason);
         tracing::debug!(?reason, "connection closed");
@@ -103,7 +106,7 @@ impl Connection {
             if let Err(error) = self.send_ready() {
                 return self.reason_of(&error);
             }
-            if self.sending.is_none() {
+            if self.sending.is_none() && !self.waits_for_credit() {
                 if let Some(reason) = self.closing {
                     return reason;
                 }
@@ -239,7 +242,8 @@ impl Connection {
     fn wants_attention(&self) -> bool {
         self.peer.cut.get().is_some()
             || (self.peer.hurry.get() && self.session.awaits_handshake())
-            || (self.is_leaving() && self.sending.is_none())
+            || (self.is_leaving() && self.sending.is_none() && !self.waits_for_credit())
+            || (self.is_called() && self.sending.is_none())
             || (self.peer.slow.get() && self.can_read_on())
     }
 

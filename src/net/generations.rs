@@ -110,7 +110,7 @@ fn due(peer: &Peer, age_ms: u64, timeout: Option<Duration>, now_ms: u64) -> Due 
     let is_late = age_ms >= timeout_ms.saturating_mul(BUSY_TIMES);
     match peer.phase() {
         Phase::Idle if is_late || peer.waited_ms(now_ms) >= QUIET_MS => Due::Leave,
-        Phase::Sending if is_late => Due::Leave,
+        Phase::Sending | Phase::Credit | Phase::LastCredit if is_late => Due::Leave,
         // The others have short deadlines of their own.
         _ => Due::Stay,
     }

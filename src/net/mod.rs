@@ -10,6 +10,8 @@ mod close;
 mod connection;
 pub mod counters;
 mod counting;
+mod credit;
+pub mod egress;
 pub mod errnos;
 mod fetch_ahead;
 mod generations;

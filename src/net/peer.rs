@@ -6,6 +6,7 @@
 
 use super::counters::Close;
 use std::cell::{Cell, RefCell};
+use std::num::NonZeroU32;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::task::{Context, Waker};
 use std::time::Duration;
@@ -23,6 +24,11 @@ pub(super) enum Phase {
     Sending,
     /// The peer, to end its side after an orderly close.
     Lingering,
+    /// Us, to let it have more under a cap.
+    Credit,
+    /// As `Credit`, of a peer that has ended its side, or is gone: which of the two shows when
+    /// it is sent something.
+    LastCredit,
 }
 
 /// One connection, as the sweep sees it.
@@ -45,6 +51,8 @@ pub(super) struct Peer {
     pub(super) hurry: Cell<bool>,
     /// Set by the sweep: answer what is queued, then end in good order, as its snapshot is old.
     pub(super) leave: Cell<bool>,
+    /// Its number among those that share the line; none without a cap.
+    pub(super) share: Cell<Option<NonZeroU32>>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -61,6 +69,7 @@ impl Peer {
             cut: Cell::new(None),
             hurry: Cell::new(false),
             leave: Cell::new(false),
+            share: Cell::new(None),
             waker: RefCell::new(None),
         }
     }

@@ -11,7 +11,7 @@ use super::output::{COPY_LEN_MAX, Cursor, Output};
 use super::pace::{DIRECT_LEN_MAX, Pace};
 use super::peer::Phase;
 use crate::platform::socket::bound_unsent;
-use crate::protocol::session::{CloseCause, Step};
+use crate::protocol::session::{CloseCause, ServerSession, Step};
 use crate::protocol::{Class, GroupId};
 use std::io;
 use std::rc::Rc;
@@ -25,7 +25,10 @@ impl Connection {
             let len_max = self.send_len_max();
             let mut output = self.worker.outputs.borrow_mut().take();
             let queued = self.session.queued();
-            self.fill(&mut output, len_max);
+            match &self.worker.egress {
+                None => self.fill(&mut output, len_max, ServerSession::next_step),
+                Some(egress) => self.fill_on_credit(&Rc::clone(egress), &mut output, len_max),
+            }
             if self.picked != NOT_PICKED {
                 self.follow_picked(queued);
             }
@@ -53,8 +56,14 @@ impl Connection {
         self.pace.send_len_max()
     }
 
-    /// Fills an output with the session's next steps.
-    fn fill(&mut self, output: &mut Output, len_max: usize) {
+    /// Fills an output with the session's steps, which `next` takes.
+    #[inline]
+    pub(super) fn fill(
+        &mut self,
+        output: &mut Output,
+        len_max: usize,
+        next: impl Fn(&mut ServerSession) -> Step,
+    ) {
         if let Some(cursor) = self.current.take() {
             self.push_large(output, cursor, len_max);
         }
@@ -68,7 +77,7 @@ impl Connection {
                 return;
             }
             self.prefetch_next();
-            match self.session.next_step() {
+            match next(&mut self.session) {
                 Step::Response(response) if self.closing.is_some() => {
                     self.worker.counters.count_unanswered(response.class(), 1);
                 }

@@ -11,6 +11,7 @@ pub(super) struct States {
     idle: u64,
     sending: u64,
     slow: u64,
+    credit: u64,
     lingering: u64,
 }
 
@@ -23,6 +24,7 @@ impl States {
             Phase::Idle => &mut self.idle,
             Phase::Sending if peer.slow.get() => &mut self.slow,
             Phase::Sending => &mut self.sending,
+            Phase::Credit | Phase::LastCredit => &mut self.credit,
             Phase::Lingering => &mut self.lingering,
         };
         *state += 1;
@@ -34,6 +36,7 @@ impl States {
         counters.connections_idle.set(self.idle);
         counters.connections_sending.set(self.sending);
         counters.connections_slow.set(self.slow);
+        counters.connections_credit.set(self.credit);
         counters.connections_lingering.set(self.lingering);
     }
 }

@@ -7,6 +7,7 @@
 use super::admission::{Admission, Verdict};
 use super::connection::Connection;
 use super::counters::{Close, Counters, Published, add};
+use super::egress::{Egress, Shaper};
 use super::errnos;
 use super::generations::Generations;
 use super::latency::Sampler;
@@ -89,6 +90,8 @@ pub struct ServeConfig {
     pub admission: Arc<Admission>,
     /// What is served.
     pub snapshots: Arc<SnapshotHandle>,
+    /// Shares the line among all connections; none without a cap.
+    pub shaper: Option<Arc<Shaper>>,
     /// Bounds what the workers log.
     pub log_gates: LogGates,
 }
@@ -109,6 +112,8 @@ pub(super) struct Worker {
     pub(super) counters: Counters,
     pub(super) sampler: Sampler,
     pub(super) outputs: RefCell<OutputPool>,
+    /// What connections may send; none without a cap.
+    pub(super) egress: Option<Rc<Egress>>,
     pub(super) draining: Cell<bool>,
     /// The group that was last missed, for the log.
     pub(super) missed: Cell<Option<GroupId>>,
@@ -147,6 +152,7 @@ pub fn run(
     let runtime = tokio_uring::Runtime::new(&builder)?;
     let snapshot = Rc::new(config.snapshots.load());
     let worker = Rc::new(Worker {
+        egress: config.shaper.as_ref().map(|shaper| Rc::new(Egress::new(Arc::clone(shaper)))),
         config,
         counters: Counters::default(),
         sampler: Sampler::default(),
@@ -162,6 +168,9 @@ pub fn run(
         has_earlier: Cell::new(false),
     });
     runtime.block_on(async move {
+        if let Some(egress) = &worker.egress {
+            tokio_uring::spawn(Rc::clone(egress).pace());
+        }
         for listener in listeners {
             let socket = Rc::new(listener.socket);
             worker.listeners.borrow_mut().push((Rc::clone(&socket), listener.kept));
@@ -362,6 +371,7 @@ impl Worker {
                         peer.shut_down();
                     }
                 }
+                Phase::LastCredit if waited > send_ms => peer.cut(Close::ByPeer),
                 Phase::Sending if waited >= SLOW_AFTER_MS => {
                     if !peer.slow.replace(true) {
                         add(&self.counters.slow_peers, 1);

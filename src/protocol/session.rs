@@ -55,6 +55,17 @@ pub enum Step {
     Idle,
 }
 
+/// Which responses may be taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Allowance {
+    /// None.
+    Nothing,
+    /// Those to urgent requests.
+    Urgent,
+    /// All.
+    All,
+}
+
 /// Why a session ends by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CloseCause {
@@ -186,6 +197,17 @@ impl ServerSession {
             }
             Phase::Refused(status) => Step::Close(CloseCause::Refused(status)),
         }
+    }
+
+    /// As [`ServerSession::next_step`], with responses of some classes held back: `Idle` while
+    /// only such wait. The status byte and the end are never held back.
+    pub fn next_step_within(&mut self, allowance: Allowance) -> Step {
+        let held_back = match allowance {
+            Allowance::Nothing => self.has_queued(),
+            Allowance::Urgent => self.urgent.is_empty() && !self.prefetch.is_empty(),
+            Allowance::All => false,
+        };
+        if held_back && self.phase == Phase::Open { Step::Idle } else { self.next_step() }
     }
 
     /// Answers a handshake that is late, or comes too late to be served: with the refusal that

@@ -7,6 +7,7 @@
 mod admin;
 mod admin_limits;
 mod admission;
+mod bandwidth;
 mod deadlines;
 mod drain;
 mod fairness;

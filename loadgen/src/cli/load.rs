@@ -75,6 +75,10 @@ pub(crate) struct LoadOptions {
     #[arg(long, value_name = "none|1..255|random|changing")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) key: Option<String>,
+    /// Clients say that their player is logged in, which servers may prefer.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) logged_in: Option<bool>,
     /// Same seed, same groups in the same order [default: 1].
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -37,6 +37,8 @@ pub(crate) struct Plan {
     pub(crate) requests: Option<u64>,
     pub(crate) downloads: Option<u32>,
     pub(crate) key: KeyPolicy,
+    /// Clients say that their player is logged in.
+    pub(crate) logged_in: bool,
     pub(crate) settle_ns: u64,
     pub(crate) stall_timeout_ns: u64,
     pub(crate) retry_ns: Option<u64>,

@@ -40,13 +40,14 @@ pub const METRICS: &[Metric] = &[
         &["state"],
         "Open connections. handshake: it is not there yet; refusing: it will be refused; idle: \
          nothing is being sent to it; sending: the ring sends to it; slow: the same, and it takes \
-         it in slowly; lingering: it ends, and its peer may still read.",
+         it in slowly; credit: a cap on bandwidth lets it wait; lingering: it ends, and its peer may still read.",
         |s, out| {
             out.labelled("handshake", s.totals.connections_handshake);
             out.labelled("refusing", s.totals.connections_refusing);
             out.labelled("idle", s.totals.connections_idle);
             out.labelled("sending", s.totals.connections_sending);
             out.labelled("slow", s.totals.connections_slow);
+            out.labelled("credit", s.totals.connections_credit);
             out.labelled("lingering", s.totals.connections_lingering);
         },
     ),
@@ -158,6 +159,35 @@ pub const METRICS: &[Metric] = &[
     counter("js5d_sent_bytes_total", &[], "Bytes that the kernel took.", |s, out| {
         out.value(s.totals.sent_bytes);
     }),
+    counter(
+        "js5d_egress_bytes_total",
+        &["rank"],
+        "Under a cap on bandwidth: bytes of responses, by the rank in which they were sent.",
+        |s, out| {
+            out.labelled("urgent_logged_in", s.totals.egress_urgent_logged_in_bytes);
+            out.labelled("urgent_logged_out", s.totals.egress_urgent_logged_out_bytes);
+            out.labelled("prefetch_logged_in", s.totals.egress_prefetch_logged_in_bytes);
+            out.labelled("prefetch_logged_out", s.totals.egress_prefetch_logged_out_bytes);
+        },
+    ),
+    gauge(
+        "js5d_egress_max_bytes_per_second",
+        &["cap"],
+        "Caps on bandwidth, those that are set. total: --egress-max; connection: \
+         --egress-max-per-connection; prefetch: --prefetch-egress-max.",
+        |s, out| {
+            let caps = s.bounds.caps;
+            caps.total.iter().for_each(|&cap| out.labelled("total", cap));
+            caps.connection.iter().for_each(|&cap| out.labelled("connection", cap));
+            caps.prefetch.iter().for_each(|&cap| out.labelled("prefetch", cap));
+        },
+    ),
+    counter(
+        "js5d_credit_waits_total",
+        &[],
+        "Times that a cap on bandwidth let a connection wait.",
+        |s, out| out.value(s.totals.credit_waits),
+    ),
     histogram(
         "js5d_request_seconds",
         &["class"],

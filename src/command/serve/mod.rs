@@ -63,6 +63,7 @@ pub fn run(args: &ServeArgs) -> Result<ExitCode, Failure> {
     let bounds = Bounds {
         connections_max: settings.connections_max as u64,
         refusals_max: args.limits.refusals_max as u64,
+        caps: settings.caps,
     };
     let (shared, listeners) = (Arc::clone(&snapshots), mem::take(&mut listening.workers));
     let published = workers::start(args, settings, shared, listeners, &control, &events)?;

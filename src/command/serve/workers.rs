@@ -8,6 +8,7 @@ use crate::config::Settings;
 use crate::failure::Failure;
 use crate::net::admission::Admission;
 use crate::net::counters::Published;
+use crate::net::egress::Shaper;
 use crate::net::{Control, Listener, LogGates, ServeConfig};
 use crate::platform::cpu;
 use std::sync::Arc;
@@ -32,6 +33,7 @@ pub(super) fn start(
             args.limits.refusals_max,
         ),
         snapshots,
+        shaper: Shaper::new(settings.caps, settings.workers),
         log_gates: LogGates::default(),
     });
     let mut published = Vec::new();

@@ -2,6 +2,7 @@
 
 use super::{PATIENCE, Server};
 use js5d::protocol::client::{Answered, Head, Matching, ResponseSink};
+use js5d::protocol::request::Message;
 use js5d::protocol::{Class, ClientSession, GroupId, Status};
 use socket2::{Domain, Socket, Type};
 use std::collections::VecDeque;
@@ -165,6 +166,18 @@ impl Client {
         };
         self.session.receive(&self.buffer[..len], &mut self.inbox).expect("the protocol");
         len
+    }
+
+    /// Reads once: how many bytes, and which answers are complete with them.
+    pub(crate) fn read_answers(&mut self) -> (usize, Vec<Answer>) {
+        let len = self.read();
+        (len, self.inbox.answers.drain(..).collect())
+    }
+
+    /// Says whether the player is logged in.
+    pub(crate) fn log_in(&mut self, logged_in: bool) {
+        self.out.extend(Message::LoggedIn(logged_in).to_bytes());
+        self.flush();
     }
 
     /// Waits for the end of the stream, and returns what came before it.

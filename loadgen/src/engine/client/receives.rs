@@ -121,7 +121,7 @@ impl Client {
                 KeyPolicy::Fixed(key) => key,
                 KeyPolicy::Random | KeyPolicy::Changing => self.asker.rng().u8(..),
             };
-            self.session.greet(false, key, &mut self.out);
+            self.session.greet(plan.logged_in, key, &mut self.out);
             self.asker.begin(self.kind(&plan), core.now_ns);
         }
         self.go_on(core);

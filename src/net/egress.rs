@@ -1,0 +1,346 @@
+//! Sharing the line: what a worker's connections may send under the caps.
+//!
+//! Only a server with a cap has any of this; without one, a batch costs a look at an empty
+//! option. All workers share one [`Shaper`], under a lock that is taken a few times a batch of
+//! some kilobytes, so that ranks and shares hold across workers. A connection that gets no
+//! credit goes on reading and waits; its worker collects grants every [`TICK`] while anybody
+//! waits, and wakes those whom they are for. What the kernel has taken counts as sent; headers
+//! of TCP and IP are not counted.
+
+pub mod bucket;
+pub mod schedule;
+
+pub use bucket::RATE_MAX;
+pub use schedule::Caps;
+
+use super::output::COPY_LEN_MAX;
+use super::peer::Peer;
+use bucket::Bucket;
+use schedule::{Answer, ByRank, Grant, Place, Schedule, Ticket, quantum};
+use slab::Slab;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+use std::num::NonZeroU32;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
+
+pub(super) use schedule::Rank;
+
+/// How often a worker collects grants while one of its connections waits: what a higher rank
+/// may have to wait beside the line itself. The time of 50 kB at 10 MB/s.
+const TICK: Duration = Duration::from_millis(5);
+
+/// The schedule of all workers, and its clock.
+#[derive(Debug)]
+pub struct Shaper {
+    caps: Caps,
+    start: Instant,
+    /// Workers that have begun: the number of the next.
+    workers: AtomicUsize,
+    schedule: Mutex<Schedule>,
+}
+
+impl Shaper {
+    /// A shaper, if there is a cap.
+    #[must_use]
+    pub fn new(caps: Caps, workers: usize) -> Option<Arc<Self>> {
+        let schedule = Mutex::new(Schedule::new(caps, workers));
+        let (start, begun) = (Instant::now(), AtomicUsize::new(0));
+        (caps != Caps::default()).then(|| Arc::new(Self { caps, start, workers: begun, schedule }))
+    }
+
+    /// What it holds to.
+    #[must_use]
+    pub fn caps(&self) -> Caps {
+        self.caps
+    }
+
+    fn now_us(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    fn schedule(&self) -> MutexGuard<'_, Schedule> {
+        self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a rank has to ask all workers' schedule.
+    fn is_shared(&self, rank: Rank) -> bool {
+        self.caps.total.is_some() || (rank.is_prefetch() && self.caps.prefetch.is_some())
+    }
+}
+
+/// What a connection waits for.
+#[derive(Debug)]
+enum Wait {
+    Nothing,
+    /// Its own cap: nothing until then.
+    Own {
+        until_us: u64,
+    },
+    /// Its own cap lets it go on.
+    OwnPassed,
+    /// Its turn.
+    Turn(Ticket),
+    /// It is its turn.
+    Granted(Grant),
+}
+
+/// A connection that has sent or waited under a cap.
+#[derive(Debug)]
+struct Share {
+    peer: Rc<Peer>,
+    wait: Wait,
+    /// What it was sent, on each rank's own count.
+    served: ByRank<u64>,
+    /// Its own cap.
+    own: Option<Bucket>,
+}
+
+/// Memory of a connection that has sent or waited under a cap.
+#[cfg(test)]
+pub(super) const SHARE_LEN: usize = size_of::<Share>();
+
+/// Leave to send: to be settled as soon as it is known what is sent on it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Credit {
+    pub(super) rank: Rank,
+    /// Bytes at which the batch is full; the response that reaches them may end beyond.
+    pub(super) len: usize,
+    /// What the schedule granted; none if it was not asked.
+    granted: Option<Grant>,
+}
+
+/// A worker's connections under the caps.
+#[derive(Debug)]
+pub(super) struct Egress {
+    shaper: Arc<Shaper>,
+    worker: usize,
+    shares: RefCell<Slab<Share>>,
+    /// Those that wait for their own cap, the first to go first.
+    sleepers: RefCell<BTreeSet<(u64, usize)>>,
+    /// Connections that wait for credit.
+    waiting: Cell<u64>,
+    /// Told when somebody waits.
+    somebody: Notify,
+}
+
+impl Egress {
+    pub(super) fn new(shaper: Arc<Shaper>) -> Self {
+        Self {
+            worker: shaper.workers.fetch_add(1, Ordering::Relaxed),
+            shaper,
+            shares: RefCell::default(),
+            sleepers: RefCell::default(),
+            waiting: Cell::new(0),
+            somebody: Notify::new(),
+        }
+    }
+
+    /// Whether what is urgent has to go alone, as a cap holds for prefetch by itself.
+    pub(super) fn keeps_classes_apart(&self) -> bool {
+        self.shaper.caps.total.is_some() || self.shaper.caps.prefetch.is_some()
+    }
+
+    /// Whether a connection waits for credit.
+    pub(super) fn is_waiting(&self, peer: &Peer) -> bool {
+        let shares = self.shares.borrow();
+        let share = peer.share.get().and_then(|key| shares.get(place(key)));
+        share.is_some_and(|share| matches!(share.wait, Wait::Own { .. } | Wait::Turn(_)))
+    }
+
+    /// Whether the wait for credit is over.
+    pub(super) fn is_called(&self, peer: &Peer) -> bool {
+        let shares = self.shares.borrow();
+        let share = peer.share.get().and_then(|key| shares.get(place(key)));
+        share.is_some_and(|share| matches!(share.wait, Wait::OwnPassed | Wait::Granted(_)))
+    }
+
+    /// Leave to send in a rank. Without it the connection waits, and its task is woken.
+    pub(super) fn credit(&self, peer: &Rc<Peer>, rank: Rank) -> Option<Credit> {
+        let now_us = self.shaper.now_us();
+        let key = self.key_of(peer, now_us);
+        let shares = &mut *self.shares.borrow_mut();
+        let share = shares.get_mut(key)?;
+        let granted = match share.wait {
+            Wait::Own { .. } => return None,
+            Wait::Turn(ticket) if ticket.rank == rank => return None,
+            Wait::Granted(grant) if grant.ticket.rank == rank => Some(grant),
+            _ => None,
+        };
+        if granted.is_none() {
+            // A higher rank, or another player's state: the place in the order is another.
+            self.leave_queue(key, share);
+        }
+        share.wait = Wait::Nothing;
+        let mut len_max = u64::MAX;
+        if let (Some(own), Some(rate)) = (&mut share.own, self.shaper.caps.connection) {
+            own.refill(now_us, true);
+            if !own.is_open() {
+                if let Some(grant) = granted {
+                    self.shaper.schedule().settle(grant, 0);
+                }
+                let until_us = now_us + own.wait_us(quantum(rate));
+                share.wait = Wait::Own { until_us };
+                self.sleepers.borrow_mut().insert((until_us, key));
+                self.begin_wait();
+                return None;
+            }
+            len_max = own.available().max(1);
+        }
+        let granted = match granted {
+            None if self.shaper.is_shared(rank) => {
+                let place = Place { worker: self.worker, key };
+                let served = &mut share.served[rank as usize];
+                match self.shaper.schedule().ask(rank, served, place, now_us) {
+                    Answer::Granted(grant) => Some(grant),
+                    Answer::Waits(ticket) => {
+                        share.wait = Wait::Turn(ticket);
+                        self.begin_wait();
+                        return None;
+                    }
+                }
+            }
+            granted => granted,
+        };
+        // Its last response may go beyond what a batch aims at, and not beyond what was granted.
+        let aim = granted.map_or(u64::MAX, |grant| grant.len - COPY_LEN_MAX as u64);
+        let len = aim.min(len_max);
+        Some(Credit { rank, len: usize::try_from(len).unwrap_or(usize::MAX), granted })
+    }
+
+    /// Takes note of what was sent on credit, `prefetch_sent` of it in prefetch responses.
+    pub(super) fn settle(&self, peer: &Peer, credit: Credit, sent: usize, prefetch_sent: usize) {
+        let (sent, prefetch_sent) = (sent as u64, prefetch_sent as u64);
+        let mut shares = self.shares.borrow_mut();
+        let Some(share) = peer.share.get().and_then(|key| shares.get_mut(place(key))) else {
+            return;
+        };
+        share.served[credit.rank as usize] += sent;
+        if let Some(own) = &mut share.own {
+            own.take(sent);
+        }
+        let charged_elsewhere = !credit.rank.is_prefetch() && prefetch_sent > 0;
+        if credit.granted.is_some() || charged_elsewhere {
+            let mut schedule = self.shaper.schedule();
+            if let Some(grant) = credit.granted {
+                schedule.settle(grant, sent);
+            }
+            if charged_elsewhere {
+                schedule.charge_prefetch(prefetch_sent);
+            }
+        }
+    }
+
+    /// Nothing is left to send: the connection waits no more.
+    pub(super) fn wants_nothing(&self, peer: &Peer) {
+        if let Some(key) = peer.share.get().map(place)
+            && let Some(share) = self.shares.borrow_mut().get_mut(key)
+        {
+            self.leave_queue(key, share);
+        }
+    }
+
+    /// The connection ends.
+    pub(super) fn forget(&self, peer: &Peer) {
+        self.wants_nothing(peer);
+        if let Some(key) = peer.share.take() {
+            self.shares.borrow_mut().try_remove(place(key));
+        }
+    }
+
+    /// Collects what this worker's connections are granted, for as long as it runs.
+    pub(super) async fn pace(self: Rc<Self>) {
+        let mut grants = Vec::new();
+        loop {
+            if self.waiting.get() == 0 {
+                self.somebody.notified().await;
+            }
+            tokio::time::sleep(TICK).await;
+            // Who sends less than it was granted leaves room for others in the same tick.
+            while self.collect(&mut grants) {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    /// Wakes those who may send. True if there were grants.
+    fn collect(&self, grants: &mut Vec<Grant>) -> bool {
+        let now_us = self.shaper.now_us();
+        self.shaper.schedule().collect(self.worker, now_us, grants);
+        let some = !grants.is_empty();
+        let mut shares = self.shares.borrow_mut();
+        for grant in grants.drain(..) {
+            match shares.get_mut(grant.key) {
+                Some(share) if matches!(share.wait, Wait::Turn(at) if at == grant.ticket) => {
+                    share.wait = Wait::Granted(grant);
+                    self.end_wait(&share.peer);
+                }
+                // Nobody waits for it: it must not be lost.
+                _ => self.shaper.schedule().settle(grant, 0),
+            }
+        }
+        let mut sleepers = self.sleepers.borrow_mut();
+        while let Some(&(until_us, key)) = sleepers.first()
+            && until_us <= now_us
+        {
+            sleepers.pop_first();
+            if let Some(share) = shares.get_mut(key) {
+                share.wait = Wait::OwnPassed;
+                self.end_wait(&share.peer);
+            }
+        }
+        some
+    }
+
+    /// Gives up a place in the order, or gives back a grant.
+    fn leave_queue(&self, key: usize, share: &mut Share) {
+        match std::mem::replace(&mut share.wait, Wait::Nothing) {
+            Wait::Nothing | Wait::OwnPassed => {}
+            Wait::Own { until_us } => {
+                self.sleepers.borrow_mut().remove(&(until_us, key));
+                self.waiting.set(self.waiting.get() - 1);
+            }
+            Wait::Turn(ticket) => {
+                self.shaper.schedule().withdraw(ticket, self.worker);
+                self.waiting.set(self.waiting.get() - 1);
+            }
+            Wait::Granted(grant) => self.shaper.schedule().settle(grant, 0),
+        }
+    }
+
+    fn begin_wait(&self) {
+        if self.waiting.replace(self.waiting.get() + 1) == 0 {
+            self.somebody.notify_one();
+        }
+    }
+
+    fn end_wait(&self, peer: &Peer) {
+        self.waiting.set(self.waiting.get() - 1);
+        peer.wake();
+    }
+
+    /// The connection's place among the shares; given out when it first has something to send.
+    fn key_of(&self, peer: &Rc<Peer>, now_us: u64) -> usize {
+        if let Some(key) = peer.share.get() {
+            return place(key);
+        }
+        let connection = self.shaper.caps.connection;
+        let key = self.shares.borrow_mut().insert(Share {
+            peer: Rc::clone(peer),
+            wait: Wait::Nothing,
+            served: self.shaper.schedule().clocks(),
+            own: connection.map(|rate| Bucket::new(rate, 2 * quantum(rate), now_us)),
+        });
+        let number = u32::try_from(key + 1).ok().and_then(NonZeroU32::new);
+        peer.share.set(number);
+        key
+    }
+}
+
+/// The place that a peer's number stands for.
+fn place(number: NonZeroU32) -> usize {
+    number.get() as usize - 1
+}
