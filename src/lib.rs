@@ -2,8 +2,8 @@
 //!
 //! Read in this order: [`protocol`] is the wire and knows nothing else; [`cache`] reads the
 //! stores on disk; [`catalog`] checks and frames what they hold; [`net`] serves it on the ring;
-//! [`platform`] asks the system for what that needs. [`cli`], [`config`] and [`command`] make
-//! the program of it.
+//! [`proxy`] is the header of a balancer in front of it; [`platform`] asks the system for what
+//! that needs. [`cli`], [`config`] and [`command`] make the program of it.
 
 pub mod cache;
 pub mod catalog;
@@ -14,3 +14,4 @@ pub mod failure;
 pub mod net;
 pub mod platform;
 pub mod protocol;
+pub mod proxy;

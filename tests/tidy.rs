@@ -40,6 +40,32 @@ const BOUNDARIES: &[(&str, &[&str], &[&str])] = &[
         &[],
         &["protocol", "cache", "catalog", "cli", "command", "config", "failure", "net"],
     ),
+    // Addresses are all that it may know of a network.
+    (
+        "src/proxy/",
+        &[],
+        &[
+            "TcpStream",
+            "TcpListener",
+            "UdpSocket",
+            "std::io",
+            "std::fs",
+            "std::thread",
+            "std::os",
+            "tokio",
+            "socket2",
+            "rustix",
+            "libc",
+            "Instant",
+            "SystemTime",
+        ],
+    ),
+    (
+        "src/proxy/",
+        &[],
+        &["protocol", "cache", "catalog", "cli", "command", "config", "failure", "net", "platform"],
+    ),
+    ("src/", &["src/proxy/"], &["ppp"]),
     ("src/", &["src/net/", "src/cache/ring_file.rs"], &["tokio_uring"]),
     ("src/", &["src/main.rs"], &["main"]),
 ];
@@ -47,7 +73,7 @@ const BOUNDARIES: &[(&str, &[&str], &[&str])] = &[
 /// Names of our own modules, which count only as `crate::NAME` or `js5d::NAME`.
 const MODULES: &[&str] = &[
     "cache", "catalog", "cli", "command", "config", "failure", "main", "net", "platform",
-    "protocol",
+    "protocol", "proxy",
 ];
 
 /// Where `unsafe` may stand.
