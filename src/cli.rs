@@ -1,5 +1,10 @@
 //! The command line: clap types, and nothing else. What they mean together is `config.rs`.
 
+mod front;
+
+pub use front::{GameArgs, ProxyArgs};
+
+use clap::builder::ArgPredicate;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -50,6 +55,7 @@ pub struct ServeArgs {
 
     /// Address to listen on; several may be given, IPv4 and IPv6
     #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:43594")]
+    #[arg(default_value_if("listen_proxy", ArgPredicate::IsPresent, None))]
     pub listen: Vec<SocketAddr>,
 
     /// Worker threads, each with a ring of its own [default: the cores this process may use]
@@ -75,6 +81,14 @@ pub struct ServeArgs {
     /// Bounds and deadlines.
     #[command(flatten)]
     pub limits: LimitArgs,
+
+    /// Listeners behind a balancer.
+    #[command(flatten)]
+    pub proxy: ProxyArgs,
+
+    /// The game server on the same port.
+    #[command(flatten)]
+    pub game: GameArgs,
 
     /// The log.
     #[command(flatten)]

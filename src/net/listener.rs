@@ -14,6 +14,8 @@ pub struct Listener {
     pub address: SocketAddr,
     /// The socket.
     pub socket: OwnedFd,
+    /// Whether its connections must open with a PROXY header.
+    pub proxy: bool,
 }
 
 /// Why an address cannot be listened on.
@@ -57,7 +59,7 @@ pub fn bind(address: SocketAddr, count: usize, backlog: i32) -> Result<Vec<Liste
         let address = listeners.first().map_or(address, |first| first.address);
         let socket = open(address, true, Some(backlog)).map_err(fail)?;
         let address = socket.local_addr().map_err(fail)?.as_socket().unwrap_or(address);
-        listeners.push(Listener { address, socket: socket.into() });
+        listeners.push(Listener { address, socket: socket.into(), proxy: false });
     }
     Ok(listeners)
 }

@@ -9,6 +9,8 @@ pub mod admission;
 mod close;
 mod connection;
 pub mod counters;
+mod front;
+pub mod game;
 mod listener;
 mod log;
 mod ops;
@@ -17,6 +19,7 @@ mod pace;
 mod peer;
 mod worker;
 
+pub use front::Front;
 pub use listener::{ListenError, Listener, bind};
 pub use log::LogGates;
 pub use worker::{Control, Limits, ServeConfig, run};

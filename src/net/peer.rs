@@ -13,6 +13,10 @@ use std::time::Duration;
 /// What a connection waits for, and so which deadline holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
+    /// A PROXY header.
+    Proxy,
+    /// The first byte, which tells whether it is JS5's.
+    Opening,
     /// The five bytes of the handshake.
     Handshake,
     /// The handshake of a peer that will be refused.
@@ -59,6 +63,11 @@ impl Peer {
         }
     }
 
+    /// The socket, for whoever goes on with it.
+    pub(super) fn into_socket(self) -> OwnedFd {
+        self.socket
+    }
+
     pub(super) fn raw_fd(&self) -> RawFd {
         self.socket.as_raw_fd()
     }
@@ -73,6 +82,11 @@ impl Peer {
         self.phase.set(phase);
         self.since_ms.set(now_ms);
         self.sampled_ms.set(now_ms);
+    }
+
+    /// Goes on in another phase, whose deadline has been running already.
+    pub(super) fn go_on_as(&self, phase: Phase) {
+        self.phase.set(phase);
     }
 
     /// Milliseconds without progress.

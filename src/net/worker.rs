@@ -7,9 +7,10 @@
 use super::admission::{Admission, Verdict};
 use super::connection::Connection;
 use super::counters::{Close, Counters, Published, add};
+use super::front::Front;
 use super::listener::Listener;
 use super::log::{LogGates, LogState};
-use super::ops;
+use super::ops::{self, ReadBuffer};
 use super::output::{OutputPool, SnapshotRef};
 use super::peer::{Peer, Phase};
 use crate::catalog::SnapshotHandle;
@@ -22,6 +23,7 @@ use slab::Slab;
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -77,6 +79,8 @@ pub struct ServeConfig {
     pub profile: Arc<Profile>,
     /// Who may come in.
     pub admission: Arc<Admission>,
+    /// What must be known of a connection first.
+    pub front: Front,
     /// What is served.
     pub snapshots: Arc<SnapshotHandle>,
     /// Bounds what the workers log.
@@ -100,8 +104,9 @@ pub(super) struct Worker {
     pub(super) missed: Cell<Option<GroupId>>,
     /// The failure that last ended a connection and was not the peer's, for the log.
     pub(super) last_errno: Cell<i32>,
-    /// Emptied and shut when the worker drains.
-    listeners: RefCell<Vec<Rc<OwnedFd>>>,
+    /// Emptied and shut when the worker drains; true, if their connections open with a PROXY
+    /// header.
+    listeners: RefCell<Vec<(Rc<OwnedFd>, bool)>>,
     peers: RefCell<Slab<Rc<Peer>>>,
     /// Milliseconds since the start, as far as heartbeats have come: a process that was stopped
     /// for a minute has not aged, so its healthy peers are not cut.
@@ -143,8 +148,8 @@ pub fn run(
     runtime.block_on(async move {
         for listener in listeners {
             let socket = Rc::new(listener.socket);
-            worker.listeners.borrow_mut().push(Rc::clone(&socket));
-            tokio_uring::spawn(Rc::clone(&worker).accept(socket));
+            worker.listeners.borrow_mut().push((Rc::clone(&socket), listener.proxy));
+            tokio_uring::spawn(Rc::clone(&worker).accept(socket, listener.proxy));
         }
         ready();
         worker.beat(&control, &published).await;
@@ -160,12 +165,12 @@ impl Worker {
     }
 
     /// Accepts until the worker drains.
-    async fn accept(self: Rc<Self>, listener: Rc<OwnedFd>) {
+    async fn accept(self: Rc<Self>, listener: Rc<OwnedFd>, proxy: bool) {
         while !self.draining.get() {
             let (result, _) = ops::acceptable(Rc::clone(&listener)).await;
             let accepted = match result {
                 Ok(_) if self.draining.get() => return,
-                Ok(_) => self.accept_some(&listener),
+                Ok(_) => self.accept_some(&listener, proxy),
                 Err(error) => Err(error),
             };
             if let Err(error) = accepted {
@@ -173,24 +178,31 @@ impl Worker {
                 debug!(%error, "accept failed");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
-            while !self.config.admission.may_accept() {
+            while !self.may_accept() {
                 // Each refused peer is given the time to read why; the others wait their turn.
                 tokio::time::sleep(ACCEPT_PAUSE / 10).await;
             }
         }
     }
 
+    /// Whether there is room for whatever comes. With a game server, game connections come too,
+    /// and do not wait for JS5 peers that are being refused.
+    fn may_accept(&self) -> bool {
+        let front = &self.config.front;
+        front.may_accept() && (front.game.is_some() || self.config.admission.may_accept())
+    }
+
     /// Accepts what waits, up to a share.
-    fn accept_some(self: &Rc<Self>, listener: &OwnedFd) -> io::Result<()> {
+    fn accept_some(self: &Rc<Self>, listener: &OwnedFd, proxy: bool) -> io::Result<()> {
         for _ in 0..ACCEPTS_MAX {
-            if !self.config.admission.may_accept() {
+            if !self.may_accept() {
                 break;
             }
             match rustix::net::acceptfrom_with(listener, SocketFlags::CLOEXEC) {
                 Ok((socket, address)) => {
                     let address = address.and_then(|address| SocketAddr::try_from(address).ok());
                     if let Some(address) = address {
-                        self.welcome(socket, address);
+                        self.welcome(socket, address, proxy);
                     }
                 }
                 Err(Errno::AGAIN) => break,
@@ -202,27 +214,57 @@ impl Worker {
         Ok(())
     }
 
-    fn welcome(self: &Rc<Self>, socket: OwnedFd, address: SocketAddr) {
+    fn welcome(self: &Rc<Self>, socket: OwnedFd, address: SocketAddr, proxy: bool) {
         add(&self.counters.accepted, 1);
-        let admission = &self.config.admission;
-        let verdict = match self.draining.get() {
-            true => admission.refuse(Status::ServerFull),
-            false => admission.decide(address),
-        };
+        if self.has_front(proxy) {
+            return self.open(socket, address, proxy);
+        }
+        let verdict = self.decide(address);
+        let peer = Rc::new(Peer::new(socket, Phase::of(&verdict), self.now_ms()));
+        let place = self.enlist(&peer);
+        self.serve(place, peer, verdict, None);
+    }
+
+    /// What becomes of a JS5 connection from `address`.
+    pub(super) fn decide(&self, address: SocketAddr) -> Verdict {
+        match self.draining.get() {
+            true => self.config.admission.refuse(Status::ServerFull),
+            false => self.config.admission.decide(address),
+        }
+    }
+
+    /// Lets the sweep see a connection.
+    pub(super) fn enlist(&self, peer: &Rc<Peer>) -> usize {
+        self.peers.borrow_mut().insert(Rc::clone(peer))
+    }
+
+    /// The sweep need not look at it any more.
+    pub(super) fn strike(&self, place: usize) {
+        self.peers.borrow_mut().remove(place);
+    }
+
+    /// Serves or refuses a JS5 connection, of which something may have been `read` already.
+    pub(super) fn serve(
+        self: &Rc<Self>,
+        place: usize,
+        peer: Rc<Peer>,
+        verdict: Verdict,
+        read: Option<(ReadBuffer, Range<usize>)>,
+    ) {
         let (permit, refusal) = match verdict {
             Verdict::Admitted(permit) => (permit, None),
             Verdict::Refused(permit, status) => (permit, Some(status)),
         };
-        let phase = if refusal.is_some() { Phase::Refusing } else { Phase::Handshake };
-        let peer = Rc::new(Peer::new(socket, phase, self.now_ms()));
-        let place = self.peers.borrow_mut().insert(Rc::clone(&peer));
         let session = ServerSession::new(Arc::clone(&self.config.profile), refusal);
         let mut connection = Connection::new(Rc::clone(self), peer, session, self.snapshot());
+        if let Some((buffer, input)) = read {
+            connection.begin_with(buffer, input);
+        }
         // Boxed, as the runtime rounds a task up to a multiple of 128 bytes: an idle peer should
         // cost little. The connection is used in place; passed on, it would be held twice.
         tokio_uring::spawn(Box::pin(async move {
             connection.run().await;
-            connection.worker().peers.borrow_mut().remove(place);
+            connection.worker().strike(place);
             drop(permit);
         }));
     }
@@ -275,8 +317,8 @@ impl Worker {
 
     /// Tells those that wait to be accepted that they come too late, and shuts the listeners.
     fn stop_listening(self: &Rc<Self>) {
-        for listener in self.listeners.borrow_mut().drain(..) {
-            if let Err(error) = self.accept_some(&listener) {
+        for (listener, proxy) in self.listeners.borrow_mut().drain(..) {
+            if let Err(error) = self.accept_some(&listener, proxy) {
                 debug!(%error, "connections that wait cannot be told");
             }
             let _ = rustix::net::shutdown(&listener, rustix::net::Shutdown::Both);
@@ -294,6 +336,7 @@ impl Worker {
         for (_, peer) in &*self.peers.borrow() {
             let waited = peer.waited_ms(now_ms);
             match peer.phase() {
+                Phase::Proxy | Phase::Opening => self.sweep_opening(peer, now_ms),
                 Phase::Handshake if waited > handshake_ms => peer.cut(Close::HandshakeTimeout),
                 Phase::Refusing if waited > linger_ms => {
                     peer.hurry.set(true);
@@ -336,6 +379,6 @@ impl Worker {
     }
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

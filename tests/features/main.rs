@@ -8,6 +8,8 @@ mod admission;
 mod deadlines;
 mod drain;
 mod fairness;
+mod game;
 mod program;
+mod proxy;
 mod serve;
 mod support;

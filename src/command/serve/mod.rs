@@ -31,23 +31,26 @@ pub fn run(args: &ServeArgs) -> Result<ExitCode, Failure> {
     log::start(&args.log)?;
     probe::ring()?;
     let settings = config::settle(args)?;
+    let game = config::game(args)?;
     let snapshot = load::cache(args)?;
     let listeners = listen(args, settings.workers)?;
     let (events, inbox) = channel();
     events::watch_signals(events.clone())?;
     let control = Arc::new(Control::default());
     let ready = ready_line(&snapshot, &listeners, &settings);
-    let published = workers::start(args, settings, snapshot, listeners, &control, &events)?;
+    let published = workers::start(args, settings, game, snapshot, listeners, &control, &events)?;
     events::wait(&inbox, &control, &published, &ready)
 }
 
 /// A set of listeners, one an address, for each worker.
 fn listen(args: &ServeArgs, workers: usize) -> Result<Vec<Vec<Listener>>, Failure> {
     let mut sets: Vec<Vec<Listener>> = (0..workers).map(|_| Vec::new()).collect();
-    for &address in &args.listen {
+    let plain = args.listen.iter().map(|address| (*address, false));
+    let proxy = args.proxy.listen_proxy.iter().map(|address| (*address, true));
+    for (address, proxy) in plain.chain(proxy) {
         let listeners = crate::net::bind(address, workers, args.limits.backlog)?;
         for (set, listener) in sets.iter_mut().zip(listeners) {
-            set.push(listener);
+            set.push(Listener { proxy, ..listener });
         }
     }
     Ok(sets)
@@ -55,8 +58,11 @@ fn listen(args: &ServeArgs, workers: usize) -> Result<Vec<Vec<Listener>>, Failur
 
 fn ready_line(snapshot: &Snapshot, listeners: &[Vec<Listener>], settings: &Settings) -> String {
     let totals = snapshot.totals();
-    let addresses: Vec<String> =
-        listeners.iter().take(1).flatten().map(|listener| listener.address.to_string()).collect();
+    let named = |listener: &Listener| match listener.proxy {
+        true => format!("{} (PROXY)", listener.address),
+        false => listener.address.to_string(),
+    };
+    let addresses: Vec<String> = listeners.iter().take(1).flatten().map(named).collect();
     if let Some(wanted) = settings.connections_clamped_from {
         info!(
             "{} descriptors allow {} peers, not the {} of --connections-max",

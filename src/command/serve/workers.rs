@@ -4,13 +4,16 @@ use super::events::Event;
 use super::spawn;
 use crate::catalog::{Snapshot, SnapshotHandle};
 use crate::cli::ServeArgs;
-use crate::config::Settings;
+use crate::config::{Game, Settings};
 use crate::failure::Failure;
 use crate::net::admission::Admission;
 use crate::net::counters::Published;
-use crate::net::{Control, Listener, LogGates, ServeConfig};
+use crate::net::game::{Inbox, door};
+use crate::net::{Control, Front, Listener, LogGates, ServeConfig};
 use crate::platform::cpu;
+use crate::proxy::Trusted;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::Sender;
 
 /// Starts a worker for each set of listeners. Each says in `events` when it serves and when it
@@ -18,11 +21,13 @@ use std::sync::mpsc::Sender;
 pub(super) fn start(
     args: &ServeArgs,
     settings: Settings,
+    game: Option<Game>,
     snapshot: Snapshot,
     listeners: Vec<Vec<Listener>>,
     control: &Arc<Control>,
     events: &Sender<Event>,
 ) -> Result<Vec<Arc<Published>>, Failure> {
+    let (game, front) = front(args, game);
     let config = Arc::new(ServeConfig {
         limits: settings.limits,
         profile: settings.profile,
@@ -31,10 +36,21 @@ pub(super) fn start(
             args.limits.connections_per_ip_max,
             args.limits.refusals_max,
         ),
+        front,
         snapshots: Arc::new(SnapshotHandle::new(snapshot)),
         log_gates: LogGates::default(),
     });
     let mut published = Vec::new();
+    if let Some((Game { server, limits, .. }, inbox)) = game {
+        let counters = Arc::new(Published::default());
+        published.push(Arc::clone(&counters));
+        let (control, events) = (Arc::clone(control), events.clone());
+        spawn("game", move || {
+            let ready = || drop(events.send(Event::Ready));
+            let result = crate::net::game::run(server, limits, inbox, control, counters, ready);
+            drop(events.send(Event::Ended(result)));
+        })?;
+    }
     for (number, listeners) in listeners.into_iter().enumerate() {
         let core = settings.cores.as_ref().and_then(|cores| cores.get(number).copied());
         let counters = Arc::new(Published::default());
@@ -49,4 +65,22 @@ pub(super) fn start(
         })?;
     }
     Ok(published)
+}
+
+/// What must be known of a connection first, and what the game's thread needs.
+fn front(args: &ServeArgs, game: Option<Game>) -> (Option<(Game, Inbox)>, Front) {
+    let (door, game) = game
+        .map(|game| {
+            let (door, inbox) = door(game.connections_max, game.connections_per_ip_max);
+            (door, (game, inbox))
+        })
+        .unzip();
+    let front = Front {
+        trusted: Trusted::new(args.proxy.proxy_trusted.clone()),
+        proxy_timeout: args.proxy.proxy_timeout,
+        openings_max: args.proxy.openings_max,
+        openings: AtomicUsize::new(0),
+        game: door,
+    };
+    (game, front)
 }
