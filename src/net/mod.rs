@@ -17,6 +17,8 @@ mod ops;
 pub mod output;
 mod pace;
 mod peer;
+#[cfg(test)]
+mod size_tests;
 mod worker;
 
 pub use front::Front;

@@ -7,4 +7,5 @@ pub mod cpu;
 pub mod limits;
 pub mod memory;
 pub mod probe;
+pub mod slice;
 pub mod socket;

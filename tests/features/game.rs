@@ -312,14 +312,15 @@ fn game_connections_have_limits_of_their_own() {
     };
     let (first, is_served) = announced(1);
     assert!(is_served);
-    let (_second, is_served) = announced(1);
+    let (second, is_served) = announced(1);
     assert!(is_served);
     assert!(!announced(1).1, "two from one announced address");
-    let (_third, is_served) = announced(2);
+    let (third, is_served) = announced(2);
     assert!(is_served);
     assert!(!announced(3).1, "three in all");
     drop(first);
     eventually("the place comes back", || announced(3).1);
+    drop((second, third));
     let log = server.stop();
     assert!(field(&log, "refused") >= 2, "{log}");
 }
