@@ -7,5 +7,4 @@ pub mod cpu;
 pub mod limits;
 pub mod memory;
 pub mod probe;
-pub mod slice;
 pub mod socket;

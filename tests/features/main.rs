@@ -9,6 +9,7 @@ mod deadlines;
 mod drain;
 mod fairness;
 mod game;
+mod game_limits;
 mod program;
 mod proxy;
 mod serve;

@@ -14,7 +14,6 @@ use super::counters::{Counters, Published, add};
 use super::log::Gate;
 use super::ops::{GAME_BUFFER_LEN, GameBuffer};
 use super::worker::{Control, millis};
-use crate::platform::slice;
 use crate::proxy::Endpoints;
 use forward::{Cut, Pair};
 use rustix::net::sockopt::set_socket_linger;
@@ -28,7 +27,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 /// How often deadlines are looked at and counters published, as in a worker.
 const HEARTBEAT_MS: u64 = 100;
@@ -124,10 +123,6 @@ pub fn run(
     published: Arc<Published>,
     ready: impl FnOnce(),
 ) -> io::Result<()> {
-    if let Err(error) = slice::shorten() {
-        // It serves all the same, only later where workers keep every core busy.
-        debug!(%error, "no shorter time slices for the game's thread");
-    }
     let mut ring = tokio_uring::uring_builder();
     ring.setup_cqsize(RING_COMPLETIONS).setup_coop_taskrun().setup_single_issuer();
     let mut builder = tokio_uring::builder();

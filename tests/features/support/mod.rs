@@ -2,6 +2,7 @@
 
 mod cache;
 mod client;
+pub(crate) mod game;
 mod server;
 
 pub(crate) use cache::{Cache, container_of, framed_by_hand, id};
