@@ -1,14 +1,21 @@
 //! The command line: clap types, and nothing else. What they mean together is `config.rs`.
+//!
+//! Every option of `serve` is a setting: `settings/` finds it here and gives it a key in the
+//! settings file, a variable, and its place in the documentation.
 
 mod front;
+mod tools;
+pub mod units;
 
 pub use front::{GameArgs, ProxyArgs};
+pub use tools::{CompletionsArgs, ConfigArgs, ManArgs};
 
 use clap::builder::ArgPredicate;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+use units::{at_least, duration, size};
 
 /// Serves a game cache over JS5.
 #[derive(Debug, Parser)]
@@ -17,6 +24,10 @@ use std::time::Duration;
     version,
     about = "Serves a game cache over JS5, at the speed of io_uring",
     after_help = "Without a command, js5d serves. Without --cache, it serves a demo cache.\n\
+                  Each option of serve can also stand in the file that --config names \
+                  (idle_timeout = \"60s\"), or in the environment (JS5D_IDLE_TIMEOUT=60s). An \
+                  option beats a variable, and a variable the file; 'js5d config' shows what \
+                  holds, and why.\n\
                   Exit codes: 0 done; 64 wrong usage; 65 corrupt cache; 66 no cache there; \
                   69 no io_uring; 71 system; 77 no permission; 78 wrong setting; \
                   130 and 143 a second SIGINT or SIGTERM.",
@@ -38,14 +49,25 @@ pub enum Command {
     Serve(Box<ServeArgs>),
     /// Read a whole cache and report what is wrong with it; exit 65 if something is
     Check(CheckArgs),
+    /// Print every setting and where its value comes from; exit 78 if one is wrong
+    Config(Box<ConfigArgs>),
     /// Write a demo cache to a directory
     DemoCache(DemoCacheArgs),
+    /// Print the manual page, or write one for each command
+    Man(ManArgs),
+    /// Print a script that completes commands and options in a shell
+    Completions(CompletionsArgs),
 }
 
 /// Options of `serve`.
 #[derive(Clone, Debug, Args)]
 pub struct ServeArgs {
+    /// TOML file with settings; variables and options are stronger [default: none is read]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
     /// The cache: a directory with main_file_cache.dat2 and idx files, or ARCHIVE/GROUP.dat
+    /// [default: a demo cache, made up in memory]
     #[arg(long, value_name = "DIR")]
     pub cache: Option<PathBuf>,
 
@@ -53,16 +75,17 @@ pub struct ServeArgs {
     #[arg(long)]
     pub skip_corrupt: bool,
 
-    /// Address to listen on; several may be given, IPv4 and IPv6
+    /// Address to listen on; several may be given. An IPv6 one takes IPv6 connections only
     #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:43594")]
     #[arg(default_value_if("listen_proxy", ArgPredicate::IsPresent, None))]
+    #[arg(value_parser = address)]
     pub listen: Vec<SocketAddr>,
 
     /// Worker threads, each with a ring of its own [default: the cores this process may use]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub workers: Option<u16>,
 
-    /// Bind each worker to a core of its own
+    /// Bind each worker to a core of its own; there must be as many
     #[arg(long)]
     pub pin_workers: bool,
 
@@ -137,6 +160,21 @@ pub struct LimitArgs {
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration)]
     pub linger_timeout: Duration,
 
+    /// From a reload on: quiet connections of an earlier generation are closed then, so that they
+    /// come back to the current one, busy ones after twice the time; or 'never'
+    #[arg(long, value_name = "TIME", default_value = "10m")]
+    pub generation_timeout: OrNever,
+
+    /// Generations in memory at once, the one being loaded included; a reload that would exceed
+    /// it is refused
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = at_least::<2>)]
+    pub generations_max: usize,
+
+    /// Memory for all generations together, such as 500MB or 2GiB; a reload that would exceed it
+    /// is refused [default: three quarters of what the machine or container has]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub generations_memory_max: Option<u64>,
+
     /// From SIGTERM or SIGINT to the end, for what was begun
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
     pub drain_timeout: Duration,
@@ -151,13 +189,17 @@ pub struct LogArgs {
     pub log_format: LogFormat,
 
     /// What is said: error, warn, info, debug or trace, or a filter such as 'js5d::net=debug'
-    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = log_filter)]
     pub log_level: String,
 }
 
 /// Options of `check`.
 #[derive(Clone, Debug, Args)]
 pub struct CheckArgs {
+    /// TOML file with settings, of which the cache is used; all of them are checked
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
     /// The cache to check
     #[arg(long, value_name = "DIR")]
     pub cache: PathBuf,
@@ -211,8 +253,10 @@ impl std::str::FromStr for BuildArg {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Switch {
     /// It is done.
+    #[value(help = None::<&str>)]
     On,
     /// It is not done.
+    #[value(help = None::<&str>)]
     Off,
 }
 
@@ -223,6 +267,21 @@ pub enum MissingGroup {
     Ignore,
     /// Close the connection
     Close,
+}
+
+/// A time, or never.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OrNever(pub Option<Duration>);
+
+impl std::str::FromStr for OrNever {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "never" {
+            return Ok(Self(None));
+        }
+        duration(text).map(Some).map(Self).map_err(|error| format!("{error}, or 'never'"))
+    }
 }
 
 /// How a log line looks.
@@ -243,16 +302,35 @@ pub enum StoreFormat {
     Flat,
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
-    let duration = humantime::parse_duration(text)
-        .map_err(|error| format!("{error}; write it as 30s, 500ms or 2m"))?;
-    if duration < Duration::from_millis(100) {
-        return Err("deadlines are looked at every 100ms; less is not possible".into());
-    }
-    Ok(duration)
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let how = "write it as 0.0.0.0:43594 or [::]:43594; names are not looked up";
+    text.parse().map_err(|_| format!("an address with its port is wanted; {how}"))
 }
 
-fn at_least<const MIN: usize>(text: &str) -> Result<usize, String> {
-    let number: usize = text.parse().map_err(|_| "a whole number is wanted".to_owned())?;
-    if number < MIN { Err(format!("at least {MIN} is wanted")) } else { Ok(number) }
+fn log_filter(text: &str) -> Result<String, String> {
+    let how = "use error, warn, info, debug, trace, or a filter such as 'js5d::net=debug'";
+    // A word alone would be taken for a program's part, and a misspelt level for one of those.
+    let is_level = |word: &str| word.parse::<tracing_subscriber::filter::LevelFilter>().is_ok();
+    let is_misspelt = |word: &&str| !word.contains(['=', ':', '[']) && !is_level(word);
+    if let Some(word) = text.split(',').find(is_misspelt) {
+        return Err(format!("'{word}' is no level; {how}"));
+    }
+    match tracing_subscriber::EnvFilter::try_new(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(format!("{error}; {how}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_may_be_never() {
+        let cases = [("never", Some(None)), ("10m", Some(Some(600))), ("0", None), ("soon", None)];
+        for (text, seconds) in cases {
+            let expected = seconds.map(|seconds| OrNever(seconds.map(Duration::from_secs)));
+            assert_eq!(text.parse().ok(), expected, "{text}");
+        }
+    }
 }

@@ -4,10 +4,11 @@ mod front;
 
 pub use front::{Game, game};
 
+use crate::catalog::ReloadLimits;
 use crate::cli::{BuildArg, MissingGroup, ServeArgs, Switch};
 use crate::failure::{Exit, Failure};
 use crate::net::Limits;
-use crate::platform::{cpu, limits};
+use crate::platform::{cpu, limits, memory};
 use crate::protocol::Builds;
 use crate::protocol::session::Profile;
 use std::net::SocketAddr;
@@ -35,6 +36,8 @@ pub struct Settings {
     pub connections_max: usize,
     /// What was asked for, if the descriptors do not allow as many.
     pub connections_clamped_from: Option<usize>,
+    /// How much may be in memory while reloading.
+    pub reload: ReloadLimits,
     /// What the process may open.
     pub descriptors: u64,
 }
@@ -44,11 +47,15 @@ pub struct Settings {
 /// # Errors
 /// A value does not go with another, or the system does not allow it.
 pub fn settle(args: &ServeArgs) -> Result<Settings, Failure> {
-    let addresses = || args.listen.iter().chain(&args.proxy.listen_proxy);
-    let twice = |address: &SocketAddr| addresses().filter(|other| *other == address).count() > 1;
+    let addresses = || {
+        let plain = args.listen.iter().map(|address| ("--listen", address));
+        plain.chain(args.proxy.listen_proxy.iter().map(|address| ("--listen-proxy", address)))
+    };
+    let twice =
+        |address: &SocketAddr| addresses().filter(|(_, other)| *other == address).count() > 1;
     // Port 0 is another port each time.
-    if let Some(address) = addresses().find(|a| a.port() != 0 && twice(a)) {
-        let cause = format!("the address {address} is given twice to listen on");
+    if let Some((option, address)) = addresses().find(|(_, a)| a.port() != 0 && twice(a)) {
+        let cause = format!("{option} {address} is given twice");
         return Err(Failure::new(Exit::Config, cause, "give each address once"));
     }
     let cores = cpu::allowed().map_err(|error| {
@@ -77,6 +84,7 @@ pub fn settle(args: &ServeArgs) -> Result<Settings, Failure> {
             idle_timeout: args.limits.idle_timeout,
             send_timeout: args.limits.send_timeout,
             linger_timeout: args.limits.linger_timeout,
+            generation_timeout: args.limits.generation_timeout.0,
             drain_timeout: args.limits.drain_timeout,
             close_on_missing_group: args.missing_group == MissingGroup::Close,
         },
@@ -89,6 +97,10 @@ pub fn settle(args: &ServeArgs) -> Result<Settings, Failure> {
         cores: args.pin_workers.then_some(cores),
         connections_max,
         connections_clamped_from,
+        reload: ReloadLimits {
+            generations_max: args.limits.generations_max,
+            memory_bytes_max: generations_memory_max(args),
+        },
         descriptors,
     })
 }
@@ -115,6 +127,11 @@ fn clamp_connections(
     }
     let wanted = args.limits.connections_max;
     Ok((wanted.min(allowed), (wanted > allowed).then_some(wanted)))
+}
+
+/// What was asked for, or what leaves room for connections on this machine.
+fn generations_memory_max(args: &ServeArgs) -> u64 {
+    args.limits.generations_memory_max.unwrap_or_else(|| memory::total_bytes() / 4 * 3)
 }
 
 fn builds(args: &[BuildArg]) -> Builds {

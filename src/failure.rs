@@ -1,7 +1,7 @@
 //! Why a command ends badly: the cause, what to do about it, and the exit code.
 
 use crate::cache::{StoreError, StoreFault};
-use crate::catalog::ArenaError;
+use crate::catalog::{ArenaError, LoadError};
 use crate::net::ListenError;
 use crate::platform::probe::RingMissing;
 use std::fmt;
@@ -86,6 +86,23 @@ impl From<RingMissing> for Failure {
 impl From<ArenaError> for Failure {
     fn from(error: ArenaError) -> Self {
         Self::new(Exit::System, error, "give the process more memory, or serve a smaller cache")
+    }
+}
+
+impl From<LoadError> for Failure {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Store(error) => error.into(),
+            LoadError::Arena(error) => error.into(),
+            LoadError::Memory { .. } => {
+                let remedy = "raise --generations-memory-max, or serve a smaller cache";
+                Self::new(Exit::Config, error, remedy)
+            }
+            LoadError::Corrupt(_) => {
+                let remedy = "mend it or fetch it again; --skip-corrupt serves the rest";
+                Self::new(Exit::CorruptCache, error, remedy)
+            }
+        }
     }
 }
 

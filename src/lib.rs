@@ -3,7 +3,7 @@
 //! Read in this order: [`protocol`] is the wire and knows nothing else; [`cache`] reads the
 //! stores on disk; [`catalog`] checks and frames what they hold; [`net`] serves it on the ring;
 //! [`proxy`] is the header of a balancer in front of it; [`platform`] asks the system for what
-//! that needs. [`cli`], [`config`] and [`command`] make the program of it.
+//! that needs. [`cli`], [`settings`], [`config`] and [`command`] make the program of it.
 
 pub mod cache;
 pub mod catalog;
@@ -15,3 +15,4 @@ pub mod net;
 pub mod platform;
 pub mod protocol;
 pub mod proxy;
+pub mod settings;

@@ -1,34 +1,44 @@
 //! The life of the process, top to bottom.
 
-use clap::Parser;
 use clap::error::ErrorKind;
-use js5d::cli::{Cli, Command};
+use js5d::cli::Command;
 use js5d::command;
 use js5d::failure::{Exit, Failure};
+use js5d::settings::{self, Fault, Parsed, Resolved};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     abort_on_panic();
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(error) => return usage(&error),
+    let parsed = match settings::parse(std::env::args_os(), std::env::vars_os()) {
+        Ok(parsed) => parsed,
+        Err(Fault::Usage(error)) => return usage(&error),
+        Err(Fault::Setting(failure)) => return failed(&failure, &[]),
     };
-    match run(cli) {
+    match run(&parsed) {
         Ok(code) => code,
-        Err(failure) => {
-            eprintln!("{failure}");
-            failure.exit.into()
-        }
+        Err(failure) => failed(&failure, &parsed.settings),
     }
 }
 
-fn run(cli: Cli) -> Result<ExitCode, Failure> {
-    match cli.command {
+fn run(Parsed { cli, settings }: &Parsed) -> Result<ExitCode, Failure> {
+    match &cli.command {
         None => command::serve::run(&cli.serve),
-        Some(Command::Serve(args)) => command::serve::run(&args),
-        Some(Command::Check(args)) => command::check::run(&args),
-        Some(Command::DemoCache(args)) => command::demo_cache::run(&args),
+        Some(Command::Serve(args)) => command::serve::run(args),
+        Some(Command::Check(args)) => command::check::run(args),
+        Some(Command::Config(args)) => command::config::run(args, settings),
+        Some(Command::DemoCache(args)) => command::demo_cache::run(args),
+        Some(Command::Man(args)) => command::generate::man(args),
+        Some(Command::Completions(args)) => command::generate::completions(args),
     }
+}
+
+/// Cause and remedy, and where the settings that they name come from.
+fn failed(failure: &Failure, settings: &[Resolved]) -> ExitCode {
+    eprintln!("{failure}");
+    for origin in settings::origins_of(&failure.to_string(), settings) {
+        eprintln!("      {origin}");
+    }
+    failure.exit.into()
 }
 
 /// Help and version are no errors; anything else is exit code 64.

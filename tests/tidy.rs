@@ -26,19 +26,22 @@ const BOUNDARIES: &[(&str, &[&str], &[&str])] = &[
     (
         "src/protocol/",
         &[],
-        &["cache", "catalog", "cli", "command", "config", "failure", "net", "platform"],
+        &["cache", "catalog", "cli", "command", "config", "failure", "net", "platform", "settings"],
     ),
     (
         "src/cache/",
         &[],
-        &["protocol", "catalog", "cli", "command", "config", "failure", "net", "platform"],
+        &[
+            "protocol", "catalog", "cli", "command", "config", "failure", "net", "platform",
+            "settings",
+        ],
     ),
-    ("src/catalog/", &[], &["cli", "command", "config", "failure", "net"]),
-    ("src/net/", &[], &["cache", "cli", "command", "config", "failure"]),
+    ("src/catalog/", &[], &["cli", "command", "config", "failure", "net", "settings"]),
+    ("src/net/", &[], &["cache", "cli", "command", "config", "failure", "settings"]),
     (
         "src/platform/",
         &[],
-        &["protocol", "cache", "catalog", "cli", "command", "config", "failure", "net"],
+        &["protocol", "cache", "catalog", "cli", "command", "config", "failure", "net", "settings"],
     ),
     // Addresses are all that it may know of a network.
     (
@@ -66,6 +69,9 @@ const BOUNDARIES: &[(&str, &[&str], &[&str])] = &[
         &["protocol", "cache", "catalog", "cli", "command", "config", "failure", "net", "platform"],
     ),
     ("src/", &["src/proxy/"], &["ppp"]),
+    // What holds is known by clap types alone, whatever they lead to.
+    ("src/settings/", &[], &["cache", "catalog", "command", "config", "net", "platform"]),
+    ("src/cli", &[], &["cache", "command", "config", "failure", "platform", "settings"]),
     ("src/", &["src/net/", "src/cache/ring_file.rs"], &["tokio_uring"]),
     ("src/", &["src/main.rs"], &["main"]),
 ];
@@ -73,7 +79,7 @@ const BOUNDARIES: &[(&str, &[&str], &[&str])] = &[
 /// Names of our own modules, which count only as `crate::NAME` or `js5d::NAME`.
 const MODULES: &[&str] = &[
     "cache", "catalog", "cli", "command", "config", "failure", "main", "net", "platform",
-    "protocol", "proxy",
+    "protocol", "proxy", "settings",
 ];
 
 /// Where `unsafe` may stand.
@@ -264,15 +270,47 @@ fn options_of(command: &[&str]) -> Vec<String> {
         .collect()
 }
 
+/// Options of `serve` are settings, which have a document of their own; it is compared with the
+/// program in tests/features/settings.rs.
 #[test]
-fn every_option_is_in_the_readme() {
-    let readme = fs::read_to_string(root().join("README.md")).expect("a README");
-    let commands: [(&[&str], usize); 3] = [(&[], 20), (&["check"], 2), (&["demo-cache"], 3)];
+fn every_option_is_documented() {
+    let document = |name: &str| fs::read_to_string(root().join(name)).expect("a document");
+    let (readme, settings) = (document("README.md"), document("docs/settings.md"));
+    let serve = options_of(&[]);
+    assert!(serve.len() >= 20, "{serve:?}");
+    for option in &serve {
+        assert!(names(&settings, option), "{option} is not in docs/settings.md");
+    }
+    assert!(names(&readme, "docs/settings.md"), "README.md does not lead to the settings");
+    let commands: [(&str, usize); 5] =
+        [("check", 2), ("config", 20), ("demo-cache", 3), ("man", 1), ("completions", 0)];
     for (command, count_min) in commands {
-        let options = options_of(command);
-        assert!(options.len() >= count_min, "{command:?}: {options:?}");
-        for option in options {
-            assert!(names(&readme, &option), "{command:?}: {option} is not in README.md");
+        assert!(names(&readme, &format!("js5d {command}")), "{command} is not in README.md");
+        let options = options_of(&[command]);
+        assert!(options.len() >= count_min, "{command}: {options:?}");
+        for option in options.iter().filter(|option| !serve.contains(option)) {
+            assert!(names(&readme, option), "{command}: {option} is not in README.md");
         }
+    }
+}
+
+/// The rows of the README's tables of options are not checked against the help above, only
+/// named; so what they name must be there.
+#[test]
+fn every_option_that_the_readme_shows_is_there() {
+    let readme = fs::read_to_string(root().join("README.md")).expect("a README");
+    let begin = readme.find("\n## Settings").expect("a section on settings");
+    let section = &readme[begin + 4..];
+    let section = &section[..section.find("\n## ").unwrap_or(section.len())];
+    let commands = [&[][..], &["check"], &["config"], &["demo-cache"], &["man"]];
+    let known: Vec<_> = commands.iter().flat_map(|command| options_of(command)).collect();
+    let is_end = |c: char| !c.is_ascii_lowercase() && c != '-';
+    let shown: Vec<_> = section
+        .match_indices("`--")
+        .map(|(at, _)| section[at + 1..].split(is_end).next().unwrap_or_default())
+        .collect();
+    assert!(shown.len() >= 8, "{shown:?}");
+    for option in shown {
+        assert!(known.iter().any(|known| known == option), "README.md: there is no {option}");
     }
 }

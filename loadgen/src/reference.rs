@@ -19,7 +19,7 @@ impl Reference {
     /// Loads a cache; the word `demo` is the demo cache.
     pub(crate) fn load(path: &Path) -> Result<Self, String> {
         // What is not sound is not served either, and shows as a group that is not in the cache.
-        let options = LoadOptions { skip_corrupt: true };
+        let options = LoadOptions { skip_corrupt: true, ..LoadOptions::default() };
         let mut silent = |_, _| {};
         let loaded = block_on(async {
             if path == Path::new(DEMO) && !path.exists() {

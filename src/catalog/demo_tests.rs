@@ -9,7 +9,7 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 fn loaded(demo: &Demo) -> Loaded {
-    let options = LoadOptions { skip_corrupt: false };
+    let options = LoadOptions { skip_corrupt: false, ..LoadOptions::default() };
     let mut progress = |_, _| {};
     let future = pin!(load(demo, options, &mut progress));
     match future.poll(&mut Context::from_waker(Waker::noop())) {

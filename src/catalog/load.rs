@@ -16,6 +16,11 @@ const MASTER_FORMAT: MasterFormat = MasterFormat::Versioned;
 /// The longest master index container: a header of 5 bytes and the entries.
 const MASTER_INDEX_LEN_MAX: usize = 5 + MASTER_ENTRIES_MAX * 8;
 
+/// What a listed group needs while it is loaded, and what reading does (docs/limits.md, "A
+/// snapshot").
+const GROUP_LOADING_BYTES: u64 = 140;
+const READ_BUFFER_BYTES: u64 = 10 << 20;
+
 /// Where groups come from: a store, or the demo cache.
 pub trait Source {
     /// The groups it says it holds, sorted by archive and group, no pair twice. A slot is an
@@ -64,6 +69,8 @@ impl Source for Store {
 pub struct LoadOptions {
     /// Make a snapshot without the groups that fail, rather than none.
     pub skip_corrupt: bool,
+    /// Refuse, before anything is read, what may need more memory than this to load.
+    pub memory_bytes_max: Option<u64>,
 }
 
 /// A snapshot, and what was found on the way to it.
@@ -84,6 +91,17 @@ pub enum LoadError {
     /// There is no memory to hold it.
     #[error(transparent)]
     Arena(#[from] ArenaError),
+    /// It may need more memory than it is given.
+    #[error(
+        "the cache may need {} MB to load, and {} MB are left for it",
+        needed.div_ceil(1_000_000), allowed / 1_000_000
+    )]
+    Memory {
+        /// Bytes, at most.
+        needed: u64,
+        /// Bytes.
+        allowed: u64,
+    },
     /// Something in it is corrupt and was not to be skipped, or nothing in it can be served.
     #[error("the cache is corrupt\n{0}")]
     Corrupt(Box<Report>),
@@ -103,6 +121,12 @@ pub async fn load(
 ) -> Result<Loaded, LoadError> {
     let report = Report::new(source.remarks());
     let groups = source.groups();
+    if let Some(allowed) = options.memory_bytes_max {
+        let needed = loading_bytes(source);
+        if needed > allowed {
+            return Err(LoadError::Memory { needed, allowed });
+        }
+    }
     let builder = SnapshotBuilder::new(groups.len() + 1, arena_bytes(source))?;
     let mut filler = Filler::new(groups, builder, report, progress);
     source.read_all(&mut filler).await?;
@@ -124,6 +148,15 @@ pub async fn load(
     let mut builder = filled.builder;
     add_master_index(&mut builder, &master);
     Ok(Loaded { snapshot: builder.seal()?, report })
+}
+
+/// How much memory loading takes, at most: the arena, what the groups' listing and checks need,
+/// and the read buffers.
+fn loading_bytes(source: &impl Source) -> u64 {
+    let groups = source.groups().len();
+    SnapshotBuilder::arena_bytes(groups + 1, arena_bytes(source))
+        .saturating_add(groups as u64 * GROUP_LOADING_BYTES)
+        .saturating_add(READ_BUFFER_BYTES)
 }
 
 /// How large the arena may have to be.

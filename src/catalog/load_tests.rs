@@ -149,7 +149,7 @@ impl Memory {
     }
 
     fn load(&self, skip_corrupt: bool) -> Result<Loaded, LoadError> {
-        run(load(self, LoadOptions { skip_corrupt }, &mut |_, _| {}))
+        run(load(self, LoadOptions { skip_corrupt, ..LoadOptions::default() }, &mut |_, _| {}))
     }
 
     /// What a client must get: the container as its header says, found without the loader.

@@ -269,6 +269,16 @@ impl Report {
         self.problem_counts.is_empty()
     }
 
+    /// The number of problems and the first of them, in one line.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let first = self.problems.first().map(ToString::to_string).unwrap_or_default();
+        match self.problem_count() {
+            0 | 1 => first,
+            count => format!("{count} problems, the first: {first}"),
+        }
+    }
+
     /// How many problems there are.
     #[must_use]
     pub fn problem_count(&self) -> u64 {

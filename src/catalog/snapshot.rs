@@ -4,11 +4,10 @@
 //! arena's size: it is mapped for the most that a store could need and touched only as it
 //! fills, so what is not needed costs nothing but address space.
 
+use crate::platform::prefetch;
 use crate::protocol::frame::{framed_len, write_header};
 use crate::protocol::{GroupId, MASTER_INDEX};
-use arc_swap::ArcSwap;
 use memmap2::{Advice, Mmap, MmapMut, MmapOptions};
-use std::sync::Arc;
 
 /// Responses begin at multiples of this, so that a table's offsets fit into 32 bits for arenas
 /// of up to 32 GiB.
@@ -69,17 +68,24 @@ impl SnapshotBuilder {
     /// # Errors
     /// It is too large, or there is no memory for it.
     pub fn new(groups: usize, framed_bytes: u64) -> Result<Self, ArenaError> {
-        let padding = (groups as u64).saturating_mul(ALIGNMENT as u64);
-        let bytes = framed_bytes.saturating_add(padding).max(ALIGNMENT as u64);
+        let bytes = Self::arena_bytes(groups, framed_bytes);
         let len = usize::try_from(bytes).ok().filter(|_| bytes <= ARENA_LEN_MAX);
         let len = len.ok_or(ArenaError::TooLarge { bytes })?;
-        let len = len.next_multiple_of(HUGE_PAGE_LEN);
         let map = MmapOptions::new().len(len).no_reserve_swap().map_anon();
         let arena = map.map_err(|source| ArenaError::NoMemory { bytes, source })?;
         // Fewer page faults while loading and fewer TLB misses while serving; where huge pages
         // are switched off, ordinary ones do.
         let _ = arena.advise(Advice::HugePage);
         Ok(Self { arena, used: 0, tables: vec![Vec::new(); 256] })
+    }
+
+    /// The length of the arena for at most `groups` responses of `framed_bytes` together: what
+    /// it costs if all of it is filled.
+    #[must_use]
+    pub fn arena_bytes(groups: usize, framed_bytes: u64) -> u64 {
+        let padding = (groups as u64).saturating_mul(ALIGNMENT as u64);
+        let bytes = framed_bytes.saturating_add(padding).max(ALIGNMENT as u64);
+        bytes.div_ceil(HUGE_PAGE_LEN as u64).saturating_mul(HUGE_PAGE_LEN as u64)
     }
 
     /// Room for the framed response of a container of `container_len` bytes; its header is
@@ -137,11 +143,14 @@ impl SnapshotBuilder {
         let arena = arena.map_err(|source| ArenaError::NoMemory { bytes, source })?;
         let tables: Box<[Box<[Place]>]> =
             self.tables.into_iter().map(Vec::into_boxed_slice).collect();
-        let mut snapshot = Snapshot { arena, used: self.used, tables, generation: 0 };
+        let mut snapshot = Snapshot { arena, used: self.used, tables, generation: 0, ordinal: 0 };
         snapshot.generation = generation(snapshot.response(MASTER_INDEX).unwrap_or_default());
         Ok(snapshot)
     }
 }
+
+/// How much of a response is fetched ahead; in a longer one the processor notices the pattern.
+const PREFETCH_LEN_MAX: usize = 1024;
 
 /// One immutable catalog: every response of one cache.
 #[derive(Debug)]
@@ -151,6 +160,8 @@ pub struct Snapshot {
     /// An archive's places by group; as long as its highest group needs.
     tables: Box<[Box<[Place]>]>,
     generation: u64,
+    /// Set by the handle, before anybody else has the snapshot.
+    pub(super) ordinal: u32,
 }
 
 impl Snapshot {
@@ -165,6 +176,21 @@ impl Snapshot {
         self.arena.get(place.range())
     }
 
+    /// Begins to fetch where the response to `id` stands, for [`Self::prefetch_response`].
+    #[inline]
+    pub fn prefetch_place(&self, id: GroupId) {
+        let table = self.tables.get(usize::from(id.archive)).map_or(&[][..], |table| table);
+        let group = usize::from(id.group);
+        prefetch::fetch(table.get(group..=group).unwrap_or_default(), size_of::<Place>());
+    }
+
+    /// Begins to fetch the first bytes of the response to `id`. A cache is larger than the
+    /// processor's, and requests jump about in it.
+    #[inline]
+    pub fn prefetch_response(&self, id: GroupId) {
+        prefetch::fetch(self.response(id).unwrap_or_default(), PREFETCH_LEN_MAX);
+    }
+
     /// Every response's bytes, with gaps of up to 7 bytes.
     #[must_use]
     pub fn wire_bytes(&self) -> &[u8] {
@@ -176,6 +202,30 @@ impl Snapshot {
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// Tells the snapshots of one process apart: how many were put in place before this one.
+    /// Snapshots of one generation may differ in what was skipped as corrupt.
+    #[must_use]
+    pub fn ordinal(&self) -> u32 {
+        self.ordinal
+    }
+
+    /// What it occupies: the touched pages of the arena, which may be huge ones, and the tables.
+    #[must_use]
+    pub fn memory_bytes(&self) -> u64 {
+        let places: usize = self.tables.iter().map(|table| table.len()).sum();
+        (self.used.next_multiple_of(HUGE_PAGE_LEN) + places * size_of::<Place>()) as u64
+    }
+
+    /// Whether every response is the same, byte by byte: equal names prove nothing where groups
+    /// may have been skipped.
+    #[must_use]
+    pub fn serves_the_same(&self, other: &Self) -> bool {
+        (0..=u8::MAX).all(|archive| {
+            self.groups(archive).eq(other.groups(archive))
+                && self.groups(archive).all(|(id, _)| self.response(id) == other.response(id))
+        })
     }
 
     /// The groups of an archive that are served, in order, with the length of their responses.
@@ -223,31 +273,6 @@ fn generation(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xCBF2_9CE4_8422_2325, |hash, &byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3)
     })
-}
-
-/// Where the current snapshot is found. A connection asks once and keeps what it got.
-#[derive(Debug)]
-pub struct SnapshotHandle {
-    current: ArcSwap<Snapshot>,
-}
-
-impl SnapshotHandle {
-    /// A handle to a first snapshot.
-    #[must_use]
-    pub fn new(snapshot: Snapshot) -> Self {
-        Self { current: ArcSwap::from_pointee(snapshot) }
-    }
-
-    /// The current snapshot.
-    #[must_use]
-    pub fn load(&self) -> Arc<Snapshot> {
-        self.current.load_full()
-    }
-
-    /// Puts another snapshot in place for connections to come, and returns the one before.
-    pub fn swap(&self, snapshot: Snapshot) -> Arc<Snapshot> {
-        self.current.swap(Arc::new(snapshot))
-    }
 }
 
 #[cfg(test)]

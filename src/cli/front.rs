@@ -1,6 +1,7 @@
 //! Options of what stands in front of JS5 and beside it: balancers and the game server.
 
-use super::{Switch, at_least, duration};
+use super::units::{at_least, duration};
+use super::{Switch, address};
 use crate::proxy::network;
 use clap::Args;
 use ipnet::IpNet;
@@ -13,7 +14,7 @@ use std::time::Duration;
 pub struct ProxyArgs {
     /// Address whose connections must open with a PROXY header; several may be given. --listen
     /// has no default then
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = address)]
     pub listen_proxy: Vec<SocketAddr>,
 
     /// Network whose PROXY headers are believed; several may be given. Others are closed

@@ -18,15 +18,14 @@ pub fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
     let mut progress = Progress::new(|percent| eprintln!("loading: {percent}%"));
     let result = block_on(async {
         let store = Store::open(&args.cache).await?;
-        let options = LoadOptions { skip_corrupt: true };
+        let options = LoadOptions { skip_corrupt: true, ..LoadOptions::default() };
         load(&store, options, &mut |done, total| progress.show(done, total)).await
     });
     progress.end();
     let (snapshot, report) = match result {
         Ok(Loaded { snapshot, report }) => (Some(snapshot), report),
         Err(LoadError::Corrupt(report)) => (None, *report),
-        Err(LoadError::Store(error)) => return Err(error.into()),
-        Err(LoadError::Arena(error)) => return Err(error.into()),
+        Err(error) => return Err(error.into()),
     };
     if args.json {
         println!("{:#}", report.to_json());

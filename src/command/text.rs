@@ -1,4 +1,7 @@
-//! Numbers as people read them.
+//! What is printed: numbers as people read them, and pages on stdout.
+
+use crate::failure::{Exit, Failure};
+use std::io::{self, Write};
 
 /// `71273` as `71,273`.
 pub(super) fn thousands(number: u64) -> String {
@@ -22,6 +25,18 @@ pub(super) fn megabytes(bytes: u64) -> String {
 /// `1 archive`, `29 archives`.
 pub(super) fn counted(number: u64, noun: &str) -> String {
     format!("{} {noun}{}", thousands(number), if number == 1 { "" } else { "s" })
+}
+
+/// Prints a page. A reader that has seen enough is no failure: `js5d man | head`.
+pub(super) fn print(page: &[u8]) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(page).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            let cause = format!("stdout cannot be written: {error}");
+            Err(Failure::new(Exit::System, cause, "look at where it leads"))
+        }
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]

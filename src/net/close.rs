@@ -81,6 +81,7 @@ fn is_orderly(reason: Close) -> bool {
     match reason {
         Close::Refused
         | Close::Disconnect
+        | Close::Generation
         | Close::Drain
         | Close::MissingGroup
         | Close::Violation(_) => true,

@@ -7,14 +7,12 @@
 //! beside the send, so that an urgent request overtakes what waits.
 
 use super::counters::{Close, add};
-use super::ops::{self, InFlight, READ_LEN, ReadBuffer, Receiving, Sending};
-use super::output::{COPY_LEN_MAX, Cursor, Output, SnapshotRef};
-use super::pace::{DIRECT_LEN_MAX, Pace, SLOW_UNSENT_MAX, UNSENT_MAX};
+use super::ops::{self, InFlight, READ_LEN, ReadBuffer, Receiving, Retry, Sending};
+use super::output::{Cursor, Output, SnapshotRef};
+use super::pace::Pace;
 use super::peer::{Peer, Phase};
 use super::worker::Worker;
-use crate::platform::socket::bound_unsent;
-use crate::protocol::session::{CloseCause, Step};
-use crate::protocol::{GroupId, ServerSession, Status};
+use crate::protocol::{ServerSession, Status};
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -31,22 +29,22 @@ enum Event {
 
 /// One connection and its operations.
 pub(super) struct Connection {
-    worker: Rc<Worker>,
+    pub(super) worker: Rc<Worker>,
     pub(super) peer: Rc<Peer>,
-    session: ServerSession,
-    snapshot: SnapshotRef,
+    pub(super) session: ServerSession,
+    pub(super) snapshot: SnapshotRef,
     /// The response that an earlier output holds the beginning of.
-    current: Option<Cursor>,
+    pub(super) current: Option<Cursor>,
     /// Here while no receive is under way; `input` says which of it the session has not taken.
     pub(super) buffer: Option<ReadBuffer>,
-    input: std::ops::Range<usize>,
+    input: std::ops::Range<u16>,
     pub(super) receiving: Option<InFlight<Receiving>>,
     pub(super) sending: Option<InFlight<Sending>>,
-    pace: Pace,
+    pub(super) pace: Pace,
     /// The peer has ended its side.
     input_ended: bool,
     /// No more responses are begun; close when those begun are out.
-    closing: Option<Close>,
+    pub(super) closing: Option<Close>,
     logged_in: bool,
 }
 
@@ -67,7 +65,7 @@ impl Connection {
             input: 0..0,
             receiving: None,
             sending: None,
-            pace: Pace::Fresh,
+            pace: Pace::new(),
             input_ended: false,
             closing: None,
             logged_in: false,
@@ -75,7 +73,7 @@ impl Connection {
     }
 
     /// Begins with what was read before it was known to be JS5's.
-    pub(super) fn begin_with(&mut self, buffer: ReadBuffer, input: std::ops::Range<usize>) {
+    pub(super) fn begin_with(&mut self, buffer: ReadBuffer, input: std::ops::Range<u16>) {
         self.buffer = Some(buffer);
         self.input = input;
     }
@@ -90,7 +88,8 @@ impl Connection {
         self.set_logged_in(false);
         self.worker.counters.count_close(reason);
         tracing::debug!(?reason, "connection closed");
-        self.close(reason).await;
+        // Boxed: it is awaited once, and would make each idle connection larger.
+        Box::pin(self.close(reason)).await;
     }
 
     async fn serve(&mut self) -> Close {
@@ -109,7 +108,7 @@ impl Connection {
                 if let Some(reason) = self.closing {
                     return reason;
                 }
-                if !self.input.is_empty() && !self.worker.draining.get() {
+                if !self.input.is_empty() && !self.is_leaving() {
                     // A queue was full; now there is room.
                     continue;
                 }
@@ -119,31 +118,21 @@ impl Connection {
                 if self.worker.draining.get() {
                     return Close::Drain;
                 }
+                if self.peer.leave.get() {
+                    return Close::Generation;
+                }
                 self.await_input();
             }
             self.receive_if_wanted();
-            match poll_fn(|context| self.poll(context)).await {
-                Event::Received(result, buffer) => {
-                    self.buffer = Some(buffer);
-                    match result {
-                        Ok(0) => self.input_ended = true,
-                        Ok(len) => self.input = 0..len,
-                        Err(error) if ops::is_passing(&error) => ops::pause().await,
-                        Err(error) => return self.reason_of(&error),
-                    }
-                }
-                Event::Sent(Err(error), output) if ops::is_passing(&error) => {
-                    // Nothing went out; the deadline goes on.
-                    ops::pause().await;
-                    self.sending = Some(ops::send(output, Rc::clone(&self.peer)));
-                }
-                Event::Sent(Err(error), _) => return self.reason_of(&error),
-                Event::Sent(Ok(sent), output) => self.sent(sent, output),
-                Event::Woken => {
-                    if self.peer.hurry.get() {
-                        self.session.refuse(Status::ServerFull);
-                    }
-                }
+            let event = poll_fn(|context| self.poll(context)).await;
+            let retry = match self.note(event) {
+                Ok(retry) => retry,
+                Err(reason) => return reason,
+            };
+            if let Some(retry) = retry
+                && let Some(sending) = retry.await
+            {
+                self.sending = Some(sending);
             }
             if let Some(reason) = self.peer.cut.get() {
                 return reason;
@@ -151,19 +140,48 @@ impl Connection {
         }
     }
 
-    /// Gives the session what was read, as far as it takes it. Not while draining: what is
+    /// Takes note of what a wait ended with. The retry of an operation that failed in passing is
+    /// to be awaited; its deadline goes on.
+    fn note(&mut self, event: Event) -> Result<Option<Retry>, Close> {
+        match event {
+            Event::Received(result, buffer) => {
+                self.buffer = Some(buffer);
+                match result {
+                    Ok(0) => self.input_ended = true,
+                    Ok(len) => self.input = 0..u16::try_from(len).unwrap_or(0),
+                    Err(error) if !ops::is_passing(&error) => return Err(self.reason_of(&error)),
+                    Err(_) => return Ok(Some(ops::pause())),
+                }
+            }
+            Event::Sent(_, output) if output.sent_before > 0 => self.has_room(output),
+            Event::Sent(Ok(sent), output) => self.sent(sent, output),
+            Event::Sent(Err(error), output) if ops::is_passing(&error) => {
+                return Ok(Some(ops::send_again(output, Rc::clone(&self.peer))));
+            }
+            Event::Sent(Err(error), _) => return Err(self.reason_of(&error)),
+            Event::Woken => {
+                if self.peer.hurry.get() {
+                    self.session.refuse(Status::ServerFull);
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Gives the session what was read, as far as it takes it. Not while leaving: what is
     /// queued is finished, nothing is added.
     fn feed(&mut self) -> Result<(), Close> {
         let Some(buffer) = &self.buffer else { return Ok(()) };
-        if self.input.is_empty() || self.worker.draining.get() {
+        if self.input.is_empty() || self.is_leaving() {
             return Ok(());
         }
-        let bytes = buffer.get(self.input.clone()).unwrap_or_default();
+        let (start, end) = (usize::from(self.input.start), usize::from(self.input.end));
+        let bytes = buffer.get(start..end).unwrap_or_default();
         let result = self.session.receive(bytes);
         self.count_received();
         match result {
             Ok(taken) => {
-                self.input.start += taken;
+                self.input.start += u16::try_from(taken).unwrap_or(0);
                 Ok(())
             }
             Err(violation) => {
@@ -174,142 +192,6 @@ impl Connection {
                 // A status that is due goes out before the close.
                 self.closing = Some(Close::Violation(violation));
                 Ok(())
-            }
-        }
-    }
-
-    /// Sends what the session has ready: directly as long as the socket takes it, else by the
-    /// ring, after which a send is under way.
-    fn send_ready(&mut self) -> io::Result<()> {
-        while self.sending.is_none() {
-            let len_max = self.send_len_max();
-            let mut output = self.worker.outputs.borrow_mut().take();
-            self.fill(&mut output, len_max);
-            if output.is_empty() {
-                self.worker.outputs.borrow_mut().put(output);
-                return Ok(());
-            }
-            output.seal();
-            if output.len() < DIRECT_LEN_MAX + COPY_LEN_MAX && self.send_directly(&mut output)? {
-                self.worker.outputs.borrow_mut().put(output);
-            } else {
-                self.send_by_ring(output);
-            }
-        }
-        Ok(())
-    }
-
-    fn send_len_max(&mut self) -> usize {
-        if self.peer.slow.get() && !self.pace.is_slow() {
-            self.slow_down();
-        }
-        self.pace.send_len_max()
-    }
-
-    /// Fills an output with the session's next steps.
-    fn fill(&mut self, output: &mut Output, len_max: usize) {
-        if let Some(cursor) = self.current.take() {
-            self.push_large(output, cursor, len_max);
-        }
-        while self.current.is_none() && !output.is_full(len_max) {
-            match self.session.next_step() {
-                Step::Response(_) if self.closing.is_some() => {}
-                Step::Response(response) => match self.snapshot.response(response.id()) {
-                    Some(framed) => {
-                        self.worker.counters.count_response(response.class());
-                        if !output.push_small(response, framed) {
-                            self.push_large(output, Cursor { response, taken: 0 }, len_max);
-                        }
-                    }
-                    None => self.miss(response.id()),
-                },
-                Step::Status(status) => {
-                    self.worker.counters.count_status(status);
-                    output.push_status(status.to_byte());
-                }
-                Step::Close(cause) => {
-                    let reason = match cause {
-                        CloseCause::Refused(_) => Close::Refused,
-                        CloseCause::Disconnected => Close::Disconnect,
-                    };
-                    self.closing.get_or_insert(reason);
-                    return;
-                }
-                Step::Idle => return,
-            }
-        }
-    }
-
-    /// Adds what fits of a response that is too large to be copied whole.
-    fn push_large(&mut self, output: &mut Output, mut cursor: Cursor, len_max: usize) {
-        let framed = self.snapshot.response(cursor.response.id()).unwrap_or_default();
-        if !output.push(&mut cursor, framed, &self.snapshot, len_max) {
-            self.current = Some(cursor);
-        }
-    }
-
-    /// A request for a group that the cache does not hold: no answer is made up.
-    fn miss(&mut self, id: GroupId) {
-        add(&self.worker.counters.missing_groups, 1);
-        self.worker.missed.set(Some(id));
-        if self.worker.config.limits.close_on_missing_group {
-            self.closing.get_or_insert(Close::MissingGroup);
-        }
-    }
-
-    /// Sends without the ring. True if all of it went.
-    fn send_directly(&mut self, output: &mut Output) -> io::Result<bool> {
-        match ops::send_now(output, &self.peer) {
-            Ok(sent) => {
-                add(&self.worker.counters.sent_bytes, sent as u64);
-                let done = output.advance(sent);
-                if done {
-                    self.speed_up(sent)
-                } else {
-                    self.slow_down()
-                }
-                Ok(done)
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.slow_down();
-                Ok(false)
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn send_by_ring(&mut self, output: Box<Output>) {
-        self.peer.enter(Phase::Sending, self.worker.now_ms());
-        self.sending = Some(ops::send(output, Rc::clone(&self.peer)));
-    }
-
-    /// Takes note of a completed send; what is left of it goes out again.
-    fn sent(&mut self, sent: usize, mut output: Box<Output>) {
-        add(&self.worker.counters.sent_bytes, sent as u64);
-        if output.advance(sent) {
-            self.worker.outputs.borrow_mut().put(output);
-        } else {
-            self.send_by_ring(output);
-        }
-    }
-
-    /// The socket took everything at once.
-    #[inline]
-    fn speed_up(&mut self, sent: usize) {
-        if self.pace.speed_up(sent) {
-            self.peer.slow.set(false);
-            let _ = bound_unsent(&*self.peer, UNSENT_MAX);
-            self.session.shrink();
-        }
-    }
-
-    /// The socket is full, or a send has taken long.
-    fn slow_down(&mut self) {
-        if self.pace.slow_down() {
-            let _ = bound_unsent(&*self.peer, SLOW_UNSENT_MAX);
-            if !self.peer.slow.replace(true) {
-                add(&self.worker.counters.slow_peers, 1);
             }
         }
     }
@@ -353,7 +235,7 @@ impl Connection {
     fn wants_attention(&self) -> bool {
         self.peer.cut.get().is_some()
             || (self.peer.hurry.get() && self.session.awaits_handshake())
-            || (self.worker.draining.get() && self.sending.is_none())
+            || (self.is_leaving() && self.sending.is_none())
             || (self.peer.slow.get() && self.can_read_on())
     }
 
@@ -363,7 +245,13 @@ impl Connection {
             && self.input.is_empty()
             && !self.input_ended
             && self.closing.is_none()
-            && !self.worker.draining.get()
+            && !self.is_leaving()
+    }
+
+    /// Whether only what is queued is answered still: the server stops, or the connection is to
+    /// come back.
+    fn is_leaving(&self) -> bool {
+        self.worker.draining.get() || self.peer.leave.get()
     }
 
     fn count_received(&mut self) {

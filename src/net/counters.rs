@@ -10,8 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 macro_rules! counters {
     ($($name:ident: $help:literal,)*) => {
-        /// A worker's own counters. They only grow, but for `connections`, `logged_in` and
-        /// `game_connections`.
+        /// A worker's own counters. They only grow, but for those of open connections.
         #[derive(Debug, Default)]
         pub struct Counters {
             $(#[doc = $help] pub $name: Cell<u64>,)*
@@ -47,6 +46,7 @@ macro_rules! counters {
 
 counters! {
     connections: "Connections open, refused ones included.",
+    connections_outdated: "Open connections that serve from an earlier generation.",
     logged_in: "Open connections whose player is logged in.",
     accepted: "Connections accepted, refused ones included.",
     accept_errors: "Failed accepts, by lack of descriptors mostly.",
@@ -72,6 +72,7 @@ counters! {
     closed_handshake_timeout: "Connections whose handshake was late.",
     closed_idle_timeout: "Connections that asked for nothing for too long.",
     closed_send_timeout: "Connections that took nothing in for too long.",
+    closed_generation: "Connections closed so that they come back to the current generation.",
     closed_drain: "Connections closed because the server stops.",
     proxy_headers: "PROXY headers that announced an address.",
     proxy_headers_local: "PROXY headers that announced none: LOCAL, UNKNOWN, UNSPEC, not TCP.",
@@ -113,6 +114,8 @@ pub enum Close {
     IdleTimeout,
     /// No progress in time.
     SendTimeout,
+    /// It served from an earlier generation for too long.
+    Generation,
     /// The server stops.
     Drain,
     /// A PROXY listener was connected to from outside the trusted networks.
@@ -146,6 +149,7 @@ impl Counters {
             Close::HandshakeTimeout => &self.closed_handshake_timeout,
             Close::IdleTimeout => &self.closed_idle_timeout,
             Close::SendTimeout => &self.closed_send_timeout,
+            Close::Generation => &self.closed_generation,
             Close::Drain => &self.closed_drain,
             Close::ProxyUntrusted => &self.closed_proxy_untrusted,
             Close::ProxyMalformed => &self.closed_proxy_malformed,

@@ -55,12 +55,13 @@ struct Opened {
     announced: Option<Endpoints>,
     buffer: ReadBuffer,
     /// What of the buffer belongs to the protocol that follows.
-    input: Range<usize>,
+    input: Range<u16>,
 }
 
 impl Opened {
     fn bytes(&self) -> &[u8] {
-        self.buffer.get(self.input.clone()).unwrap_or_default()
+        let range = usize::from(self.input.start)..usize::from(self.input.end);
+        self.buffer.get(range).unwrap_or_default()
     }
 }
 
@@ -80,8 +81,7 @@ impl Worker {
         }
         front.openings.fetch_add(1, Ordering::Relaxed);
         let phase = if proxy { Phase::Proxy } else { Phase::Opening };
-        let peer = Rc::new(Peer::new(socket, phase, self.now_ms()));
-        let place = self.enlist(&peer);
+        let (place, peer) = self.enlist(socket, phase);
         let worker = Rc::clone(self);
         tokio_uring::spawn(async move {
             let opened = worker.hear(&peer, address, proxy).await;
@@ -128,7 +128,8 @@ impl Worker {
             match reader.receive(opened.bytes()) {
                 Ok(Progress::Partial) => {}
                 Ok(Progress::Whole { announced, taken }) => {
-                    opened.input.start += taken;
+                    // It belongs to what was read last, 256 bytes at most.
+                    opened.input.start += u16::try_from(taken).unwrap_or_default();
                     opened.announced = announced;
                     self.count_header(address, announced);
                     return Ok(opened);
@@ -160,10 +161,10 @@ impl Worker {
             match result {
                 Ok(0) => return Err(Close::ByPeer),
                 Ok(len) => {
-                    opened.input = 0..len;
+                    opened.input = 0..u16::try_from(len).unwrap_or_default();
                     return Ok(opened);
                 }
-                Err(error) if ops::is_passing(&error) => ops::pause().await,
+                Err(error) if ops::is_passing(&error) => drop(ops::pause().await),
                 Err(error) => return Err(self.reason_of(&error)),
             }
         }

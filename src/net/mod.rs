@@ -5,18 +5,22 @@
 //! tokio-uring. What workers share is the snapshot handle, the connection counts and the
 //! published counters; everything else is a worker's own.
 
+mod accept;
 pub mod admission;
 mod close;
 mod connection;
 pub mod counters;
+mod fetch_ahead;
 mod front;
 pub mod game;
+mod generations;
 mod listener;
 mod log;
 mod ops;
 pub mod output;
 mod pace;
 mod peer;
+mod send;
 #[cfg(test)]
 mod size_tests;
 mod worker;

@@ -100,6 +100,13 @@ pub(super) fn connected(socket: Rc<OwnedFd>) -> InFlight<Rc<OwnedFd>> {
     submit(socket, entry)
 }
 
+/// Completes when the socket takes more; the output comes back as it is.
+pub(super) fn writable(output: Box<Output>, peer: Rc<Peer>) -> InFlight<Sending> {
+    let events = libc::POLLOUT as u32;
+    let entry = opcode::PollAdd::new(types::Fd(peer.raw_fd()), events).build();
+    submit((output, peer), entry)
+}
+
 /// Completes when `listener` has a connection to accept. It takes none, so that dropping it at
 /// the end loses none.
 pub(super) fn acceptable(listener: Rc<OwnedFd>) -> InFlight<Rc<OwnedFd>> {
@@ -129,9 +136,24 @@ pub(super) fn send_now(output: &Output, peer: &Peer) -> io::Result<usize> {
 /// How long to wait before an operation that failed in passing is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
 
-/// Waits before another try. Boxed: it is rare, and would make each idle connection larger.
-pub(super) fn pause() -> Pin<Box<tokio::time::Sleep>> {
-    Box::pin(tokio::time::sleep(RETRY_PAUSE))
+/// The wait before another try, and the send that follows it, if there is one to follow. Boxed:
+/// it is rare, and would make each idle connection larger.
+pub(super) type Retry = Pin<Box<dyn Future<Output = Option<InFlight<Sending>>>>>;
+
+/// Waits, after which a receive may be tried again.
+pub(super) fn pause() -> Retry {
+    Box::pin(async {
+        tokio::time::sleep(RETRY_PAUSE).await;
+        None
+    })
+}
+
+/// Waits, and sends `output` again, of which nothing went out.
+pub(super) fn send_again(output: Box<Output>, peer: Rc<Peer>) -> Retry {
+    Box::pin(async {
+        tokio::time::sleep(RETRY_PAUSE).await;
+        Some(send(output, peer))
+    })
 }
 
 /// Failures of an operation that say nothing about the socket: try again.

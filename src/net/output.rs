@@ -10,6 +10,7 @@ use crate::protocol::session::Response;
 use std::ptr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Responses up to this length are copied; longer ones cost less as a reference.
 pub const COPY_LEN_MAX: usize = 2048;
@@ -60,6 +61,10 @@ pub struct Output {
     message: libc::msghdr,
     /// Set while `segments` has something in place.
     snapshot: Option<SnapshotRef>,
+    /// When the ring was first given it, or an output before it that a wait for room follows.
+    pub(super) submitted: Option<Instant>,
+    /// Not 0 while it is empty and waits for room: what was sent before it.
+    pub(super) sent_before: usize,
 }
 
 impl Default for Output {
@@ -74,6 +79,8 @@ impl Default for Output {
             sent: 0,
             message: empty_message(),
             snapshot: None,
+            submitted: None,
+            sent_before: 0,
         }
     }
 }
@@ -188,6 +195,16 @@ impl Output {
         self.sent = 0;
         self.message = empty_message();
         self.snapshot = None;
+        self.submitted = None;
+        self.sent_before = 0;
+    }
+
+    /// Empties an output that has been sent, to wait for room with it.
+    pub(super) fn wait_for_room(&mut self) {
+        let (sent, submitted) = (self.sent, self.submitted);
+        self.clear();
+        self.sent_before = sent;
+        self.submitted = submitted;
     }
 
     /// The whole output, if it is one run of copied bytes of which none has been sent.

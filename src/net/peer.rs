@@ -34,6 +34,8 @@ pub(super) enum Phase {
 pub(super) struct Peer {
     socket: OwnedFd,
     phase: Cell<Phase>,
+    /// Which snapshot it is served from: see [`crate::catalog::Snapshot::ordinal`].
+    ordinal: Cell<u32>,
     /// When the phase began or last made progress, in milliseconds of the worker's clock.
     since_ms: Cell<u64>,
     /// While sending: when the kernel was last asked for progress, and what it said.
@@ -45,22 +47,31 @@ pub(super) struct Peer {
     pub(super) cut: Cell<Option<Close>>,
     /// Set by the sweep for a refused peer whose handshake is late.
     pub(super) hurry: Cell<bool>,
+    /// Set by the sweep: answer what is queued, then end in good order, as its snapshot is old.
+    pub(super) leave: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
 
 impl Peer {
-    pub(super) fn new(socket: OwnedFd, phase: Phase, now_ms: u64) -> Self {
+    pub(super) fn new(socket: OwnedFd, phase: Phase, ordinal: u32, now_ms: u64) -> Self {
         Self {
             socket,
             phase: Cell::new(phase),
+            ordinal: Cell::new(ordinal),
             since_ms: Cell::new(now_ms),
             sampled_ms: Cell::new(now_ms),
             acknowledged: Cell::new(0),
             slow: Cell::new(false),
             cut: Cell::new(None),
             hurry: Cell::new(false),
+            leave: Cell::new(false),
             waker: RefCell::new(None),
         }
+    }
+
+    /// It is served from this snapshot on.
+    pub(super) fn serve_from(&self, ordinal: u32) {
+        self.ordinal.set(ordinal);
     }
 
     /// The socket, for whoever goes on with it.
@@ -70,6 +81,10 @@ impl Peer {
 
     pub(super) fn raw_fd(&self) -> RawFd {
         self.socket.as_raw_fd()
+    }
+
+    pub(super) fn ordinal(&self) -> u32 {
+        self.ordinal.get()
     }
 
     pub(super) fn phase(&self) -> Phase {
@@ -129,7 +144,7 @@ impl Peer {
         if self.cut.get().is_none() {
             self.cut.set(Some(reason));
         }
-        if matches!(reason, Close::SendTimeout | Close::Drain) {
+        if matches!(reason, Close::SendTimeout | Close::Drain | Close::Generation) {
             // The kernel would go on offering what it holds to a peer that takes nothing, and
             // keep the memory for minutes; a reset ends that.
             let _ = rustix::net::sockopt::set_socket_linger(self, Some(Duration::ZERO));

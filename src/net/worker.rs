@@ -4,32 +4,27 @@
 //! submission can cost: the runtime submits when its thread parks and ignores a failure there,
 //! so the next beat tries again.
 
-use super::admission::{Admission, Verdict};
-use super::connection::Connection;
+use super::admission::Admission;
 use super::counters::{Close, Counters, Published, add};
 use super::front::Front;
+use super::generations::Generations;
 use super::listener::Listener;
 use super::log::{LogGates, LogState};
-use super::ops::{self, ReadBuffer};
 use super::output::{OutputPool, SnapshotRef};
 use super::peer::{Peer, Phase};
 use crate::catalog::SnapshotHandle;
+use crate::platform::cpu;
 use crate::platform::socket::{acknowledged_bytes, is_delivered};
-use crate::protocol::session::{Profile, ServerSession};
-use crate::protocol::{GroupId, Status};
-use rustix::io::Errno;
-use rustix::net::SocketFlags;
+use crate::protocol::GroupId;
+use crate::protocol::session::Profile;
 use slab::Slab;
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::net::SocketAddr;
-use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use tracing::debug;
 
 /// How often a worker looks at its deadlines.
 const HEARTBEAT_MS: u64 = 100;
@@ -40,14 +35,11 @@ const PROGRESS_SAMPLE_MS: u64 = 1000;
 /// And how many times at least before a peer is cut for taking in nothing.
 const PROGRESS_SAMPLES: u64 = 4;
 
+/// A worker that runs for a larger share of the time is busy.
+const BUSY_PERCENT: u32 = 60;
+
 /// A send that the ring holds this long makes its peer slow.
 const SLOW_AFTER_MS: u64 = 2 * HEARTBEAT_MS;
-
-/// Connections accepted before other work has its turn.
-const ACCEPTS_MAX: usize = 64;
-
-/// How long to leave a listener alone after a failed accept: at most 10 failures a second.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Submission entries; completions are many more, as thousands may come at once.
 const RING_ENTRIES: u32 = 4096;
@@ -64,6 +56,8 @@ pub struct Limits {
     pub send_timeout: Duration,
     /// For a refused peer to read its status and go.
     pub linger_timeout: Duration,
+    /// From a reload on, for quiet connections of an earlier generation; none is never.
+    pub generation_timeout: Option<Duration>,
     /// From the stop signal to the end.
     pub drain_timeout: Duration,
     /// Close a connection that asks for a group that is not there; else ignore the request.
@@ -106,12 +100,16 @@ pub(super) struct Worker {
     pub(super) last_errno: Cell<i32>,
     /// Emptied and shut when the worker drains; true, if their connections open with a PROXY
     /// header.
-    listeners: RefCell<Vec<(Rc<OwnedFd>, bool)>>,
-    peers: RefCell<Slab<Rc<Peer>>>,
+    pub(super) listeners: RefCell<Vec<(Rc<OwnedFd>, bool)>>,
+    pub(super) peers: RefCell<Slab<Rc<Peer>>>,
     /// Milliseconds since the start, as far as heartbeats have come: a process that was stopped
     /// for a minute has not aged, so its healthy peers are not cut.
     now_ms: Cell<u64>,
     snapshot: RefCell<SnapshotRef>,
+    /// Between the last two heartbeats the thread ran for more than [`BUSY_PERCENT`].
+    busy: Cell<bool>,
+    /// Whether connections may serve from an earlier snapshot.
+    pub(super) has_earlier: Cell<bool>,
 }
 
 /// Runs a worker on the calling thread until it has drained. `ready` is called once its ring is
@@ -144,6 +142,8 @@ pub fn run(
         peers: RefCell::default(),
         now_ms: Cell::new(0),
         snapshot: RefCell::new(snapshot),
+        busy: Cell::new(false),
+        has_earlier: Cell::new(false),
     });
     runtime.block_on(async move {
         for listener in listeners {
@@ -164,117 +164,18 @@ impl Worker {
         self.now_ms.get()
     }
 
-    /// Accepts until the worker drains.
-    async fn accept(self: Rc<Self>, listener: Rc<OwnedFd>, proxy: bool) {
-        while !self.draining.get() {
-            let (result, _) = ops::acceptable(Rc::clone(&listener)).await;
-            let accepted = match result {
-                Ok(_) if self.draining.get() => return,
-                Ok(_) => self.accept_some(&listener, proxy),
-                Err(error) => Err(error),
-            };
-            if let Err(error) = accepted {
-                add(&self.counters.accept_errors, 1);
-                debug!(%error, "accept failed");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-            while !self.may_accept() {
-                // Each refused peer is given the time to read why; the others wait their turn.
-                tokio::time::sleep(ACCEPT_PAUSE / 10).await;
-            }
-        }
+    /// Whether what is ready may wait so long for its turn that times say little about peers.
+    pub(super) fn is_busy(&self) -> bool {
+        self.busy.get()
     }
 
-    /// Whether there is room for whatever comes. With a game server, game connections come too,
-    /// and do not wait for JS5 peers that are being refused.
-    fn may_accept(&self) -> bool {
-        let front = &self.config.front;
-        front.may_accept() && (front.game.is_some() || self.config.admission.may_accept())
-    }
-
-    /// Accepts what waits, up to a share.
-    fn accept_some(self: &Rc<Self>, listener: &OwnedFd, proxy: bool) -> io::Result<()> {
-        for _ in 0..ACCEPTS_MAX {
-            if !self.may_accept() {
-                break;
-            }
-            match rustix::net::acceptfrom_with(listener, SocketFlags::CLOEXEC) {
-                Ok((socket, address)) => {
-                    let address = address.and_then(|address| SocketAddr::try_from(address).ok());
-                    if let Some(address) = address {
-                        self.welcome(socket, address, proxy);
-                    }
-                }
-                Err(Errno::AGAIN) => break,
-                // The peer is gone again.
-                Err(Errno::CONNABORTED | Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(())
-    }
-
-    fn welcome(self: &Rc<Self>, socket: OwnedFd, address: SocketAddr, proxy: bool) {
-        add(&self.counters.accepted, 1);
-        if self.has_front(proxy) {
-            return self.open(socket, address, proxy);
-        }
-        let verdict = self.decide(address);
-        let peer = Rc::new(Peer::new(socket, Phase::of(&verdict), self.now_ms()));
-        let place = self.enlist(&peer);
-        self.serve(place, peer, verdict, None);
-    }
-
-    /// What becomes of a JS5 connection from `address`.
-    pub(super) fn decide(&self, address: SocketAddr) -> Verdict {
-        match self.draining.get() {
-            true => self.config.admission.refuse(Status::ServerFull),
-            false => self.config.admission.decide(address),
-        }
-    }
-
-    /// Lets the sweep see a connection.
-    pub(super) fn enlist(&self, peer: &Rc<Peer>) -> usize {
-        self.peers.borrow_mut().insert(Rc::clone(peer))
-    }
-
-    /// The sweep need not look at it any more.
-    pub(super) fn strike(&self, place: usize) {
-        self.peers.borrow_mut().remove(place);
-    }
-
-    /// Serves or refuses a JS5 connection, of which something may have been `read` already.
-    pub(super) fn serve(
-        self: &Rc<Self>,
-        place: usize,
-        peer: Rc<Peer>,
-        verdict: Verdict,
-        read: Option<(ReadBuffer, Range<usize>)>,
-    ) {
-        let (permit, refusal) = match verdict {
-            Verdict::Admitted(permit) => (permit, None),
-            Verdict::Refused(permit, status) => (permit, Some(status)),
-        };
-        let session = ServerSession::new(Arc::clone(&self.config.profile), refusal);
-        let mut connection = Connection::new(Rc::clone(self), peer, session, self.snapshot());
-        if let Some((buffer, input)) = read {
-            connection.begin_with(buffer, input);
-        }
-        // Boxed, as the runtime rounds a task up to a multiple of 128 bytes: an idle peer should
-        // cost little. The connection is used in place; passed on, it would be held twice.
-        tokio_uring::spawn(Box::pin(async move {
-            connection.run().await;
-            connection.worker().strike(place);
-            drop(permit);
-        }));
-    }
-
-    /// What a new connection serves from; asked for once a connection.
-    fn snapshot(&self) -> SnapshotRef {
+    /// What a new connection serves from; asked for once a connection, and at heartbeats.
+    pub(super) fn snapshot(&self) -> SnapshotRef {
         let mut mine = self.snapshot.borrow_mut();
         let current = self.config.snapshots.load();
         if !Arc::ptr_eq(&mine, &current) {
             *mine = Rc::new(current);
+            self.has_earlier.set(true);
         }
         Rc::clone(&mine)
     }
@@ -284,7 +185,9 @@ impl Worker {
         let interval = Duration::from_millis(HEARTBEAT_MS);
         let mut ticks = tokio::time::interval(interval);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let (mut last, mut drain_ms, mut logged) = (Instant::now(), 0, LogState::default());
+        let mut ran = cpu::thread_time();
+        let (mut last, mut drain_ms) = (Instant::now(), 0);
+        let (mut logged, mut generations) = (LogState::default(), Generations::default());
         loop {
             ticks.tick().await;
             let elapsed = last.elapsed();
@@ -292,6 +195,8 @@ impl Worker {
             if elapsed > interval * 2 {
                 add(&self.counters.late_heartbeats, 1);
             }
+            let ran_before = std::mem::replace(&mut ran, cpu::thread_time());
+            self.busy.set(ran.saturating_sub(ran_before) > elapsed * BUSY_PERCENT / 100);
             let step = elapsed.min(interval * 2);
             let now_ms = self.now_ms() + u64::try_from(step.as_millis()).unwrap_or(HEARTBEAT_MS);
             self.now_ms.set(now_ms);
@@ -301,6 +206,7 @@ impl Worker {
                 self.peers.borrow().iter().for_each(|(_, peer)| peer.wake());
             }
             self.sweep(now_ms);
+            generations.sweep(self, now_ms);
             logged.report(self, now_ms);
             self.counters.connections.set(self.peers.borrow().len() as u64);
             self.counters.publish(published);
@@ -312,16 +218,6 @@ impl Worker {
                     self.peers.borrow().iter().for_each(|(_, peer)| peer.cut(Close::Drain));
                 }
             }
-        }
-    }
-
-    /// Tells those that wait to be accepted that they come too late, and shuts the listeners.
-    fn stop_listening(self: &Rc<Self>) {
-        for (listener, proxy) in self.listeners.borrow_mut().drain(..) {
-            if let Err(error) = self.accept_some(&listener, proxy) {
-                debug!(%error, "connections that wait cannot be told");
-            }
-            let _ = rustix::net::shutdown(&listener, rustix::net::Shutdown::Both);
         }
     }
 

@@ -1,7 +1,9 @@
-//! Cores: which ones the process may use, and pinning a thread to one.
+//! Cores: which ones the process may use, pinning a thread to one, and leaving them to others.
 
+use rustix::process::setpriority_process;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::io;
+use std::time::Duration;
 
 /// The cores that this process is allowed to run on (cgroups' cpusets and `taskset` count).
 ///
@@ -20,4 +22,21 @@ pub fn pin_to(core: usize) -> io::Result<()> {
     let mut set = CpuSet::new();
     set.set(core);
     Ok(sched_setaffinity(None, &set)?)
+}
+
+/// How long the calling thread has run on any core.
+#[must_use]
+pub fn thread_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
+}
+
+/// Lets other threads go first: the calling thread gets about a tenth of a core that another
+/// thread of ordinary priority wants (nice 10), and a whole one that nobody wants.
+///
+/// # Errors
+/// The system refuses.
+pub fn lower_priority() -> io::Result<()> {
+    // Linux keeps the value for each thread: 0, "this process" elsewhere, is the calling thread.
+    Ok(setpriority_process(None, 10)?)
 }

@@ -1,5 +1,8 @@
-//! The allocator: what a crowd of peers needed for a while goes back to the system.
+//! Memory: how much there is, and how the allocator gives back what a crowd of peers needed.
 #![allow(unsafe_code, reason = "mallopt, which no crate wraps")]
+
+use std::fs;
+use std::path::Path;
 
 /// Blocks of this many bytes and more are mappings of their own, which end when they are freed.
 ///
@@ -17,5 +20,50 @@ pub fn return_large_blocks() {
         // SAFETY: it sets a parameter of the allocator, and is given plain integers.
         let is_set = unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED_FROM_BYTES) } == 1;
         debug_assert!(is_set, "glibc accepts up to 32 MB");
+    }
+}
+
+/// The memory that this process may use together with its neighbours: the machine's, or the
+/// limit of its control group (a container's) where that is lower.
+#[must_use]
+pub fn total_bytes() -> u64 {
+    let system = rustix::system::sysinfo();
+    let machine = (system.totalram as u64).saturating_mul(u64::from(system.mem_unit));
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    group_limit(Path::new("/sys/fs/cgroup"), &own).map_or(machine, |limit| limit.min(machine))
+}
+
+/// The lowest memory limit from a process' control group up to the root, of version 2 or 1.
+fn group_limit(root: &Path, own: &str) -> Option<u64> {
+    let line = own.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
+    let group = root.join(line.trim_start_matches('/'));
+    let number = |path: &Path| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
+    let from_own_up = group.ancestors().take_while(|dir| dir.starts_with(root));
+    let v2 = from_own_up.filter_map(|dir| number(&dir.join("memory.max"))).min();
+    v2.or_else(|| number(&root.join("memory/memory.limit_in_bytes")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lowest_limit_on_the_way_to_the_root_counts() {
+        let dir = tempfile::tempdir().expect("a scratch directory");
+        let own = "0::/system.slice/js5d.service\n";
+        assert_eq!(group_limit(dir.path(), own), None);
+        let group = dir.path().join("system.slice/js5d.service");
+        fs::create_dir_all(&group).expect("a directory");
+        fs::write(group.join("memory.max"), "max\n").expect("a file");
+        assert_eq!(group_limit(dir.path(), own), None);
+        fs::write(dir.path().join("system.slice/memory.max"), "1000000\n").expect("a file");
+        assert_eq!(group_limit(dir.path(), own), Some(1_000_000));
+        fs::write(group.join("memory.max"), "2000000\n").expect("a file");
+        assert_eq!(group_limit(dir.path(), own), Some(1_000_000));
+    }
+
+    #[test]
+    fn there_is_some_memory() {
+        assert!(total_bytes() > 1 << 20);
     }
 }

@@ -6,5 +6,6 @@
 pub mod cpu;
 pub mod limits;
 pub mod memory;
+pub mod prefetch;
 pub mod probe;
 pub mod socket;

@@ -48,8 +48,8 @@ fn tcp_info(socket: impl AsFd) -> io::Result<libc::tcp_info> {
 ///
 /// # Errors
 /// Not a TCP socket.
-pub fn bound_unsent(socket: impl AsFd, bytes: u32) -> io::Result<()> {
-    let value: libc::c_uint = bytes;
+pub fn bound_unsent(socket: impl AsFd, bytes: usize) -> io::Result<()> {
+    let value = libc::c_uint::try_from(bytes).unwrap_or(libc::c_uint::MAX);
     // SAFETY: the option's value is a C int of the stated length.
     let result = unsafe {
         libc::setsockopt(

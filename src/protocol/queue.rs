@@ -28,8 +28,14 @@ impl RequestQueue {
     /// Takes the oldest request.
     #[inline]
     pub fn pop(&mut self) -> Option<GroupId> {
-        let [_, archive, high, low] = self.requests.pop_front()?.to_be_bytes();
-        Some(GroupId { archive, group: u16::from_be_bytes([high, low]) })
+        self.requests.pop_front().map(unpack)
+    }
+
+    /// The request that has `before` others before it.
+    #[inline]
+    #[must_use]
+    pub fn peek(&self, before: usize) -> Option<GroupId> {
+        self.requests.get(before).copied().map(unpack)
     }
 
     /// How many requests wait.
@@ -55,4 +61,10 @@ impl RequestQueue {
     pub fn shrink(&mut self, len_kept: usize) {
         self.requests.shrink_to(len_kept);
     }
+}
+
+#[inline]
+fn unpack(request: u32) -> GroupId {
+    let [_, archive, high, low] = request.to_be_bytes();
+    GroupId { archive, group: u16::from_be_bytes([high, low]) }
 }

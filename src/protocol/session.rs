@@ -80,13 +80,13 @@ enum Phase {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Received {
     /// Urgent requests.
-    pub urgent: u32,
+    pub urgent: u16,
     /// Prefetch requests.
-    pub prefetch: u32,
+    pub prefetch: u16,
     /// Opcode 4.
-    pub rekeys: u32,
+    pub rekeys: u16,
     /// Opcodes 2 and 3.
-    pub state_changes: u32,
+    pub state_changes: u16,
 }
 
 /// The server's side of one connection.
@@ -208,6 +208,16 @@ impl ServerSession {
         !(self.urgent.is_empty() && self.prefetch.is_empty())
     }
 
+    /// What will be answered after `before` others, if nothing more comes in.
+    #[inline]
+    #[must_use]
+    pub fn upcoming(&self, before: usize) -> Option<GroupId> {
+        match before.checked_sub(self.urgent.len()) {
+            None => self.urgent.peek(before),
+            Some(before) => self.prefetch.peek(before),
+        }
+    }
+
     /// Requests that wait, urgent and prefetch.
     #[must_use]
     pub fn queued(&self) -> (usize, usize) {
@@ -309,12 +319,12 @@ impl ServerSession {
         match message {
             Message::Request(Class::Urgent, id) => {
                 let taken = self.urgent.push(id, len_max);
-                self.received.urgent = self.received.urgent.saturating_add(u32::from(taken));
+                self.received.urgent = self.received.urgent.saturating_add(u16::from(taken));
                 return taken;
             }
             Message::Request(Class::Prefetch, id) => {
                 let taken = self.prefetch.push(id, len_max);
-                self.received.prefetch = self.received.prefetch.saturating_add(u32::from(taken));
+                self.received.prefetch = self.received.prefetch.saturating_add(u16::from(taken));
                 return taken;
             }
             Message::Rekey(key) => {

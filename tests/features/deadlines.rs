@@ -51,7 +51,7 @@ fn a_quiet_peer_is_cut_after_the_idle_timeout_and_not_before() {
 }
 
 #[test]
-fn peers_that_read_nothing_are_cut_and_their_memory_returns() {
+fn peers_that_read_nothing_are_cut_and_their_memory_is_used_again() {
     const PEERS: usize = 600;
     let cache = Cache::sample();
     let mut server = Server::with_cache(&cache, &["--send-timeout", "1500ms"]);
@@ -74,11 +74,11 @@ fn peers_that_read_nothing_are_cut_and_their_memory_returns() {
         assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
         rounds.push((most_kb, grown_kb()));
     }
-    for (most_kb, left_kb) in rounds.iter().copied() {
-        // Each peer's copied responses, 64 KB; of these the server keeps 64 for reuse.
-        assert!(most_kb > 30 << 10, "that was no test: {rounds:?}");
-        assert!(left_kb < 8 << 10, "{rounds:?}");
-    }
+    let [(first_most_kb, first_left_kb), (_, left_kb)] = rounds[..] else { unreachable!() };
+    // Each peer's copied responses are 16 KB; the allocator may keep their room for the next.
+    assert!(first_most_kb > 6 << 10, "that was no test: {rounds:?}");
+    assert!(first_most_kb < 24 << 10, "{rounds:?}");
+    assert!(left_kb < first_left_kb + (1 << 10), "{rounds:?}");
     let log = server.stop();
     assert!(log.contains("timeouts=1200"), "{log}");
 }

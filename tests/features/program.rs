@@ -30,6 +30,12 @@ fn wrong_usage_exits_with_64() {
         &["--connections-per-ip-max", "0"],
         &["--idle-timeout", "99ms"],
         &["--idle-timeout", "soon"],
+        &["--idle-timeout", "30"],
+        &["--log-level", "js5d=loud"],
+        &["--log-level", "inof"],
+        &["--skip-corrupt=perhaps"],
+        &["config", "--json", "--example"],
+        &["completions", "no-such-shell"],
         &["--build", "five"],
         &["--listen", "localhost"],
         &["check"],
@@ -83,8 +89,10 @@ fn a_taken_port_exits_with_71() {
 
 #[test]
 fn a_setting_that_cannot_be_exits_with_78() {
-    let cases: &[&[&str]] =
-        &[&["--log-level", "js5d=loud"], &["--pin-workers", "--workers", "1024"]];
+    let cases: &[&[&str]] = &[
+        &["--listen", "127.0.0.1:1", "--listen", "127.0.0.1:1"],
+        &["--pin-workers", "--workers", "1024"],
+    ];
     for arguments in cases {
         let ended = js5d(arguments);
         assert_eq!(ended.code, Some(78), "{ended:?}");

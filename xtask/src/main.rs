@@ -1,6 +1,7 @@
 //! Chores of the project: `cargo xtask CHORE`.
 
 mod compare;
+mod docs;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -19,12 +20,15 @@ struct Cli {
 enum Chore {
     /// Measure js5d beside the bare ring, plain tokio, and servers that run already.
     Compare(compare::Args),
+    /// Write what the documentation takes from the program: tables and example files.
+    Docs,
 }
 
 fn main() -> ExitCode {
     let Cli { chore } = Cli::parse();
     let done = match chore {
         Chore::Compare(args) => compare::run(&args),
+        Chore::Docs => docs::run(),
     };
     match done {
         Ok(code) => code,

@@ -1,11 +1,12 @@
 //! What the main thread waits for while the workers serve: their beginning and end, and signals.
 
 use super::{spawn, system};
+use crate::catalog::Reloader;
 use crate::command::text::{counted, megabytes, thousands};
 use crate::failure::Failure;
 use crate::net::Control;
 use crate::net::counters::{Published, Totals};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io;
 use std::process::ExitCode;
@@ -20,16 +21,30 @@ pub(super) enum Event {
     Ready,
     /// A worker has ended.
     Ended(io::Result<()>),
-    /// A signal came.
+    /// A signal came that asks for an end.
     Signal(i32),
 }
 
-/// Sends each signal that asks for an end as an event.
-pub(super) fn watch_signals(events: Sender<Event>) -> Result<(), Failure> {
-    let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(system)?;
+/// Keeps SIGHUP, which would end the process, until [`watch_signals`] looks: what it asks to be
+/// loaded again may have changed while it is loaded for the first time.
+pub(super) fn hold_reloads() -> Result<Signals, Failure> {
+    Signals::new([SIGHUP]).map_err(system)
+}
+
+/// From here on SIGHUP reloads, and a signal that asks for an end is an event.
+pub(super) fn watch_signals(
+    mut signals: Signals,
+    reloader: Reloader,
+    events: Sender<Event>,
+) -> Result<(), Failure> {
+    for signal in [SIGINT, SIGTERM] {
+        signals.add_signal(signal).map_err(system)?;
+    }
     spawn("signals", move || {
         for signal in signals.forever() {
-            if events.send(Event::Signal(signal)).is_err() {
+            if signal == SIGHUP {
+                reloader.request();
+            } else if events.send(Event::Signal(signal)).is_err() {
                 return;
             }
         }

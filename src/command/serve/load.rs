@@ -6,41 +6,58 @@ use crate::catalog::{
 };
 use crate::cli::ServeArgs;
 use crate::command::progress::Progress;
-use crate::failure::{Exit, Failure};
+use crate::failure::Failure;
+use std::fs;
+use std::path::Path;
 use tracing::{info, warn};
 
 /// Loads the cache that was named, or makes the demo cache.
 pub(super) fn cache(args: &ServeArgs) -> Result<Snapshot, Failure> {
-    let options = LoadOptions { skip_corrupt: args.skip_corrupt };
+    let options = LoadOptions {
+        skip_corrupt: args.skip_corrupt,
+        memory_bytes_max: args.limits.generations_memory_max,
+    };
     let mut progress = Progress::new(match args.cache {
         Some(_) => |percent| info!("loading: {percent}%"),
         // The demo cache is there before anybody could read a line.
         None => |_| {},
     });
     let mut show = |done, total| progress.show(done, total);
-    let result = block_on(async {
-        match &args.cache {
-            Some(dir) => load(&Store::open(dir).await?, options, &mut show).await,
-            None => load(&Demo::new(DEMO_GROUPS, DEMO_SEED), options, &mut show).await,
-        }
-    });
+    let result = match &args.cache {
+        Some(dir) => store(dir, options, &mut show),
+        None => block_on(load(&Demo::new(DEMO_GROUPS, DEMO_SEED), options, &mut show)),
+    };
     progress.end();
     match result {
-        Ok(Loaded { snapshot, report }) => {
+        Ok(loaded) => {
             if args.cache.is_none() {
                 warn!("no --cache given: serving a demo cache made up in memory");
             }
-            for line in report.to_string().lines() {
-                if report.is_sound() { info!("{line}") } else { warn!("{line}") }
-            }
-            Ok(snapshot)
+            say_report(&loaded);
+            Ok(loaded.snapshot)
         }
-        Err(LoadError::Corrupt(report)) => Err(Failure::new(
-            Exit::CorruptCache,
-            format!("the cache is corrupt\n{report}"),
-            "mend it or fetch it again; --skip-corrupt serves the rest",
-        )),
-        Err(LoadError::Store(error)) => Err(error.into()),
-        Err(LoadError::Arena(error)) => Err(error.into()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Loads the store that is in `dir` at this moment.
+///
+/// Links are followed once, before anything is opened: if `dir` is pointed elsewhere meanwhile,
+/// all files are those of one place still.
+pub(super) fn store(
+    dir: &Path,
+    options: LoadOptions,
+    show: &mut dyn FnMut(u64, u64),
+) -> Result<Loaded, LoadError> {
+    // A directory that is not there is named by the store's own error.
+    let place = fs::canonicalize(dir).unwrap_or_else(|_| dir.to_owned());
+    block_on(async { load(&Store::open(&place).await?, options, show).await })
+}
+
+/// Says what was remarkable on the way.
+pub(super) fn say_report(loaded: &Loaded) {
+    let report = &loaded.report;
+    for line in report.to_string().lines() {
+        if report.is_sound() { info!("{line}") } else { warn!("{line}") }
     }
 }

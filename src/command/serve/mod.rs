@@ -1,15 +1,16 @@
 //! `js5d serve`: load, listen, serve, drain.
 //!
-//! `load` makes a snapshot of what was named, `workers` starts the threads that serve it, and
-//! `events` is what the main thread waits for from then on.
+//! `load` makes a snapshot of what was named, `reload` another one when asked to, `workers`
+//! starts the threads that serve it, and `events` is what the main thread waits for from then on.
 
 mod events;
 mod load;
 mod log;
+mod reload;
 mod workers;
 
 use super::text::{counted, megabytes, thousands};
-use crate::catalog::Snapshot;
+use crate::catalog::{Snapshot, SnapshotHandle};
 use crate::cli::ServeArgs;
 use crate::config::{self, Settings};
 use crate::failure::{Exit, Failure};
@@ -30,15 +31,18 @@ pub fn run(args: &ServeArgs) -> Result<ExitCode, Failure> {
     memory::return_large_blocks();
     log::start(&args.log)?;
     probe::ring()?;
+    let signals = events::hold_reloads()?;
     let settings = config::settle(args)?;
     let game = config::game(args)?;
     let snapshot = load::cache(args)?;
     let listeners = listen(args, settings.workers)?;
     let (events, inbox) = channel();
-    events::watch_signals(events.clone())?;
-    let control = Arc::new(Control::default());
     let ready = ready_line(&snapshot, &listeners, &settings);
-    let published = workers::start(args, settings, game, snapshot, listeners, &control, &events)?;
+    let snapshots = Arc::new(SnapshotHandle::new(snapshot));
+    let reloader = reload::start(args, settings.reload, Arc::clone(&snapshots))?;
+    events::watch_signals(signals, reloader, events.clone())?;
+    let control = Arc::new(Control::default());
+    let published = workers::start(args, settings, game, snapshots, listeners, &control, &events)?;
     events::wait(&inbox, &control, &published, &ready)
 }
 

@@ -2,7 +2,7 @@
 
 use super::events::Event;
 use super::spawn;
-use crate::catalog::{Snapshot, SnapshotHandle};
+use crate::catalog::SnapshotHandle;
 use crate::cli::ServeArgs;
 use crate::config::{Game, Settings};
 use crate::failure::Failure;
@@ -22,7 +22,7 @@ pub(super) fn start(
     args: &ServeArgs,
     settings: Settings,
     game: Option<Game>,
-    snapshot: Snapshot,
+    snapshots: Arc<SnapshotHandle>,
     listeners: Vec<Vec<Listener>>,
     control: &Arc<Control>,
     events: &Sender<Event>,
@@ -37,7 +37,7 @@ pub(super) fn start(
             args.limits.refusals_max,
         ),
         front,
-        snapshots: Arc::new(SnapshotHandle::new(snapshot)),
+        snapshots,
         log_gates: LogGates::default(),
     });
     let mut published = Vec::new();

@@ -186,7 +186,7 @@ async fn connect_to(address: SocketAddr, pair: &Pair) -> io::Result<Rc<OwnedFd>>
         let (result, _) = ops::connected(Rc::clone(&socket)).await;
         match result {
             Ok(_) => break,
-            Err(error) if ops::is_passing(&error) => ops::pause().await,
+            Err(error) if ops::is_passing(&error) => drop(ops::pause().await),
             Err(error) => return Err(error),
         }
     }
@@ -248,7 +248,7 @@ impl Direction {
                     self.count(len);
                     buffer = self.send(buffer, 0..len).await;
                 }
-                Err(error) if ops::is_passing(&error) => ops::pause().await,
+                Err(error) if ops::is_passing(&error) => drop(ops::pause().await),
                 Err(error) => self.fail(&error),
             }
         }
@@ -285,7 +285,7 @@ impl Direction {
             buffer = back;
             match result {
                 Ok(sent) => range.start += sent,
-                Err(error) if ops::is_passing(&error) => ops::pause().await,
+                Err(error) if ops::is_passing(&error) => drop(ops::pause().await),
                 Err(error) => self.fail(&error),
             }
         }

@@ -2,7 +2,7 @@
 //!
 //! JS5 answers in large batches, for a thousand connections in a row; a game packet that waited
 //! behind them would come milliseconds late. So the workers only read a connection's first byte
-//! and hand it on to this thread, which has a ring of its own (docs/decisions/0007).
+//! and hand it on to this thread, which has a ring of its own (docs/decisions/0009).
 
 mod forward;
 mod server;

@@ -51,6 +51,17 @@ impl Cache {
         Self::of(Self::sample().containers, &[0, 1, 2, 3])
     }
 
+    /// The sample with other bytes in archives 1 and 3: another generation.
+    pub(crate) fn reworked() -> Self {
+        let mut groups = Self::sample().containers;
+        for (id, bytes) in &mut groups {
+            if id.archive == 1 || id.archive == 3 {
+                *bytes = container(id.archive + 100, id.group, bytes.len());
+            }
+        }
+        Self::of(groups, &[0, 1, 2, 3, 5])
+    }
+
     /// The sample and group 3/1 of 9 MB, which no socket takes at once.
     pub(crate) fn huge() -> Self {
         let mut groups = Self::sample().containers;

@@ -2,12 +2,14 @@
 
 mod cache;
 mod client;
+mod deployment;
 pub(crate) mod game;
 mod server;
 
 pub(crate) use cache::{Cache, container_of, framed_by_hand, id};
 pub(crate) use client::{Answer, Client, FIRST_BUILD, read_to_end, slow_stream};
-pub(crate) use server::{Ended, Server, js5d};
+pub(crate) use deployment::Deployment;
+pub(crate) use server::{Ended, Server, js5d, js5d_with};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::thread;

@@ -142,8 +142,18 @@ pub(crate) struct Ended {
 
 /// Runs `js5d` to its end.
 pub(crate) fn js5d(arguments: &[&str]) -> Ended {
+    js5d_with(&[], arguments)
+}
+
+/// The same, with these variables.
+pub(crate) fn js5d_with(variables: &[(&str, &str)], arguments: &[&str]) -> Ended {
     let mut command = Command::new(env!("CARGO_BIN_EXE_js5d"));
-    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .envs(variables.iter().copied())
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let child = command.spawn().expect("js5d starts");
     let pid = Pid::from_child(&child);
     let run = thread::spawn(move || child.wait_with_output().expect("it is ours"));

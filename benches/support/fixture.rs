@@ -1,0 +1,129 @@
+//! What the benchmarks and the allocation test work on: one snapshot and rounds of requests, the
+//! same bytes every time. It knows the library's public interface only.
+
+use js5d::catalog::SnapshotBuilder;
+use js5d::net::output::{Cursor, Output, SnapshotRef};
+use js5d::protocol::frame::{framed_len, place};
+use js5d::protocol::handshake::handshake;
+use js5d::protocol::request::Message;
+use js5d::protocol::session::{Profile, Step};
+use js5d::protocol::{Builds, Class, GroupId, ServerSession};
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// Groups of 300 bytes on the wire.
+pub const SMALL: u8 = 0;
+/// Groups of 4 KB.
+pub const MEDIUM: u8 = 1;
+/// Groups of 100 KB.
+pub const LARGE: u8 = 2;
+
+/// Groups an archive: a power of two, so that ids can be masked.
+pub const GROUPS: u16 = 16;
+
+/// What a real client keeps in flight, in both classes together.
+pub const ROUND_LEN: usize = 40;
+
+/// The most that one send operation has (docs/decisions/0002).
+pub const SEND_LEN_MAX: usize = 256 << 10;
+
+/// The container of a group: no compression, a true length, and bytes without meaning.
+fn container(len: usize, seed: u16) -> Vec<u8> {
+    let mut bytes = vec![0; 5];
+    bytes.extend((5..len).map(|i| (i * 31 + usize::from(seed) * 7 + i / 251) as u8));
+    bytes[1..5].copy_from_slice(&(len as u32 - 5).to_be_bytes());
+    bytes
+}
+
+/// The container's length in each archive.
+pub const fn container_len(archive: u8) -> usize {
+    match archive {
+        SMALL => 297,
+        MEDIUM => 4_096,
+        _ => 100_000,
+    }
+}
+
+/// [`GROUPS`] groups in each of the three archives.
+pub fn snapshot() -> SnapshotRef {
+    let archives = [SMALL, MEDIUM, LARGE];
+    let framed = |&archive: &u8| framed_len(container_len(archive)) as u64;
+    let bytes: u64 = archives.iter().map(framed).sum();
+    let groups = archives.len() * usize::from(GROUPS);
+    let mut builder = SnapshotBuilder::new(groups, u64::from(GROUPS) * bytes).expect("small");
+    for archive in archives {
+        for group in 0..GROUPS {
+            let container = container(container_len(archive), group);
+            let id = GroupId { archive, group };
+            let at = builder.allocate(id, container.len()).expect("room was reckoned");
+            place(builder.framed_mut(at), 0, &container);
+            builder.publish(id, at);
+        }
+    }
+    Rc::new(Arc::new(builder.seal().expect("sealed")))
+}
+
+/// A session that has shaken hands and, unless `key` is 0, has that key.
+pub fn open_session(key: u8) -> ServerSession {
+    let builds = Builds::Only(vec![550]);
+    let profile = Profile { builds, prefetch_bit: true, queue_len_max: 500 };
+    let mut session = ServerSession::new(Arc::new(profile), None);
+    session.receive(&handshake(550)).expect("a good handshake");
+    assert!(matches!(session.next_step(), Step::Status(_)), "the handshake is answered");
+    session.receive(&Message::Rekey(key).to_bytes()).expect("a known message");
+    session
+}
+
+/// The `at`th id of a round: every group of the archive in turn, never in order.
+pub const fn id(archive: u8, at: usize) -> GroupId {
+    GroupId { archive, group: (at as u16).wrapping_mul(7) % GROUPS }
+}
+
+/// `count` requests, as bytes; the class alternates if `class` is none.
+pub fn requests(archive: u8, class: Option<Class>, count: usize) -> Vec<u8> {
+    let request = |at| {
+        let alternating = if at % 2 == 0 { Class::Urgent } else { Class::Prefetch };
+        Message::Request(class.unwrap_or(alternating), id(archive, at)).to_bytes()
+    };
+    (0..count).flat_map(request).collect()
+}
+
+/// Serves all that `requests` asks for, as a connection does, a send at a time: `send` sees each
+/// sealed output. Comes back with the bytes that would have gone out.
+pub fn serve(
+    session: &mut ServerSession,
+    snapshot: &SnapshotRef,
+    output: &mut Output,
+    requests: &[u8],
+    mut send: impl FnMut(&mut Output),
+) -> usize {
+    let taken = session.receive(requests).expect("known messages");
+    assert_eq!(taken, requests.len(), "the queues have room for a round");
+    let mut current: Option<Cursor> = None;
+    let mut bytes = 0;
+    loop {
+        while !output.is_full(SEND_LEN_MAX) {
+            let mut cursor = match current.take() {
+                Some(cursor) => cursor,
+                None => match session.next_step() {
+                    Step::Response(response) => Cursor { response, taken: 0 },
+                    _ => break,
+                },
+            };
+            let framed = snapshot.response(cursor.response.id()).expect("a group that exists");
+            let whole = cursor.taken == 0 && output.push_small(cursor.response, framed)
+                || output.push(&mut cursor, framed, snapshot, SEND_LEN_MAX);
+            if !whole {
+                current = Some(cursor);
+                break;
+            }
+        }
+        if output.is_empty() {
+            return bytes;
+        }
+        output.seal();
+        bytes += output.len();
+        send(output);
+        output.clear();
+    }
+}

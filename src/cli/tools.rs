@@ -1,0 +1,41 @@
+//! Options of the commands around the server: settings shown, man pages, completions.
+
+use super::ServeArgs;
+use clap::Args;
+use std::path::PathBuf;
+
+/// Options of `config`.
+#[derive(Clone, Debug, Args)]
+pub struct ConfigArgs {
+    /// Print them as JSON
+    #[arg(long, help_heading = "What to print", conflicts_with_all = ["check", "example"])]
+    pub json: bool,
+
+    /// Print no settings, only whether they are right, together and for this machine
+    #[arg(long, help_heading = "What to print", conflicts_with = "example")]
+    pub check: bool,
+
+    /// Print a commented file with every setting and its default
+    #[arg(long, help_heading = "What to print")]
+    pub example: bool,
+
+    /// The options of `serve`, to see what they would change.
+    #[command(flatten)]
+    pub serve: ServeArgs,
+}
+
+/// Options of `man`.
+#[derive(Clone, Debug, Args)]
+pub struct ManArgs {
+    /// Write a page for each command to this directory, instead of js5d(1) to stdout
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
+/// Options of `completions`.
+#[derive(Clone, Debug, Args)]
+pub struct CompletionsArgs {
+    /// For which shell
+    #[arg(value_name = "SHELL")]
+    pub shell: clap_complete::Shell,
+}

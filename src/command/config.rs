@@ -1,0 +1,29 @@
+//! `js5d config`: what holds, and who said so.
+
+use super::text::print;
+use crate::cli::ConfigArgs;
+use crate::config;
+use crate::failure::Failure;
+use crate::settings::{self, Origin, Resolved};
+use std::process::ExitCode;
+
+/// Prints the settings. They have been read already, so that each is right by itself.
+///
+/// # Errors
+/// With `--check`: they do not go with each other, or with this machine.
+pub fn run(args: &ConfigArgs, settings: &[Resolved]) -> Result<ExitCode, Failure> {
+    let page = if args.example {
+        settings::example()
+    } else if args.check {
+        config::settle(&args.serve)?;
+        config::game(&args.serve)?;
+        let set = settings.iter().filter(|resolved| resolved.origin != Origin::Default).count();
+        format!("the settings are right; {set} of {} are not left at default\n", settings.len())
+    } else if args.json {
+        format!("{:#}\n", settings::json(settings))
+    } else {
+        settings::table(settings)
+    };
+    print(page.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}

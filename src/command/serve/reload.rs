@@ -1,0 +1,83 @@
+//! The reloading thread: it loads the cache again when asked to, and says what came of it.
+
+use super::load;
+use super::spawn;
+use crate::catalog::{
+    LoadError, LoadOptions, Loaded, ReloadError, ReloadLimits, ReloadResult, ReloadSteps, Reloader,
+    SnapshotHandle,
+};
+use crate::cli::ServeArgs;
+use crate::failure::Failure;
+use crate::platform::cpu;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tracing::{error, info, warn};
+
+/// Starts the thread that reloads what `snapshots` gives out.
+pub(super) fn start(
+    args: &ServeArgs,
+    limits: ReloadLimits,
+    snapshots: Arc<SnapshotHandle>,
+) -> Result<Reloader, Failure> {
+    let mut steps = Steps {
+        cache: args.cache.clone(),
+        skip_corrupt: args.skip_corrupt,
+        snapshots: Arc::clone(&snapshots),
+    };
+    let (reloader, queue) = Reloader::new(snapshots, limits);
+    spawn("reload", move || {
+        if let Err(error) = cpu::lower_priority() {
+            warn!(%error, "reloads run at ordinary priority");
+        }
+        queue.run(&mut steps);
+    })?;
+    Ok(reloader)
+}
+
+/// How this server reloads.
+struct Steps {
+    cache: Option<PathBuf>,
+    skip_corrupt: bool,
+    snapshots: Arc<SnapshotHandle>,
+}
+
+impl ReloadSteps for Steps {
+    fn begin(&mut self) {
+        if let Some(cache) = &self.cache {
+            info!("reloading {}", cache.display());
+        }
+    }
+
+    fn load(&mut self, memory_bytes_max: u64) -> Result<Loaded, ReloadError> {
+        let Some(cache) = &self.cache else {
+            let cause = "the demo cache is served: there is nothing to reload";
+            return Err(ReloadError::new(cause, "start js5d with --cache DIR"));
+        };
+        let memory_bytes_max = Some(memory_bytes_max);
+        let options = LoadOptions { skip_corrupt: self.skip_corrupt, memory_bytes_max };
+        let loaded = load::store(cache, options, &mut |_, _| {}).map_err(|error| match error {
+            LoadError::Corrupt(report) => {
+                let cause = format!("the cache is corrupt: {}", report.summary());
+                let remedy =
+                    format!("'js5d check --cache {}' lists all that is wrong", cache.display());
+                ReloadError::new(cause, remedy)
+            }
+            error => {
+                let Failure { cause, remedy, .. } = error.into();
+                ReloadError::new(cause, remedy)
+            }
+        })?;
+        load::say_report(&loaded);
+        Ok(loaded)
+    }
+
+    fn end(&mut self, result: &ReloadResult) {
+        match result {
+            Ok(done) => info!("reloaded: {done}"),
+            Err(error) => {
+                let generation = self.snapshots.load().generation();
+                error!("reload failed, generation {generation:016x} stays: {error}");
+            }
+        }
+    }
+}

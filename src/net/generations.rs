@@ -1,0 +1,153 @@
+//! Connections that serve from an earlier snapshot than the current one: counted, and in time
+//! asked to come back.
+//!
+//! A connection keeps the snapshot that it began with. When that has been an earlier one for
+//! `--generation-timeout`, a quiet connection is ended in good order, and after twice the time a
+//! busy one, too, once what is queued has been answered: the client reconnects, and is served
+//! from the current one. After three times it is cut, because a peer that reads a full queue as
+//! slowly as it may could hold a snapshot for hours. Nothing here runs while all connections
+//! serve from the same snapshot.
+
+use super::counters::Close;
+use super::peer::{Peer, Phase};
+use super::worker::{Worker, millis};
+use std::time::Duration;
+
+/// How long a connection must have been quiet to count as idle. A request that crosses the end
+/// on its way is lost, and its client has to ask again; after a second of silence that is rare.
+const QUIET_MS: u64 = 1000;
+
+/// Multiples of `--generation-timeout` after which busy connections leave, and are cut.
+const BUSY_TIMES: u64 = 2;
+const CUT_TIMES: u64 = 3;
+
+/// Connections that a worker asks to come back at one heartbeat: 500 a second, so that 15,000
+/// clients do not reconnect at once.
+const LEAVES_MAX: usize = 50;
+
+/// What a worker knows of earlier snapshots that its connections hold.
+#[derive(Default)]
+pub(super) struct Generations {
+    earlier: Vec<Earlier>,
+}
+
+/// An earlier snapshot. As many as [`--generations-max`](crate::catalog::ReloadLimits) allows.
+struct Earlier {
+    ordinal: u32,
+    /// When a heartbeat first saw that it is not the current one.
+    since_ms: u64,
+    connections: u64,
+}
+
+impl Generations {
+    /// Counts the connections of earlier snapshots, and ends those whose time has come.
+    pub(super) fn sweep(&mut self, worker: &Worker, now_ms: u64) {
+        // An earlier snapshot is let go here, even if nobody connects.
+        let current = worker.snapshot().ordinal();
+        if !worker.has_earlier.get() {
+            return;
+        }
+        self.earlier.retain(|earlier| earlier.ordinal != current);
+        self.earlier.iter_mut().for_each(|earlier| earlier.connections = 0);
+        let timeout = worker.config.limits.generation_timeout;
+        let mut leaves = 0;
+        for (_, peer) in &*worker.peers.borrow() {
+            if peer.ordinal() == current {
+                continue;
+            }
+            let earlier = self.entry(peer.ordinal(), now_ms);
+            earlier.connections += 1;
+            let age_ms = now_ms - earlier.since_ms;
+            if leaves == LEAVES_MAX {
+                continue;
+            }
+            match due(peer, age_ms, timeout, now_ms) {
+                Due::Stay => continue,
+                Due::Leave => {
+                    peer.leave.set(true);
+                    peer.wake();
+                }
+                Due::Cut => peer.cut(Close::Generation),
+            }
+            leaves += 1;
+        }
+        self.earlier.retain(|earlier| earlier.connections > 0);
+        let outdated = self.earlier.iter().map(|earlier| earlier.connections).sum();
+        worker.counters.connections_outdated.set(outdated);
+        worker.has_earlier.set(outdated > 0);
+    }
+
+    fn entry(&mut self, ordinal: u32, now_ms: u64) -> &mut Earlier {
+        let place = self.earlier.iter().position(|earlier| earlier.ordinal == ordinal);
+        let place = place.unwrap_or_else(|| {
+            self.earlier.push(Earlier { ordinal, since_ms: now_ms, connections: 0 });
+            self.earlier.len() - 1
+        });
+        &mut self.earlier[place]
+    }
+}
+
+/// What is due for a connection of an earlier snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Due {
+    /// Nothing yet, or nothing more.
+    Stay,
+    /// Answer what is queued, and end in good order.
+    Leave,
+    /// End.
+    Cut,
+}
+
+/// What is due for a connection whose snapshot has been an earlier one for `age_ms`.
+fn due(peer: &Peer, age_ms: u64, timeout: Option<Duration>, now_ms: u64) -> Due {
+    let Some(timeout_ms) = timeout.map(millis) else { return Due::Stay };
+    if age_ms >= timeout_ms.saturating_mul(CUT_TIMES) {
+        return if peer.cut.get().is_some() { Due::Stay } else { Due::Cut };
+    }
+    if age_ms < timeout_ms || peer.leave.get() {
+        return Due::Stay;
+    }
+    let is_late = age_ms >= timeout_ms.saturating_mul(BUSY_TIMES);
+    match peer.phase() {
+        Phase::Idle if is_late || peer.waited_ms(now_ms) >= QUIET_MS => Due::Leave,
+        Phase::Sending if is_late => Due::Leave,
+        // The others have short deadlines of their own.
+        _ => Due::Stay,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn quiet_ones_leave_after_the_timeout_busy_ones_after_twice_and_thrice_is_the_end() {
+        let timeout = Some(Duration::from_secs(10));
+        // phase, milliseconds quiet, milliseconds of the snapshot's age, what is due
+        let cases = [
+            (Phase::Idle, 5_000, 9_999, Due::Stay),
+            (Phase::Idle, 5_000, 10_000, Due::Leave),
+            (Phase::Idle, 999, 10_000, Due::Stay),
+            (Phase::Idle, 999, 20_000, Due::Leave),
+            (Phase::Sending, 5_000, 19_999, Due::Stay),
+            (Phase::Sending, 5_000, 20_000, Due::Leave),
+            (Phase::Sending, 5_000, 30_000, Due::Cut),
+            (Phase::Handshake, 5_000, 29_999, Due::Stay),
+            (Phase::Refusing, 5_000, 29_999, Due::Stay),
+            (Phase::Lingering, 5_000, 29_999, Due::Stay),
+            (Phase::Lingering, 5_000, 30_000, Due::Cut),
+        ];
+        for (phase, quiet_ms, age_ms, expected) in cases {
+            let (socket, _) = UnixStream::pair().expect("sockets");
+            let peer = Peer::new(OwnedFd::from(socket), phase, 0, 0);
+            assert_eq!(due(&peer, age_ms, timeout, quiet_ms), expected, "{phase:?} {age_ms}");
+            assert_eq!(due(&peer, u64::MAX, None, quiet_ms), Due::Stay, "never means never");
+            peer.leave.set(true);
+            assert_ne!(due(&peer, age_ms, timeout, quiet_ms), Due::Leave, "once is enough");
+            peer.cut(Close::Generation);
+            assert_eq!(due(&peer, age_ms, timeout, quiet_ms), Due::Stay);
+        }
+    }
+}
