@@ -4,15 +4,18 @@
 //! settings file, a variable, and its place in the documentation.
 
 mod egress;
+mod front;
 mod restart;
 mod tools;
 pub mod units;
 
 pub use egress::{EgressArgs, Rate};
+pub use front::{GameArgs, ProxyArgs};
 pub use restart::{InheritedFd, RestartArgs, Role, SandboxArg};
 pub use tools::{CompletionsArgs, ConfigArgs, ManArgs};
 
 use crate::admin::Address;
+use clap::builder::ArgPredicate;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -83,6 +86,7 @@ pub struct ServeArgs {
 
     /// Address to listen on; several may be given. An IPv6 one takes IPv6 connections only
     #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:43594")]
+    #[arg(default_value_if("listen_proxy", ArgPredicate::IsPresent, None))]
     #[arg(value_parser = address)]
     pub listen: Vec<SocketAddr>,
 
@@ -109,6 +113,14 @@ pub struct ServeArgs {
     /// Bounds and deadlines.
     #[command(flatten)]
     pub limits: LimitArgs,
+
+    /// Listeners behind a balancer.
+    #[command(flatten)]
+    pub proxy: ProxyArgs,
+
+    /// The game server on the same port.
+    #[command(flatten)]
+    pub game: GameArgs,
 
     /// Sharing the line.
     #[command(flatten)]

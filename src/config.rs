@@ -1,5 +1,9 @@
 //! From options to what the server runs with: every check that takes more than one value.
 
+mod front;
+
+pub use front::{Game, game};
+
 use crate::catalog::ReloadLimits;
 use crate::cli::{BuildArg, EgressArgs, MissingGroup, Rate, ServeArgs, Switch};
 use crate::failure::{Exit, Failure};
@@ -50,11 +54,15 @@ pub struct Settings {
 /// # Errors
 /// A value does not go with another, or the system does not allow it.
 pub fn settle(args: &ServeArgs) -> Result<Settings, Failure> {
+    let addresses = || {
+        let plain = args.listen.iter().map(|address| ("--listen", address));
+        plain.chain(args.proxy.listen_proxy.iter().map(|address| ("--listen-proxy", address)))
+    };
     let twice =
-        |address: &SocketAddr| args.listen.iter().filter(|other| *other == address).count() > 1;
+        |address: &SocketAddr| addresses().filter(|(_, other)| *other == address).count() > 1;
     // Port 0 is another port each time.
-    if let Some(address) = args.listen.iter().find(|a| a.port() != 0 && twice(a)) {
-        let cause = format!("--listen {address} is given twice");
+    if let Some((option, address)) = addresses().find(|(_, a)| a.port() != 0 && twice(a)) {
+        let cause = format!("{option} {address} is given twice");
         return Err(Failure::new(Exit::Config, cause, "give each address once"));
     }
     let cores = cpu::allowed().map_err(|error| {
@@ -112,21 +120,23 @@ fn clamp_connections(
     workers: usize,
     descriptors: u64,
 ) -> Result<(usize, Option<usize>), Failure> {
-    let others = DESCRIPTORS_RESERVED
+    let others = (DESCRIPTORS_RESERVED
         + DESCRIPTORS_A_WORKER * (workers as u64)
-        + (workers * args.listen.len()) as u64
+        + (workers * (args.listen.len() + args.proxy.listen_proxy.len())) as u64
             * if args.restart.handover.is_some() { 2 } else { 1 }
         + args.limits.refusals_max as u64
         + match args.admin.admin.len() {
             0 => 0,
             addresses => DESCRIPTORS_ADMIN + (addresses + args.admin.admin_connections_max) as u64,
-        };
+        })
+    .saturating_add(front::descriptors(args));
     let allowed = usize::try_from(descriptors.saturating_sub(others)).unwrap_or(usize::MAX);
     if allowed == 0 {
         return Err(Failure::new(
             Exit::System,
             format!("{descriptors} descriptors leave none for peers; {others} are needed besides"),
-            "raise the limit ('ulimit -n 20000'), or lower --refusals-max",
+            "raise the limit ('ulimit -n 20000'), or lower --refusals-max, --openings-max and \
+             --game-connections-max",
         ));
     }
     let wanted = args.limits.connections_max;

@@ -2,8 +2,9 @@
 //!
 //! Read in this order: [`protocol`] is the wire and knows nothing else; [`cache`] reads the
 //! stores on disk; [`catalog`] checks and frames what they hold; [`net`] serves it on the ring;
-//! [`platform`] asks the system for what that needs; [`admin`] tells operators how it goes.
-//! [`cli`], [`settings`], [`config`] and [`command`] make the program of it.
+//! [`proxy`] is the header of a balancer in front of it; [`platform`] asks the system for what
+//! that needs; [`admin`] tells operators how it goes. [`cli`], [`settings`], [`config`] and
+//! [`command`] make the program of it.
 
 pub mod admin;
 pub mod cache;
@@ -15,4 +16,5 @@ pub mod failure;
 pub mod net;
 pub mod platform;
 pub mod protocol;
+pub mod proxy;
 pub mod settings;

@@ -49,6 +49,32 @@ const BOUNDARIES: &[(&str, &[&str], &[&str])] = &[
         &["src/admin/", "src/cli.rs", "src/command/", "src/failure.rs"],
         &["admin", "hyper", "prometheus", "procfs"],
     ),
+    // Addresses are all that it may know of a network.
+    (
+        "src/proxy/",
+        &[],
+        &[
+            "TcpStream",
+            "TcpListener",
+            "UdpSocket",
+            "std::io",
+            "std::fs",
+            "std::thread",
+            "std::os",
+            "tokio",
+            "socket2",
+            "rustix",
+            "libc",
+            "Instant",
+            "SystemTime",
+        ],
+    ),
+    (
+        "src/proxy/",
+        &[],
+        &["protocol", "cache", "catalog", "cli", "command", "config", "failure", "net", "platform"],
+    ),
+    ("src/", &["src/proxy/"], &["ppp"]),
     // What holds is known by clap types alone, whatever they lead to.
     ("src/settings/", &[], &["cache", "catalog", "command", "config", "net", "platform"]),
     ("src/cli", &[], &["cache", "command", "config", "failure", "platform", "settings"]),
@@ -59,7 +85,7 @@ const BOUNDARIES: &[(&str, &[&str], &[&str])] = &[
 /// Names of our own modules, which count only as `crate::NAME` or `js5d::NAME`.
 const MODULES: &[&str] = &[
     "admin", "cache", "catalog", "cli", "command", "config", "failure", "main", "net", "platform",
-    "protocol", "settings",
+    "protocol", "proxy", "settings",
 ];
 
 /// Where `unsafe` may stand.

@@ -40,6 +40,8 @@ use std::time::Duration;
 pub struct Sources {
     /// What each worker publishes.
     pub workers: Vec<Arc<Published>>,
+    /// What the thread of the game connections publishes, if there is a game server.
+    pub game: Option<Arc<Published>>,
     /// Whether the server stops.
     pub control: Arc<Control>,
     /// What is served.

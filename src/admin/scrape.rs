@@ -14,6 +14,8 @@ use std::time::Duration;
 pub(super) struct Scrape {
     pub(super) totals: Totals,
     pub(super) workers: Vec<WorkerView>,
+    /// Of the thread of the game connections, if there is a game server.
+    pub(super) game_heartbeat_age: Option<Duration>,
     pub(super) catalog: Arc<CatalogView>,
     pub(super) facts: Facts,
     pub(super) bounds: Bounds,
@@ -66,10 +68,11 @@ impl Watch {
     /// What is true at this moment.
     pub(super) fn scrape(&self, sources: &Sources) -> Scrape {
         let mut totals = Totals::default();
-        sources.workers.iter().for_each(|published| totals.add(published));
+        sources.workers.iter().chain(&sources.game).for_each(|published| totals.add(published));
         Scrape {
             totals,
             workers: self.workers(sources),
+            game_heartbeat_age: sources.game.as_ref().map(|game| game.pulse.age()),
             catalog: self.catalog(sources),
             facts: (sources.facts)(),
             bounds: sources.bounds,

@@ -67,6 +67,11 @@ impl State {
         if oldest.1 > self.options.heartbeat_age_max {
             return Err(format!("worker {number} has had no heartbeat for {age:.1} s"));
         }
+        let game = self.sources.game.as_ref().map_or(Duration::ZERO, |game| game.pulse.age());
+        if game > self.options.heartbeat_age_max {
+            let age = game.as_secs_f64();
+            return Err(format!("the game thread has had no heartbeat for {age:.1} s"));
+        }
         Ok(format!("alive: the oldest heartbeat of {} workers is {age:.2} s old", workers.len()))
     }
 
@@ -117,6 +122,7 @@ pub(super) mod tests {
         let snapshot = SnapshotBuilder::new(1, 100).and_then(SnapshotBuilder::seal);
         let sources = Sources {
             workers: published.collect(),
+            game: None,
             control: Arc::new(Control::default()),
             snapshots: Arc::new(SnapshotHandle::new(snapshot.expect("small"))),
             bounds: Bounds::default(),
@@ -139,6 +145,15 @@ pub(super) mod tests {
         let reason = state(&[1, 30, 2]).liveness().expect_err("worker 1 hangs");
         assert!(reason.starts_with("worker 1 has had no heartbeat for 30."), "{reason}");
         assert!(state(&[1, 4]).liveness().is_ok());
+    }
+
+    #[test]
+    fn a_game_thread_without_a_heartbeat_is_named() {
+        let (mut sources, options) = sources(&[1]);
+        let pulse = Pulse::silent_for(Duration::from_secs(30));
+        sources.game = Some(Arc::new(Published { pulse, ..Published::default() }));
+        let reason = State::new(sources, options).liveness().expect_err("it hangs");
+        assert!(reason.starts_with("the game thread has had no heartbeat for 30."), "{reason}");
     }
 
     #[test]

@@ -15,9 +15,9 @@ const PATH_LEN_MAX: usize = 107;
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Restart and sandbox")]
 pub struct RestartArgs {
-    /// Listening socket that the process inherits, by its number, as 3 or admin=4; several may be
-    /// given. With one, --listen (or --admin) binds nothing. Sockets of systemd are found without
-    /// this [default: none]
+    /// Listening socket that the process inherits, by its number, as 3, js5-proxy=4 or admin=5;
+    /// several may be given. With one, --listen and --listen-proxy (or --admin) bind nothing. Sockets of systemd
+    /// are found without this [default: none]
     #[arg(long, value_name = "[ROLE=]FD")]
     pub inherit_fds: Vec<InheritedFd>,
 
@@ -52,6 +52,8 @@ pub enum SandboxArg {
 pub enum Role {
     /// JS5 connections.
     Js5,
+    /// JS5 connections that open with a PROXY header.
+    Js5Proxy,
     /// The admin address.
     Admin,
     /// Hand-overs.
@@ -60,13 +62,14 @@ pub enum Role {
 
 impl Role {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Js5, Self::Admin, Self::Handover];
+    pub const ALL: [Self; 4] = [Self::Js5, Self::Js5Proxy, Self::Admin, Self::Handover];
 
     /// Its name: for `--inherit-fds`, in a unit's `FileDescriptorName=`, and at a hand-over.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Js5 => "js5",
+            Self::Js5Proxy => "js5-proxy",
             Self::Admin => "admin",
             Self::Handover => "handover",
         }
@@ -118,6 +121,7 @@ mod tests {
         let cases = [
             ("3", Some((Role::Js5, 3))),
             ("js5=7", Some((Role::Js5, 7))),
+            ("js5-proxy=8", Some((Role::Js5Proxy, 8))),
             ("admin=4", Some((Role::Admin, 4))),
             ("handover=5", None),
             ("2", None),

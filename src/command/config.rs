@@ -16,6 +16,7 @@ pub fn run(args: &ConfigArgs, settings: &[Resolved]) -> Result<ExitCode, Failure
         settings::example()
     } else if args.check {
         config::settle(&args.serve)?;
+        config::game(&args.serve)?;
         let set = settings.iter().filter(|resolved| resolved.origin != Origin::Default).count();
         format!("the settings are right; {set} of {} are not left at default\n", settings.len())
     } else if args.json {

@@ -7,8 +7,10 @@
 
 use super::connection::Connection;
 use super::counters::Close;
+use super::errnos;
 use super::ops;
 use super::peer::Phase;
+use super::worker::Worker;
 use std::io;
 use std::rc::Rc;
 
@@ -29,27 +31,10 @@ impl Connection {
         }
     }
 
-    /// Whose fault the end is. Ours is kept for the log.
+    /// Whose fault the end is.
     pub(super) fn reason_of(&self, error: &io::Error) -> Close {
-        if let Some(reason) = self.peer.cut.get() {
-            // The sweep shut the socket down, which is why this operation failed.
-            return reason;
-        }
-        match error.raw_os_error() {
-            Some(
-                libc::ECONNRESET
-                | libc::EPIPE
-                | libc::ETIMEDOUT
-                | libc::ECONNABORTED
-                | libc::EHOSTUNREACH
-                | libc::ENETUNREACH,
-            ) => Close::ByPeer,
-            errno => {
-                self.count_passing(error);
-                self.worker().last_errno.set(errno.unwrap_or(0));
-                Close::Error
-            }
-        }
+        // The sweep may have shut the socket down, which is why this operation failed.
+        self.peer.cut.get().unwrap_or_else(|| self.worker().reason_of(error))
     }
 
     /// Reads and discards until the peer ends its side or the sweep shuts the socket down.
@@ -72,6 +57,27 @@ impl Connection {
     }
 }
 
+impl Worker {
+    /// Whose fault it is that an operation on a connection failed. Ours is kept for the log.
+    pub(super) fn reason_of(&self, error: &io::Error) -> Close {
+        match error.raw_os_error() {
+            Some(
+                libc::ECONNRESET
+                | libc::EPIPE
+                | libc::ETIMEDOUT
+                | libc::ECONNABORTED
+                | libc::EHOSTUNREACH
+                | libc::ENETUNREACH,
+            ) => Close::ByPeer,
+            errno => {
+                errnos::count(&self.counters.ring_errnos, error);
+                self.last_errno.set(errno.unwrap_or(0));
+                Close::Error
+            }
+        }
+    }
+}
+
 /// Whether the peer may have something of ours to read still.
 fn is_orderly(reason: Close) -> bool {
     match reason {
@@ -84,5 +90,10 @@ fn is_orderly(reason: Close) -> bool {
         // It has ended its side and may be reading; there is nothing to discard.
         Close::ByPeer => false,
         Close::HandshakeTimeout | Close::IdleTimeout | Close::SendTimeout | Close::Error => false,
+        // Nothing was ever sent to it.
+        Close::ProxyUntrusted
+        | Close::ProxyMalformed
+        | Close::ProxyTooLong
+        | Close::ProxyTimeout => false,
     }
 }

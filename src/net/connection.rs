@@ -76,6 +76,12 @@ impl Connection {
         }
     }
 
+    /// Begins with what was read before it was known to be JS5's.
+    pub(super) fn begin_with(&mut self, buffer: ReadBuffer, input: std::ops::Range<u16>) {
+        self.buffer = Some(buffer);
+        self.input = input;
+    }
+
     pub(super) fn worker(&self) -> &Worker {
         &self.worker
     }

@@ -76,6 +76,7 @@ macro_rules! counters {
 
 counters! {
     connections: "Connections open, refused ones included.",
+    connections_opening: "Open connections whose PROXY header or first byte is not there yet.",
     connections_handshake: "Open connections whose handshake is not there yet.",
     connections_refusing: "Open connections that will be refused once their handshake is there.",
     connections_idle: "Open connections that the ring sends nothing to.",
@@ -122,6 +123,23 @@ counters! {
     closed_send_timeout: "Connections that took nothing in for too long.",
     closed_generation: "Connections closed so that they come back to the current generation.",
     closed_drain: "Connections closed because the server stops.",
+    proxy_headers: "PROXY headers that announced an address.",
+    proxy_headers_local: "PROXY headers that announced none: LOCAL, UNKNOWN, UNSPEC, not TCP.",
+    closed_proxy_untrusted: "Connections to PROXY listeners from outside the trusted networks.",
+    closed_proxy_malformed: "Connections that opened with something else than a PROXY header.",
+    closed_proxy_too_long: "Connections whose PROXY header was longer than is taken.",
+    closed_proxy_timeout: "Connections whose PROXY header was late.",
+    game_connections: "Connections open that are forwarded to the game server.",
+    game_accepted: "Connections handed on to be forwarded to the game server.",
+    game_refused: "Connections closed at the limits of game connections.",
+    game_connect_errors: "Connections closed because the game server could not be reached.",
+    game_received_bytes: "Bytes forwarded from clients to the game server.",
+    game_sent_bytes: "Bytes forwarded from the game server to clients.",
+    game_closed: "Game connections that both sides ended in good order.",
+    game_closed_reset: "Game connections that a side reset.",
+    game_closed_idle: "Game connections without a byte for too long.",
+    game_closed_drain: "Game connections cut because the server stops.",
+    game_closed_error: "Game connections ended by an error of a socket or the ring.",
     closed_error: "Connections closed by an error of the socket or the ring.",
     late_heartbeats: "Heartbeats that came more than one interval late.",
     ;
@@ -154,6 +172,14 @@ pub enum Close {
     Generation,
     /// The server stops.
     Drain,
+    /// A PROXY listener was connected to from outside the trusted networks.
+    ProxyUntrusted,
+    /// No PROXY header.
+    ProxyMalformed,
+    /// Too long a PROXY header.
+    ProxyTooLong,
+    /// No PROXY header in time.
+    ProxyTimeout,
     /// The socket or the ring failed.
     Error,
 }
@@ -179,6 +205,10 @@ impl Counters {
             Close::SendTimeout => &self.closed_send_timeout,
             Close::Generation => &self.closed_generation,
             Close::Drain => &self.closed_drain,
+            Close::ProxyUntrusted => &self.closed_proxy_untrusted,
+            Close::ProxyMalformed => &self.closed_proxy_malformed,
+            Close::ProxyTooLong => &self.closed_proxy_too_long,
+            Close::ProxyTimeout => &self.closed_proxy_timeout,
             Close::Error => &self.closed_error,
         };
         add(counter, 1);

@@ -14,6 +14,8 @@ pub struct Listener {
     pub address: SocketAddr,
     /// The socket.
     pub socket: OwnedFd,
+    /// Whether its connections must open with a PROXY header.
+    pub proxy: bool,
     /// Whether another process has it, too (systemd, say), so that it is not shut at the end.
     pub kept: bool,
 }
@@ -24,8 +26,8 @@ impl Listener {
     /// # Errors
     /// There is no descriptor left.
     pub fn try_clone(&self) -> io::Result<Self> {
-        let Self { address, kept, .. } = *self;
-        Ok(Self { address, socket: self.socket.try_clone()?, kept })
+        let Self { address, proxy, kept, .. } = *self;
+        Ok(Self { address, socket: self.socket.try_clone()?, proxy, kept })
     }
 }
 
@@ -70,7 +72,7 @@ pub fn bind(address: SocketAddr, count: usize, backlog: i32) -> Result<Vec<Liste
         let address = listeners.first().map_or(address, |first| first.address);
         let socket = open(address, true, Some(backlog)).map_err(fail)?;
         let address = socket.local_addr().map_err(fail)?.as_socket().unwrap_or(address);
-        listeners.push(Listener { address, socket: socket.into(), kept: false });
+        listeners.push(Listener { address, socket: socket.into(), proxy: false, kept: false });
     }
     Ok(listeners)
 }
@@ -87,7 +89,7 @@ pub fn adopt(socket: OwnedFd, backlog: i32, kept: bool) -> io::Result<Listener> 
     };
     prepare(&socket)?;
     socket.listen(backlog)?;
-    Ok(Listener { address, socket: socket.into(), kept })
+    Ok(Listener { address, socket: socket.into(), proxy: false, kept })
 }
 
 /// A bound socket; with a backlog, one that listens and shares its port with its like.

@@ -19,13 +19,13 @@ pub struct LogGates {
 
 /// Lets one through in [`LOG_INTERVAL_MS`].
 #[derive(Debug, Default)]
-struct Gate {
+pub(super) struct Gate {
     /// When the next may pass.
     next_ms: AtomicU64,
 }
 
 impl Gate {
-    fn passes(&self, now_ms: u64) -> bool {
+    pub(super) fn passes(&self, now_ms: u64) -> bool {
         let next_ms = self.next_ms.load(Ordering::Relaxed);
         let later_ms = now_ms + LOG_INTERVAL_MS;
         let swap = |from, to| {

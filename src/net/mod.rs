@@ -5,6 +5,7 @@
 //! tokio-uring. What workers share is the snapshot handle, the connection counts and the
 //! published counters; everything else is a worker's own.
 
+mod accept;
 pub mod admission;
 mod close;
 mod connection;
@@ -14,6 +15,8 @@ mod credit;
 pub mod egress;
 pub mod errnos;
 mod fetch_ahead;
+mod front;
+pub mod game;
 mod generations;
 pub mod latency;
 mod listener;
@@ -24,9 +27,12 @@ mod pace;
 mod peer;
 pub mod pulse;
 mod send;
+#[cfg(test)]
+mod size_tests;
 mod states;
 mod worker;
 
+pub use front::Front;
 pub use listener::{ListenError, Listener, adopt, bind};
 pub use log::LogGates;
 pub use worker::{Control, Limits, ServeConfig, run};

@@ -5,11 +5,13 @@
 //! completion has come: dropping one early keeps all of it alive.
 #![allow(unsafe_code, reason = "sendmsg with a message header that points into its own output")]
 
+use super::listener::Listener;
 use super::output::Output;
 use super::peer::Peer;
 use io_uring::{cqueue, opcode, squeue, types};
 use std::io;
 use std::marker::PhantomData;
+use std::ops::Range;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -60,6 +62,45 @@ pub(super) fn send(output: Box<Output>, peer: Rc<Peer>) -> InFlight<Sending> {
     submit((output, peer), entry.build())
 }
 
+/// A buffer of a game connection, one a direction: a game's largest packet, and what both sides
+/// have to wait for each other.
+pub(super) const GAME_BUFFER_LEN: usize = 4096;
+
+/// What is being forwarded in one direction of a game connection.
+pub(super) type GameBuffer = Box<[u8; GAME_BUFFER_LEN]>;
+
+/// Reads what is there of a game connection, at least a byte; 0 is the end of the stream.
+pub(super) fn receive_game(
+    mut buffer: GameBuffer,
+    socket: Rc<OwnedFd>,
+) -> InFlight<(GameBuffer, Rc<OwnedFd>)> {
+    let len = u32::try_from(GAME_BUFFER_LEN).unwrap_or(u32::MAX);
+    let fd = types::Fd(socket.as_raw_fd());
+    let entry = opcode::Recv::new(fd, buffer.as_mut_ptr(), len).build();
+    submit((buffer, socket), entry)
+}
+
+/// Sends these bytes of `buffer`, all of them, or what went before an error.
+pub(super) fn send_game(
+    buffer: GameBuffer,
+    range: Range<usize>,
+    socket: Rc<OwnedFd>,
+) -> InFlight<(GameBuffer, Rc<OwnedFd>)> {
+    let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
+    let bytes = buffer.get(range).unwrap_or_default();
+    let len = u32::try_from(bytes.len()).unwrap_or_default();
+    let fd = types::Fd(socket.as_raw_fd());
+    let entry = opcode::Send::new(fd, bytes.as_ptr(), len).flags(flags).build();
+    submit((buffer, socket), entry)
+}
+
+/// Completes when a connect has succeeded or failed.
+pub(super) fn connected(socket: Rc<OwnedFd>) -> InFlight<Rc<OwnedFd>> {
+    let events = libc::POLLOUT as u32;
+    let entry = opcode::PollAdd::new(types::Fd(socket.as_raw_fd()), events).build();
+    submit(socket, entry)
+}
+
 /// Completes when the socket takes more; the output comes back as it is.
 pub(super) fn writable(output: Box<Output>, peer: Rc<Peer>) -> InFlight<Sending> {
     let events = libc::POLLOUT as u32;
@@ -69,9 +110,9 @@ pub(super) fn writable(output: Box<Output>, peer: Rc<Peer>) -> InFlight<Sending>
 
 /// Completes when `listener` has a connection to accept. It takes none, so that dropping it at
 /// the end loses none.
-pub(super) fn acceptable(listener: Rc<OwnedFd>) -> InFlight<Rc<OwnedFd>> {
+pub(super) fn acceptable(listener: Rc<Listener>) -> InFlight<Rc<Listener>> {
     let events = libc::POLLIN as u32;
-    let entry = opcode::PollAdd::new(types::Fd(listener.as_raw_fd()), events).build();
+    let entry = opcode::PollAdd::new(types::Fd(listener.socket.as_raw_fd()), events).build();
     submit(listener, entry)
 }
 

@@ -14,6 +14,10 @@ use std::time::Duration;
 /// What a connection waits for, and so which deadline holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
+    /// A PROXY header.
+    Proxy,
+    /// The first byte, which tells whether it is JS5's.
+    Opening,
     /// The five bytes of the handshake.
     Handshake,
     /// The handshake of a peer that will be refused.
@@ -37,7 +41,7 @@ pub(super) struct Peer {
     socket: OwnedFd,
     phase: Cell<Phase>,
     /// Which snapshot it is served from: see [`crate::catalog::Snapshot::ordinal`].
-    ordinal: u32,
+    ordinal: Cell<u32>,
     /// When the phase began or last made progress, in milliseconds of the worker's clock.
     since_ms: Cell<u64>,
     /// While sending: when the kernel was last asked for progress, and what it said.
@@ -61,7 +65,7 @@ impl Peer {
         Self {
             socket,
             phase: Cell::new(phase),
-            ordinal,
+            ordinal: Cell::new(ordinal),
             since_ms: Cell::new(now_ms),
             sampled_ms: Cell::new(now_ms),
             acknowledged: Cell::new(0),
@@ -74,12 +78,22 @@ impl Peer {
         }
     }
 
+    /// It is served from this snapshot on.
+    pub(super) fn serve_from(&self, ordinal: u32) {
+        self.ordinal.set(ordinal);
+    }
+
+    /// The socket, for whoever goes on with it.
+    pub(super) fn into_socket(self) -> OwnedFd {
+        self.socket
+    }
+
     pub(super) fn raw_fd(&self) -> RawFd {
         self.socket.as_raw_fd()
     }
 
     pub(super) fn ordinal(&self) -> u32 {
-        self.ordinal
+        self.ordinal.get()
     }
 
     pub(super) fn phase(&self) -> Phase {
@@ -92,6 +106,11 @@ impl Peer {
         self.phase.set(phase);
         self.since_ms.set(now_ms);
         self.sampled_ms.set(now_ms);
+    }
+
+    /// Goes on in another phase, whose deadline has been running already.
+    pub(super) fn go_on_as(&self, phase: Phase) {
+        self.phase.set(phase);
     }
 
     /// Milliseconds without progress.

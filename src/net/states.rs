@@ -6,6 +6,7 @@ use super::peer::{Peer, Phase};
 /// Connections by state, of one sweep.
 #[derive(Default)]
 pub(super) struct States {
+    opening: u64,
     handshake: u64,
     refusing: u64,
     idle: u64,
@@ -19,6 +20,7 @@ impl States {
     #[inline]
     pub(super) fn add(&mut self, peer: &Peer) {
         let state = match peer.phase() {
+            Phase::Proxy | Phase::Opening => &mut self.opening,
             Phase::Handshake => &mut self.handshake,
             Phase::Refusing => &mut self.refusing,
             Phase::Idle => &mut self.idle,
@@ -31,6 +33,7 @@ impl States {
     }
 
     pub(super) fn publish(&self, counters: &Counters) {
+        counters.connections_opening.set(self.opening);
         counters.connections_handshake.set(self.handshake);
         counters.connections_refusing.set(self.refusing);
         counters.connections_idle.set(self.idle);

@@ -4,36 +4,29 @@
 //! submission can cost: the runtime submits when its thread parks and ignores a failure there,
 //! so the next beat tries again.
 
-use super::admission::{Admission, Verdict};
-use super::connection::Connection;
+use super::admission::Admission;
 use super::counters::{Close, Counters, Published, add};
 use super::egress::{Egress, Shaper};
-use super::errnos;
+use super::front::Front;
 use super::generations::Generations;
 use super::latency::Sampler;
 use super::listener::Listener;
 use super::log::{LogGates, LogState};
-use super::ops;
 use super::output::{OutputPool, SnapshotRef};
 use super::peer::{Peer, Phase};
 use super::states::States;
 use crate::catalog::SnapshotHandle;
 use crate::platform::cpu;
 use crate::platform::socket::{acknowledged_bytes, is_delivered};
-use crate::protocol::session::{Profile, ServerSession};
-use crate::protocol::{GroupId, Status};
-use rustix::io::Errno;
-use rustix::net::SocketFlags;
+use crate::protocol::GroupId;
+use crate::protocol::session::Profile;
 use slab::Slab;
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use tracing::debug;
 
 /// How often a worker looks at its deadlines.
 const HEARTBEAT_MS: u64 = 100;
@@ -49,12 +42,6 @@ const BUSY_PERCENT: u32 = 60;
 
 /// A send that the ring holds this long makes its peer slow.
 const SLOW_AFTER_MS: u64 = 2 * HEARTBEAT_MS;
-
-/// Connections accepted before other work has its turn.
-const ACCEPTS_MAX: usize = 64;
-
-/// How long to leave a listener alone after a failed accept: at most 10 failures a second.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Submission entries; completions are many more, as thousands may come at once.
 const RING_ENTRIES: u32 = 4096;
@@ -88,6 +75,8 @@ pub struct ServeConfig {
     pub profile: Arc<Profile>,
     /// Who may come in.
     pub admission: Arc<Admission>,
+    /// What must be known of a connection first.
+    pub front: Front,
     /// What is served.
     pub snapshots: Arc<SnapshotHandle>,
     /// Shares the line among all connections; none without a cap.
@@ -120,7 +109,7 @@ pub(super) struct Worker {
     /// The failure that last ended a connection and was not the peer's, for the log.
     pub(super) last_errno: Cell<i32>,
     /// Emptied when the worker drains, and shut unless they are kept.
-    listeners: RefCell<Vec<(Rc<OwnedFd>, bool)>>,
+    pub(super) listeners: RefCell<Vec<Rc<Listener>>>,
     pub(super) peers: RefCell<Slab<Rc<Peer>>>,
     /// Milliseconds since the start, as far as heartbeats have come: a process that was stopped
     /// for a minute has not aged, so its healthy peers are not cut.
@@ -172,9 +161,9 @@ pub fn run(
             tokio_uring::spawn(Rc::clone(egress).pace());
         }
         for listener in listeners {
-            let socket = Rc::new(listener.socket);
-            worker.listeners.borrow_mut().push((Rc::clone(&socket), listener.kept));
-            tokio_uring::spawn(Rc::clone(&worker).accept(socket));
+            let listener = Rc::new(listener);
+            worker.listeners.borrow_mut().push(Rc::clone(&listener));
+            tokio_uring::spawn(Rc::clone(&worker).accept(listener));
         }
         ready();
         worker.beat(&control, &published).await;
@@ -193,76 +182,6 @@ impl Worker {
     /// Whether what is ready may wait so long for its turn that times say little about peers.
     pub(super) fn is_busy(&self) -> bool {
         self.busy.get()
-    }
-
-    /// Accepts until the worker drains.
-    async fn accept(self: Rc<Self>, listener: Rc<OwnedFd>) {
-        while !self.draining.get() {
-            let (result, _) = ops::acceptable(Rc::clone(&listener)).await;
-            let accepted = match result {
-                Ok(_) if self.draining.get() => return,
-                Ok(_) => self.accept_some(&listener),
-                Err(error) => Err(error),
-            };
-            if let Err(error) = accepted {
-                add(&self.counters.accept_errors, 1);
-                errnos::count(&self.counters.accept_errnos, &error);
-                debug!(%error, "accept failed");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-            while !self.config.admission.may_accept() {
-                // Each refused peer is given the time to read why; the others wait their turn.
-                tokio::time::sleep(ACCEPT_PAUSE / 10).await;
-            }
-        }
-    }
-
-    /// Accepts what waits, up to a share.
-    fn accept_some(self: &Rc<Self>, listener: &OwnedFd) -> io::Result<()> {
-        for _ in 0..ACCEPTS_MAX {
-            if !self.config.admission.may_accept() {
-                break;
-            }
-            match rustix::net::acceptfrom_with(listener, SocketFlags::CLOEXEC) {
-                Ok((socket, address)) => {
-                    let address = address.and_then(|address| SocketAddr::try_from(address).ok());
-                    if let Some(address) = address {
-                        self.welcome(socket, address);
-                    }
-                }
-                Err(Errno::AGAIN) => break,
-                // The peer is gone again.
-                Err(Errno::CONNABORTED | Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(())
-    }
-
-    fn welcome(self: &Rc<Self>, socket: OwnedFd, address: SocketAddr) {
-        add(&self.counters.accepted, 1);
-        let admission = &self.config.admission;
-        let verdict = match self.draining.get() {
-            true => admission.refuse(Status::ServerFull),
-            false => admission.decide(address),
-        };
-        let (permit, refusal) = match verdict {
-            Verdict::Admitted(permit) => (permit, None),
-            Verdict::Refused(permit, status) => (permit, Some(status)),
-        };
-        let phase = if refusal.is_some() { Phase::Refusing } else { Phase::Handshake };
-        let snapshot = self.snapshot();
-        let peer = Rc::new(Peer::new(socket, phase, snapshot.ordinal(), self.now_ms()));
-        let place = self.peers.borrow_mut().insert(Rc::clone(&peer));
-        let session = ServerSession::new(Arc::clone(&self.config.profile), refusal);
-        let mut connection = Connection::new(Rc::clone(self), peer, session, snapshot);
-        // Boxed, as the runtime rounds a task up to a multiple of 128 bytes: an idle peer should
-        // cost little. The connection is used in place; passed on, it would be held twice.
-        tokio_uring::spawn(Box::pin(async move {
-            connection.run().await;
-            connection.worker().peers.borrow_mut().remove(place);
-            drop(permit);
-        }));
     }
 
     /// What a new connection serves from; asked for once a connection, and at heartbeats.
@@ -320,20 +239,6 @@ impl Worker {
         }
     }
 
-    /// Tells those that wait to be accepted that they come too late, and shuts the listeners;
-    /// unless another process has them, too, which will accept those that wait.
-    fn stop_listening(self: &Rc<Self>, handed_over: bool) {
-        for (listener, kept) in self.listeners.borrow_mut().drain(..) {
-            if handed_over || kept {
-                continue;
-            }
-            if let Err(error) = self.accept_some(&listener) {
-                debug!(%error, "connections that wait cannot be told");
-            }
-            let _ = rustix::net::shutdown(&listener, rustix::net::Shutdown::Both);
-        }
-    }
-
     /// Looks at every connection's deadline.
     fn sweep(&self, now_ms: u64) {
         let limits = &self.config.limits;
@@ -347,6 +252,7 @@ impl Worker {
             states.add(peer);
             let waited = peer.waited_ms(now_ms);
             match peer.phase() {
+                Phase::Proxy | Phase::Opening => self.sweep_opening(peer, now_ms),
                 Phase::Handshake if waited > handshake_ms => peer.cut(Close::HandshakeTimeout),
                 Phase::Refusing if waited > linger_ms => {
                     peer.hurry.set(true);

@@ -6,6 +6,12 @@ pub const HANDSHAKE_LEN: usize = 5;
 /// Opens a JS5 connection. Other services share the port and open with other opcodes.
 pub const OPCODE_JS5: u8 = 15;
 
+/// Whether a connection that opens with this byte is one of JS5's.
+#[must_use]
+pub const fn is_js5(first: u8) -> bool {
+    first == OPCODE_JS5
+}
+
 /// The status byte that answers a handshake. It is never keyed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Status {

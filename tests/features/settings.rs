@@ -89,6 +89,7 @@ fn another_value(key: &str, default: &Value) -> String {
     let forms = [
         "true",
         "off",
+        "on",
         "close",
         "json",
         "debug",

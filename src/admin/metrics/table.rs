@@ -38,10 +38,12 @@ pub const METRICS: &[Metric] = &[
     gauge(
         "js5d_connections",
         &["state"],
-        "Open connections. handshake: it is not there yet; refusing: it will be refused; idle: \
-         nothing is being sent to it; sending: the ring sends to it; slow: the same, and it takes \
-         it in slowly; credit: a cap on bandwidth lets it wait; lingering: it ends, and its peer may still read.",
+        "Open connections. opening: its PROXY header or first byte is not there yet; handshake: \
+         the rest of it is not; refusing: it will be refused; idle: nothing is being sent to it; \
+         sending: the ring sends to it; slow: the same, and it takes it in slowly; credit: a cap \
+         on bandwidth lets it wait; lingering: it ends, and its peer may still read.",
         |s, out| {
+            out.labelled("opening", s.totals.connections_opening);
             out.labelled("handshake", s.totals.connections_handshake);
             out.labelled("refusing", s.totals.connections_refusing);
             out.labelled("idle", s.totals.connections_idle);
@@ -117,6 +119,10 @@ pub const METRICS: &[Metric] = &[
             out.labelled("send_timeout", s.totals.closed_send_timeout);
             out.labelled("generation", s.totals.closed_generation);
             out.labelled("drain", s.totals.closed_drain);
+            out.labelled("proxy_untrusted", s.totals.closed_proxy_untrusted);
+            out.labelled("proxy_malformed", s.totals.closed_proxy_malformed);
+            out.labelled("proxy_too_long", s.totals.closed_proxy_too_long);
+            out.labelled("proxy_timeout", s.totals.closed_proxy_timeout);
             out.labelled("error", s.totals.closed_error);
         },
     ),
@@ -245,6 +251,58 @@ pub const METRICS: &[Metric] = &[
                 out.labelled(n, count);
             });
         },
+    ),
+    counter(
+        "js5d_proxy_headers_total",
+        &["kind"],
+        "PROXY headers taken. announced: with the client's address; local: without, from the \
+         balancer itself.",
+        |s, out| {
+            out.labelled("announced", s.totals.proxy_headers);
+            out.labelled("local", s.totals.proxy_headers_local);
+        },
+    ),
+    gauge(
+        "js5d_game_connections",
+        &[],
+        "Open connections that are forwarded to the game server.",
+        |s, out| out.value(s.totals.game_connections),
+    ),
+    counter(
+        "js5d_game_accepted_total",
+        &[],
+        "Connections handed on to the game server.",
+        |s, out| out.value(s.totals.game_accepted),
+    ),
+    counter(
+        "js5d_game_closed_total",
+        &["reason"],
+        "Game connections ended. ended: both sides did, in good order; reset: a side was reset; \
+         refused: a limit of game connections; unreachable: the game server did not take it.",
+        |s, out| {
+            out.labelled("ended", s.totals.game_closed);
+            out.labelled("reset", s.totals.game_closed_reset);
+            out.labelled("refused", s.totals.game_refused);
+            out.labelled("unreachable", s.totals.game_connect_errors);
+            out.labelled("idle_timeout", s.totals.game_closed_idle);
+            out.labelled("drain", s.totals.game_closed_drain);
+            out.labelled("error", s.totals.game_closed_error);
+        },
+    ),
+    counter(
+        "js5d_game_bytes_total",
+        &["direction"],
+        "Bytes forwarded: to_server from clients, to_client from the game server.",
+        |s, out| {
+            out.labelled("to_server", s.totals.game_received_bytes);
+            out.labelled("to_client", s.totals.game_sent_bytes);
+        },
+    ),
+    gauge(
+        "js5d_game_heartbeat_age_seconds",
+        &[],
+        "Time since the last heartbeat of the thread of game connections, if there is one.",
+        |s, out| s.game_heartbeat_age.iter().for_each(|age| out.number(age.as_secs_f64())),
     ),
     gauge(
         "js5d_worker_heartbeat_age_seconds",

@@ -167,4 +167,27 @@ fn say_goodbye(published: &[Arc<Published>]) {
         errors = totals.closed_error,
         "stopped",
     );
+    say_front(&totals);
+}
+
+/// What came by balancers and went to the game server, if anything did.
+fn say_front(totals: &Totals) {
+    let (untrusted, malformed) = (totals.closed_proxy_untrusted, totals.closed_proxy_malformed);
+    let (too_long, late) = (totals.closed_proxy_too_long, totals.closed_proxy_timeout);
+    let headers = totals.proxy_headers + totals.proxy_headers_local;
+    if headers + untrusted + malformed + too_long + late > 0 {
+        info!(headers, untrusted, malformed, too_long, late, "PROXY headers");
+    }
+    if totals.game_accepted + totals.game_refused > 0 {
+        info!(
+            accepted = totals.game_accepted,
+            refused = totals.game_refused,
+            unreachable = totals.game_connect_errors,
+            reset = totals.game_closed_reset,
+            idle = totals.game_closed_idle,
+            cut = totals.game_closed_drain,
+            errors = totals.game_closed_error,
+            "game connections",
+        );
+    }
 }

@@ -29,14 +29,14 @@ pub(super) fn take(args: &RestartArgs) -> Result<Vec<Socket>, Failure> {
 /// What a unit's socket is for, by its `FileDescriptorName=`, which is the socket unit's own name
 /// if nobody says otherwise.
 fn role(name: &str) -> Result<Role, Failure> {
-    let mut roles = [Role::Js5, Role::Admin].into_iter();
+    let mut roles = Role::ALL.into_iter().filter(|&role| role != Role::Handover);
     match roles.find(|role| role.name() == name) {
         Some(role) => Ok(role),
         None if name == "unknown" || name.is_empty() || name.ends_with(".socket") => Ok(Role::Js5),
         None => {
             let cause =
                 format!("the supervisor passes a socket named '{name}', which means nothing");
-            let remedy = "write FileDescriptorName=js5 or FileDescriptorName=admin";
+            let remedy = "write FileDescriptorName=js5, js5-proxy or admin";
             Err(Failure::new(Exit::Config, cause, remedy))
         }
     }
@@ -52,6 +52,7 @@ mod tests {
             ("js5", Some(Role::Js5)),
             ("js5d.socket", Some(Role::Js5)),
             ("unknown", Some(Role::Js5)),
+            ("js5-proxy", Some(Role::Js5Proxy)),
             ("admin", Some(Role::Admin)),
             ("handover", None),
             ("http", None),

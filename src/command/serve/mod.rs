@@ -46,6 +46,7 @@ pub fn run(args: &ServeArgs) -> Result<ExitCode, Failure> {
     probe::ring()?;
     let signals = events::hold_reloads()?;
     let settings = config::settle(args)?;
+    let game = config::game(args)?;
     let snapshot = load::cache(args)?;
     // Asked for when nothing slow is left to do: two processes accept from here on.
     let (predecessor, handed) = Predecessor::ask(&args.restart)?.unzip();
@@ -66,10 +67,12 @@ pub fn run(args: &ServeArgs) -> Result<ExitCode, Failure> {
         caps: settings.caps,
     };
     let (shared, listeners) = (Arc::clone(&snapshots), mem::take(&mut listening.workers));
-    let published = workers::start(args, settings, shared, listeners, &control, &events)?;
+    let threads = workers::start(args, settings, game, shared, listeners, &control, &events)?;
+    let published: Vec<_> = threads.all().cloned().collect();
     supervisor::watch(published.clone(), args.admin.heartbeat_age_max)?;
     let sources = Sources {
-        workers: published.clone(),
+        workers: threads.workers,
+        game: threads.game,
         control: Arc::clone(&control),
         facts: facts(reloader.clone(), Arc::clone(&snapshots)),
         snapshots,
@@ -107,8 +110,11 @@ fn facts(
 
 fn ready_line(snapshot: &Snapshot, listeners: &[Vec<Listener>], settings: &Settings) -> String {
     let totals = snapshot.totals();
-    let addresses: Vec<String> =
-        listeners.iter().take(1).flatten().map(|listener| listener.address.to_string()).collect();
+    let named = |listener: &Listener| match listener.proxy {
+        true => format!("{} (PROXY)", listener.address),
+        false => listener.address.to_string(),
+    };
+    let addresses: Vec<String> = listeners.iter().take(1).flatten().map(named).collect();
     if let Some(wanted) = settings.connections_clamped_from {
         info!(
             "{} descriptors allow {} peers, not the {} of --connections-max",

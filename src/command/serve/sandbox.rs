@@ -7,8 +7,12 @@ use crate::failure::{Exit, Failure};
 use crate::platform::sandbox::{Entered, Needs, enter};
 use std::env;
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use tracing::{info, warn};
+
+/// Where the resolver asks over TCP if an answer is long.
+const DNS_PORT: u16 = 53;
 
 /// What became of it.
 pub(super) struct Sandbox {
@@ -24,11 +28,13 @@ pub(super) fn begin(args: &ServeArgs, listening: &Listening) -> Result<Sandbox, 
         return Ok(Sandbox { note: "off".into(), readable: None });
     }
     let caches = args.cache.as_deref().map_or_else(Vec::new, cache_places);
+    let own = ["/proc/self".into(), "/proc/stat".into()];
+    let connect = Connect::of(args);
     let needs = Needs {
         // For metrics: the process itself, and when the system was started.
-        read: caches.iter().cloned().chain(["/proc/self".into(), "/proc/stat".into()]).collect(),
+        read: caches.iter().chain(&own).chain(&connect.read).cloned().collect(),
         remove_sockets_from: socket_places(listening),
-        connect: Vec::new(),
+        connect: connect.ports,
         abstract_sockets: env::var("NOTIFY_SOCKET").is_ok_and(|path| path.starts_with('@')),
     };
     let entered = match (enter(&needs), args.restart.sandbox) {
@@ -51,6 +57,26 @@ pub(super) fn begin(args: &ServeArgs, listening: &Listening) -> Result<Sandbox, 
     info!("sandbox: {note}");
     let names: Vec<_> = caches.iter().map(|path| path.display().to_string()).collect();
     Ok(Sandbox { note, readable: Some(names.join(", ")) })
+}
+
+/// What it takes to reach the game server.
+#[derive(Default)]
+struct Connect {
+    ports: Vec<u16>,
+    read: Vec<PathBuf>,
+}
+
+impl Connect {
+    fn of(args: &ServeArgs) -> Self {
+        let Some(name) = &args.game.game_server else { return Self::default() };
+        let port = name.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+        let is_address = name.parse::<SocketAddr>().is_ok();
+        // A name is looked up again when the server has moved, by the C library's resolver.
+        let resolver: &[&str] =
+            if is_address { &[] } else { &["/etc", "/run", "/usr/lib", "/lib"] };
+        let ports = port.into_iter().chain((!is_address).then_some(DNS_PORT)).collect();
+        Self { ports, read: resolver.iter().map(PathBuf::from).collect() }
+    }
 }
 
 /// Where the cache, or one that takes its place, may be: its parent, the parent of what it is a

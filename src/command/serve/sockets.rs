@@ -1,6 +1,6 @@
 //! The listening sockets: inherited, taken over from another process, or bound.
 //!
-//! An inherited socket stands for every `--listen` (or `--admin`). One that is taken over stands
+//! An inherited socket stands for every `--listen` and `--listen-proxy` (or `--admin`). One that is taken over stands
 //! for the address it is bound to, if that is still wanted: what the settings add is bound, and
 //! what they no longer name is closed.
 
@@ -77,8 +77,10 @@ impl Adopted {
         let mut adopted = Self::default();
         for Socket { role, kept, descriptor } in sockets {
             let result = match role {
-                Role::Js5 => {
-                    net::adopt(descriptor, backlog, kept).map(|socket| adopted.js5.push(socket))
+                Role::Js5 | Role::Js5Proxy => {
+                    let proxy = role == Role::Js5Proxy;
+                    net::adopt(descriptor, backlog, kept)
+                        .map(|listener| adopted.js5.push(Listener { proxy, ..listener }))
                 }
                 Role::Admin => {
                     Bound::adopt(descriptor, kept).map(|bound| adopted.admin.push((bound, kept)))
@@ -106,19 +108,23 @@ impl Adopted {
     }
 }
 
-/// The sockets of each address of `--listen`.
+/// The sockets of each address of `--listen` and `--listen-proxy`.
 fn js5(
     args: &ServeArgs,
     workers: usize,
     handed: &mut Vec<Listener>,
 ) -> Result<Vec<Vec<Listener>>, Failure> {
     let mut groups = Vec::new();
-    for &address in &args.listen {
-        let mine: Vec<_> = handed.extract_if(.., |socket| socket.address == address).collect();
-        groups.push(match mine.is_empty() {
-            true => net::bind(address, workers, args.limits.backlog)?,
-            false => mine,
-        });
+    let plain = args.listen.iter().map(|&address| (address, false));
+    let proxy = args.proxy.listen_proxy.iter().map(|&address| (address, true));
+    for (address, proxy) in plain.chain(proxy) {
+        let mine = handed.extract_if(.., |socket| socket.address == address);
+        let mut group: Vec<_> = mine.collect();
+        if group.is_empty() {
+            group = net::bind(address, workers, args.limits.backlog)?;
+        }
+        group.iter_mut().for_each(|listener| listener.proxy = proxy);
+        groups.push(group);
     }
     Ok(groups)
 }
@@ -177,7 +183,8 @@ fn to_pass(
     let mut sockets = Vec::new();
     for listener in groups.iter().flatten() {
         let descriptor = listener.socket.try_clone()?;
-        sockets.push(Socket { role: Role::Js5, kept: listener.kept, descriptor });
+        let role = if listener.proxy { Role::Js5Proxy } else { Role::Js5 };
+        sockets.push(Socket { role, kept: listener.kept, descriptor });
     }
     for (bound, kept) in admin {
         sockets.push(Socket { role: Role::Admin, kept: *kept, descriptor: bound.descriptor()? });

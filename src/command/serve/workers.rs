@@ -4,26 +4,45 @@ use super::events::Event;
 use super::spawn;
 use crate::catalog::SnapshotHandle;
 use crate::cli::ServeArgs;
-use crate::config::Settings;
+use crate::config::{Game, Settings};
 use crate::failure::Failure;
 use crate::net::admission::Admission;
 use crate::net::counters::Published;
 use crate::net::egress::Shaper;
-use crate::net::{Control, Listener, LogGates, ServeConfig};
+use crate::net::game::{Inbox, door};
+use crate::net::{Control, Front, Listener, LogGates, ServeConfig};
 use crate::platform::cpu;
+use crate::proxy::Trusted;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::Sender;
+
+/// What each thread publishes.
+pub(super) struct Threads {
+    pub(super) workers: Vec<Arc<Published>>,
+    /// The thread of the game connections, if there is a game server.
+    pub(super) game: Option<Arc<Published>>,
+}
+
+impl Threads {
+    /// All of them.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Published>> {
+        self.workers.iter().chain(&self.game)
+    }
+}
 
 /// Starts a worker for each set of listeners. Each says in `events` when it serves and when it
 /// has ended.
 pub(super) fn start(
     args: &ServeArgs,
     settings: Settings,
+    game: Option<Game>,
     snapshots: Arc<SnapshotHandle>,
     listeners: Vec<Vec<Listener>>,
     control: &Arc<Control>,
     events: &Sender<Event>,
-) -> Result<Vec<Arc<Published>>, Failure> {
+) -> Result<Threads, Failure> {
+    let (game, front) = front(args, game);
     let config = Arc::new(ServeConfig {
         limits: settings.limits,
         profile: settings.profile,
@@ -32,15 +51,26 @@ pub(super) fn start(
             args.limits.connections_per_ip_max,
             args.limits.refusals_max,
         ),
+        front,
         snapshots,
         shaper: Shaper::new(settings.caps, settings.workers),
         log_gates: LogGates::default(),
     });
-    let mut published = Vec::new();
+    let mut threads = Threads { workers: Vec::new(), game: None };
+    if let Some((Game { server, limits, .. }, inbox)) = game {
+        let counters = Arc::new(Published::default());
+        threads.game = Some(Arc::clone(&counters));
+        let (control, events) = (Arc::clone(control), events.clone());
+        spawn("game", move || {
+            let ready = || drop(events.send(Event::Ready));
+            let result = crate::net::game::run(server, limits, inbox, control, counters, ready);
+            drop(events.send(Event::Ended(result)));
+        })?;
+    }
     for (number, listeners) in listeners.into_iter().enumerate() {
         let core = settings.cores.as_ref().and_then(|cores| cores.get(number).copied());
         let counters = Arc::new(Published::default());
-        published.push(Arc::clone(&counters));
+        threads.workers.push(Arc::clone(&counters));
         let (config, control, events) = (Arc::clone(&config), Arc::clone(control), events.clone());
         spawn(&format!("worker-{number}"), move || {
             let result = core.map_or(Ok(()), cpu::pin_to).and_then(|()| {
@@ -50,5 +80,23 @@ pub(super) fn start(
             drop(events.send(Event::Ended(result)));
         })?;
     }
-    Ok(published)
+    Ok(threads)
+}
+
+/// What must be known of a connection first, and what the game's thread needs.
+fn front(args: &ServeArgs, game: Option<Game>) -> (Option<(Game, Inbox)>, Front) {
+    let (door, game) = game
+        .map(|game| {
+            let (door, inbox) = door(game.connections_max, game.connections_per_ip_max);
+            (door, (game, inbox))
+        })
+        .unzip();
+    let front = Front {
+        trusted: Trusted::new(args.proxy.proxy_trusted.clone()),
+        proxy_timeout: args.proxy.proxy_timeout,
+        openings_max: args.proxy.openings_max,
+        openings: AtomicUsize::new(0),
+        game: door,
+    };
+    (game, front)
 }

@@ -3,6 +3,7 @@
 mod cache;
 mod client;
 mod deployment;
+pub(crate) mod game;
 mod http;
 mod server;
 

@@ -39,7 +39,7 @@ impl Server {
 
     fn run(mut command: Command, options: &[&str]) -> Self {
         command.args(options).stderr(Stdio::piped());
-        if !options.contains(&"--listen") {
+        if !options.contains(&"--listen") && !options.contains(&"--listen-proxy") {
             command.args(["--listen", "127.0.0.1:0"]);
         }
         if !options.contains(&"--workers") {
@@ -147,7 +147,8 @@ fn await_ready(inbox: &Receiver<String>, log: &Mutex<String>) -> String {
 fn address_in(ready: &str) -> SocketAddr {
     let (_, rest) = ready.split_once(", on ").expect("an address");
     let (address, _) = rest.split_once(" with ").expect("workers");
-    address.split(" and ").next().expect("one at least").parse().expect("an address")
+    let first = address.split(" and ").next().expect("one at least");
+    first.trim_end_matches(" (PROXY)").parse().expect("an address")
 }
 
 /// A run of `js5d` that ends by itself.

@@ -1,0 +1,94 @@
+//! Options of what stands in front of JS5 and beside it: balancers and the game server.
+
+use super::units::{at_least, duration};
+use super::{Switch, address};
+use crate::proxy::network;
+use clap::Args;
+use ipnet::IpNet;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Listeners behind a balancer.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Behind a balancer (PROXY protocol)")]
+pub struct ProxyArgs {
+    /// Address whose connections must open with a PROXY header; several may be given. --listen
+    /// has no default then
+    #[arg(long, value_name = "ADDR:PORT", value_parser = address)]
+    pub listen_proxy: Vec<SocketAddr>,
+
+    /// Network whose PROXY headers are believed; several may be given. Others are closed
+    #[arg(long, value_name = "NET", default_values = ["127.0.0.0/8", "::1/128"])]
+    #[arg(value_parser = network)]
+    pub proxy_trusted: Vec<IpNet>,
+
+    /// From accept to a complete PROXY header
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
+    pub proxy_timeout: Duration,
+
+    /// Connections at once that have not shown yet whose or what they are: without their PROXY
+    /// header, or with --game-server their first byte. While there are as many, none is accepted
+    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = at_least::<1>)]
+    pub openings_max: usize,
+}
+
+/// The game server on the same port.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "One port with the game")]
+pub struct GameArgs {
+    /// Game server that gets every connection that does not open with JS5's opcode 15
+    #[arg(long, value_name = "HOST:PORT", value_parser = host_port)]
+    pub game_server: Option<String>,
+
+    /// Whether the game server is told the client's address, by a PROXY header of version 2
+    #[arg(long, value_name = "ON|OFF", default_value = "off")]
+    pub game_server_proxy: Switch,
+
+    /// Connections to the game server at once; more are closed
+    #[arg(long, value_name = "N", default_value_t = 2000, value_parser = at_least::<1>)]
+    pub game_connections_max: usize,
+
+    /// Connections to the game server at once from one IPv4 address or IPv6 /64; more are
+    /// closed [default: no limit]
+    #[arg(long, value_name = "N", value_parser = at_least::<1>)]
+    pub game_connections_per_ip_max: Option<usize>,
+
+    /// For each address of the game server to take a connection
+    #[arg(long, value_name = "TIME", default_value = "3s", value_parser = duration)]
+    pub game_connect_timeout: Duration,
+
+    /// Without a byte in either direction
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = duration)]
+    pub game_idle_timeout: Duration,
+
+    /// From SIGTERM or SIGINT to the end of game connections, which play on until then
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = duration)]
+    pub game_drain_timeout: Duration,
+}
+
+/// A host and a port, with which a resolver can do something.
+fn host_port(text: &str) -> Result<String, String> {
+    let wanted = "HOST:PORT is wanted, such as 127.0.0.1:43595 or [::1]:43595";
+    let (host, port) = text.rsplit_once(':').ok_or(wanted)?;
+    let is_port = port.parse::<u16>().is_ok_and(|port| port > 0);
+    let is_bare_v6 = host.contains(':') && !(host.starts_with('[') && host.ends_with(']'));
+    if host.is_empty() || !is_port || is_bare_v6 {
+        return Err(wanted.to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_game_server_is_a_host_and_a_port() {
+        for good in ["localhost:43595", "10.0.0.2:1", "[::1]:65535", "game.example.org:43595"] {
+            assert_eq!(host_port(good).as_deref(), Ok(good));
+        }
+        for bad in ["localhost", ":43595", "10.0.0.2:0", "10.0.0.2:65536", "::1:43595", "a:b"] {
+            assert!(host_port(bad).is_err(), "{bad}");
+        }
+    }
+}

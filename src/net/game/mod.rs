@@ -1,0 +1,258 @@
+//! Connections to the game server, forwarded both ways by a thread of their own.
+//!
+//! JS5 answers in large batches, for a thousand connections in a row; a game packet that waited
+//! behind them would come milliseconds late. So the workers only read a connection's first byte
+//! and hand it on to this thread, which has a ring of its own (docs/decisions/0011).
+
+mod forward;
+mod server;
+
+pub use server::GameServer;
+
+use super::admission::{Admission, Permit};
+use super::counters::{Counters, Published, add};
+use super::log::Gate;
+use super::ops::{GAME_BUFFER_LEN, GameBuffer};
+use super::worker::{Control, millis};
+use crate::proxy::Endpoints;
+use forward::{Cut, Pair};
+use rustix::net::sockopt::set_socket_linger;
+use slab::Slab;
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tracing::{info, warn};
+
+/// How often deadlines are looked at and counters published, as in a worker.
+const HEARTBEAT_MS: u64 = 100;
+
+/// Completions are at most three a connection: one a direction, and a deadline's.
+const RING_ENTRIES: u32 = 1024;
+const RING_COMPLETIONS: u32 = 16384;
+
+/// Buffers kept for reuse: 256 KB.
+const POOL_LEN_MAX: usize = 64;
+
+/// What holds for each connection to the game server.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Begin with a PROXY header that names the client.
+    pub announce: bool,
+    /// For each address of the server to take a connection.
+    pub connect_timeout: Duration,
+    /// Without a byte in either direction.
+    pub idle_timeout: Duration,
+    /// From the stop signal to the end.
+    pub drain_timeout: Duration,
+}
+
+/// The workers' way to this thread.
+#[derive(Debug)]
+pub struct Door {
+    /// Who may come in. Refused connections are closed without a word: what a game client
+    /// understands is the game server's business.
+    pub(super) admission: Arc<Admission>,
+    /// Bounded by admission.
+    sender: UnboundedSender<Handed>,
+}
+
+impl Door {
+    /// Hands a connection on.
+    pub(super) fn hand_on(&self, handed: Handed) {
+        if let Err(late) = self.sender.send(handed) {
+            // The thread has drained and gone.
+            reset(&late.0.socket);
+        }
+    }
+}
+
+/// What comes through the door.
+pub struct Inbox(UnboundedReceiver<Handed>);
+
+/// A door, and what comes through it.
+#[must_use]
+pub fn door(connections_max: usize, connections_per_ip_max: Option<usize>) -> (Door, Inbox) {
+    let (sender, receiver) = unbounded_channel();
+    // Nobody waits here to read why he is refused, so those need no bound.
+    let admission = Admission::new(connections_max, connections_per_ip_max, usize::MAX);
+    (Door { admission, sender }, Inbox(receiver))
+}
+
+/// A connection that is the game server's.
+#[derive(Debug)]
+pub(super) struct Handed {
+    pub(super) socket: OwnedFd,
+    /// Where it comes from.
+    pub(super) address: SocketAddr,
+    /// What a balancer announced.
+    pub(super) announced: Option<Endpoints>,
+    /// What was read of it.
+    pub(super) first: Vec<u8>,
+    /// Its place, until it ends.
+    pub(super) permit: Permit,
+}
+
+/// The thread's own state.
+struct Game {
+    server: GameServer,
+    limits: Limits,
+    counters: Counters,
+    pairs: RefCell<Slab<Rc<Pair>>>,
+    buffers: RefCell<Vec<GameBuffer>>,
+    /// As in a worker: the sum of heartbeats.
+    now_ms: Cell<u64>,
+    /// Why the game server could last not be reached, for the log.
+    last_errno: Cell<i32>,
+}
+
+/// Forwards connections on the calling thread until the server stops and they have ended.
+///
+/// # Errors
+/// The ring cannot be set up.
+pub fn run(
+    server: GameServer,
+    limits: Limits,
+    inbox: Inbox,
+    control: Arc<Control>,
+    published: Arc<Published>,
+    ready: impl FnOnce(),
+) -> io::Result<()> {
+    let mut ring = tokio_uring::uring_builder();
+    ring.setup_cqsize(RING_COMPLETIONS).setup_coop_taskrun().setup_single_issuer();
+    let mut builder = tokio_uring::builder();
+    builder.entries(RING_ENTRIES).uring_builder(&ring);
+    let runtime = tokio_uring::Runtime::new(&builder)?;
+    let game = Rc::new(Game {
+        server,
+        limits,
+        counters: Counters::default(),
+        pairs: RefCell::default(),
+        buffers: RefCell::default(),
+        now_ms: Cell::new(0),
+        last_errno: Cell::new(0),
+    });
+    runtime.block_on(async move {
+        tokio_uring::spawn(Rc::clone(&game).take_in(inbox));
+        ready();
+        game.beat(&control, &published).await;
+        published.pulse.end();
+    });
+    Ok(())
+}
+
+impl Game {
+    async fn take_in(self: Rc<Self>, mut inbox: Inbox) {
+        while let Some(handed) = inbox.0.recv().await {
+            let pair = Rc::new(Pair::new(handed.socket, self.now_ms.get()));
+            let place = self.pairs.borrow_mut().insert(Rc::clone(&pair));
+            let game = Rc::clone(&self);
+            tokio_uring::spawn(async move {
+                let first = game.begin(handed.first, handed.address, handed.announced, &pair);
+                forward::run(&game, &pair, first).await;
+                game.pairs.borrow_mut().remove(place);
+                drop(handed.permit);
+            });
+        }
+    }
+
+    /// Deadlines, counters, the log and the end.
+    async fn beat(&self, control: &Control, published: &Published) {
+        let interval = Duration::from_millis(HEARTBEAT_MS);
+        let mut ticks = tokio::time::interval(interval);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let (mut last, mut drain_ms) = (Instant::now(), None);
+        let (gate, mut said) = (Gate::default(), 0);
+        loop {
+            ticks.tick().await;
+            let step = last.elapsed().min(interval * 2);
+            last = Instant::now();
+            published.pulse.beat(last);
+            let now_ms = self.now_ms.get() + millis(step);
+            self.now_ms.set(now_ms);
+            self.sweep(now_ms);
+            self.report(&gate, &mut said, now_ms);
+            let count = self.pairs.borrow().len();
+            self.counters.game_connections.set(count as u64);
+            self.counters.publish(published);
+            if !control.draining.load(Ordering::Relaxed) {
+                continue;
+            }
+            if count == 0 {
+                return;
+            }
+            let since_ms = *drain_ms.get_or_insert_with(|| {
+                let at_most = humantime::format_duration(self.limits.drain_timeout);
+                info!(
+                    "{count} game connections go on until they end, for {at_most} at most; \
+                     a second signal ends them at once"
+                );
+                now_ms
+            });
+            if now_ms - since_ms > millis(self.limits.drain_timeout) {
+                self.pairs.borrow().iter().for_each(|(_, pair)| pair.cut(Cut::Drain));
+            }
+        }
+    }
+
+    fn sweep(&self, now_ms: u64) {
+        let connect_ms = millis(self.limits.connect_timeout);
+        let idle_ms = millis(self.limits.idle_timeout);
+        for (_, pair) in &*self.pairs.borrow() {
+            let waited_ms = now_ms.saturating_sub(pair.since_ms.get());
+            if pair.is_forwarding.get() {
+                if waited_ms > idle_ms {
+                    pair.cut(Cut::Idle);
+                }
+            } else if waited_ms > connect_ms {
+                pair.give_up_connecting();
+            }
+        }
+    }
+
+    /// Says that the game server cannot be reached, once a second.
+    fn report(&self, gate: &Gate, said: &mut u64, now_ms: u64) {
+        let count = self.counters.game_connect_errors.get();
+        if count > *said && gate.passes(now_ms) {
+            let last = io::Error::from_raw_os_error(self.last_errno.get());
+            let (times, server) = (count - *said, self.server.name());
+            warn!(times, %last, server, "the game server cannot be reached; is it running?");
+            *said = count;
+        }
+    }
+
+    fn count_end(&self, cut: Option<Cut>) {
+        let counter = match cut {
+            None => &self.counters.game_closed,
+            Some(Cut::Unreachable) => &self.counters.game_connect_errors,
+            Some(Cut::Reset) => &self.counters.game_closed_reset,
+            Some(Cut::Idle) => &self.counters.game_closed_idle,
+            Some(Cut::Drain) => &self.counters.game_closed_drain,
+            Some(Cut::Error) => &self.counters.game_closed_error,
+        };
+        add(counter, 1);
+    }
+
+    fn take_buffer(&self) -> GameBuffer {
+        self.buffers.borrow_mut().pop().unwrap_or_else(|| Box::new([0; GAME_BUFFER_LEN]))
+    }
+
+    fn give_back(&self, buffer: GameBuffer) {
+        let mut buffers = self.buffers.borrow_mut();
+        if buffers.len() < POOL_LEN_MAX {
+            buffers.push(buffer);
+        }
+    }
+}
+
+/// Makes the coming close of a socket a reset: the other end learns at once that nobody is
+/// there, as it would of a server that is down, and the kernel keeps nothing.
+pub(super) fn reset(socket: impl AsFd) {
+    // An error means that it is over already.
+    let _ = set_socket_linger(socket, Some(Duration::ZERO));
+}
