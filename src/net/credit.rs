@@ -108,14 +108,10 @@ impl Connection {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::net::egress::SHARE_LEN;
-    use crate::net::peer::Peer;
 
     #[test]
-    fn a_connection_without_a_cap_holds_nothing_for_it() {
-        // What both were without caps: the share's number stands in what was padding.
-        assert_eq!((size_of::<Connection>(), size_of::<Peer>()), (264, 64));
+    fn what_a_cap_costs_a_connection_is_known() {
         assert_eq!(SHARE_LEN, 120, "as docs/limits.md says");
     }
 }
