@@ -3,12 +3,14 @@
 //! Every option of `serve` is a setting: `settings/` finds it here and gives it a key in the
 //! settings file, a variable, and its place in the documentation.
 
+mod admin;
 mod egress;
 mod front;
 mod restart;
 mod tools;
 pub mod units;
 
+pub use admin::AdminArgs;
 pub use egress::{EgressArgs, Rate};
 pub use front::{GameArgs, ProxyArgs};
 pub use restart::{InheritedFd, RestartArgs, Role, SandboxArg};
@@ -201,37 +203,6 @@ pub struct LimitArgs {
     pub drain_timeout: Duration,
 }
 
-/// What operators ask.
-#[derive(Clone, Debug, Args)]
-#[command(next_help_heading = "Admin address")]
-pub struct AdminArgs {
-    /// Address for status page, metrics and health checks, or unix:/path; several may be given
-    /// [default: none]
-    #[arg(long, value_name = "ADDR:PORT")]
-    pub admin: Vec<Address>,
-
-    /// Name by which a reload may be asked for over HTTP, beside addresses and the host's own;
-    /// several may be given [default: none]
-    #[arg(long, value_name = "NAME")]
-    pub admin_host: Vec<String>,
-
-    /// Connections to the admin addresses at once; the next is answered 503
-    #[arg(long, value_name = "N", default_value_t = 32, value_parser = at_least::<1>)]
-    pub admin_connections_max: usize,
-
-    /// For a request to the admin address to arrive, and for the next on its connection to begin
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
-    pub admin_timeout: Duration,
-
-    /// Age of a worker's last heartbeat from which on /livez fails; one comes each 100ms
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
-    pub heartbeat_age_max: Duration,
-
-    /// Generation without which /readyz fails, as the ready line prints it [default: any]
-    #[arg(long, value_name = "GENERATION", value_parser = generation)]
-    pub expect_generation: Option<u64>,
-}
-
 /// How to log.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Log (on stderr)")]
@@ -377,12 +348,6 @@ pub enum StoreFormat {
 fn address(text: &str) -> Result<SocketAddr, String> {
     let how = "write it as 0.0.0.0:43594 or [::]:43594; names are not looked up";
     text.parse().map_err(|_| format!("an address with its port is wanted; {how}"))
-}
-
-fn generation(text: &str) -> Result<u64, String> {
-    let is_one = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let number = is_one.then(|| u64::from_str_radix(text, 16).ok()).flatten();
-    number.ok_or_else(|| "16 hexadecimal digits are wanted, as the ready line prints them".into())
 }
 
 fn log_filter(text: &str) -> Result<String, String> {

@@ -46,7 +46,7 @@ const BOUNDARIES: &[(&str, &[&str], &[&str])] = &[
     ("src/admin/", &[], &["cache", "cli", "command", "config", "failure", "platform", "settings"]),
     (
         "src/",
-        &["src/admin/", "src/cli.rs", "src/command/", "src/failure.rs"],
+        &["src/admin/", "src/cli", "src/command/", "src/failure.rs"],
         &["admin", "hyper", "prometheus", "procfs"],
     ),
     // Addresses are all that it may know of a network.

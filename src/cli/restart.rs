@@ -16,8 +16,8 @@ const PATH_LEN_MAX: usize = 107;
 #[command(next_help_heading = "Restart and sandbox")]
 pub struct RestartArgs {
     /// Listening socket that the process inherits, by its number, as 3, js5-proxy=4 or admin=5;
-    /// several may be given. With one, --listen and --listen-proxy (or --admin) bind nothing. Sockets of systemd
-    /// are found without this [default: none]
+    /// several may be given. With one, --listen and --listen-proxy (or --admin) bind nothing.
+    /// Sockets of systemd are found without this [default: none]
     #[arg(long, value_name = "[ROLE=]FD")]
     pub inherit_fds: Vec<InheritedFd>,
 

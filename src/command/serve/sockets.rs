@@ -1,8 +1,8 @@
 //! The listening sockets: inherited, taken over from another process, or bound.
 //!
-//! An inherited socket stands for every `--listen` and `--listen-proxy` (or `--admin`). One that is taken over stands
-//! for the address it is bound to, if that is still wanted: what the settings add is bound, and
-//! what they no longer name is closed.
+//! An inherited socket stands for every `--listen` and `--listen-proxy` (or `--admin`). One that is
+//! taken over stands for the address it is bound to, if that is still wanted: what the settings
+//! add is bound, and what they no longer name is closed.
 
 use super::system;
 use crate::admin::{self, Address, Bound};

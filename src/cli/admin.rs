@@ -1,0 +1,43 @@
+//! Options of the admin address.
+
+use super::units::{at_least, duration};
+use crate::admin::Address;
+use clap::Args;
+use std::time::Duration;
+
+/// What operators ask.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Admin address")]
+pub struct AdminArgs {
+    /// Address for status page, metrics and health checks, or unix:/path; several may be given
+    /// [default: none]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub admin: Vec<Address>,
+
+    /// Name by which a reload may be asked for over HTTP, beside addresses and the host's own;
+    /// several may be given [default: none]
+    #[arg(long, value_name = "NAME")]
+    pub admin_host: Vec<String>,
+
+    /// Connections to the admin addresses at once; the next is answered 503
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = at_least::<1>)]
+    pub admin_connections_max: usize,
+
+    /// For a request to the admin address to arrive, and for the next on its connection to begin
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
+    pub admin_timeout: Duration,
+
+    /// Age of a worker's last heartbeat from which on /livez fails; one comes each 100ms
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
+    pub heartbeat_age_max: Duration,
+
+    /// Generation without which /readyz fails, as the ready line prints it [default: any]
+    #[arg(long, value_name = "GENERATION", value_parser = generation)]
+    pub expect_generation: Option<u64>,
+}
+
+fn generation(text: &str) -> Result<u64, String> {
+    let is_one = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let number = is_one.then(|| u64::from_str_radix(text, 16).ok()).flatten();
+    number.ok_or_else(|| "16 hexadecimal digits are wanted, as the ready line prints them".into())
+}
