@@ -1,7 +1,7 @@
 //! Starting the workers: a thread each, with what all of them share.
 
 use super::events::Event;
-use super::spawn;
+use super::{spawn, system};
 use crate::catalog::SnapshotHandle;
 use crate::cli::ServeArgs;
 use crate::config::Settings;
@@ -9,7 +9,7 @@ use crate::failure::Failure;
 use crate::net::admission::Admission;
 use crate::net::counters::Published;
 use crate::net::{Control, Listener, LogGates, ServeConfig};
-use crate::platform::cpu;
+use crate::platform::{cpu, limits};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
@@ -23,6 +23,7 @@ pub(super) fn start(
     control: &Arc<Control>,
     events: &Sender<Event>,
 ) -> Result<Vec<Arc<Published>>, Failure> {
+    limits::raise_locked_memory().map_err(system)?;
     let config = Arc::new(ServeConfig {
         limits: settings.limits,
         profile: settings.profile,
