@@ -105,6 +105,14 @@ impl Settings {
             let cause = "this scenario never downloads everything, or asks for nothing";
             return Err(usage(format!("{cause}: end it with --duration")));
         }
+        if options.resume == Some(true) {
+            if options.retry.is_none() {
+                return Err(usage("--resume goes on after --retry: give both".to_owned()));
+            }
+            if !kinds.iter().any(Kind::can_go_on) {
+                return Err(usage("--resume: nothing is downloaded in this scenario".to_owned()));
+            }
+        }
         let key = parse_key(options.key.as_deref().unwrap_or("none")).map_err(usage)?;
         for (name, count) in [("threads", options.threads), ("processes", options.processes)] {
             if count == Some(0) {
@@ -258,6 +266,7 @@ impl Settings {
             settle_ns: options.settle.map_or(0, Span::ns),
             stall_timeout_ns: self.stall_timeout().as_nanos() as u64,
             retry_ns: options.retry.map(Span::ns),
+            resume: options.resume == Some(true),
             catalogue,
             verify: Verify {
                 crc_every: options.crc_every.unwrap_or(100),

@@ -28,7 +28,11 @@ pub fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
         Err(error) => return Err(error.into()),
     };
     if args.json {
-        println!("{:#}", report.to_json());
+        let mut json = report.to_json();
+        let generation = snapshot.as_ref().map(|it| format!("{:016x}", it.generation()));
+        // What --expect-generation takes.
+        json["generation"] = generation.into();
+        println!("{json:#}");
     } else {
         print!("{report}");
         println!("{}", verdict(snapshot.as_ref(), &report));

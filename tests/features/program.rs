@@ -125,6 +125,9 @@ fn a_sound_cache_passes_the_check() {
     let report: serde_json::Value = serde_json::from_str(&ended.stdout).expect("JSON");
     assert_eq!(report["sound"], true);
     assert_eq!(report["problem_count"], 0);
+    let generation = report["generation"].as_str().unwrap_or_default();
+    assert_eq!(generation.len(), 16, "as --expect-generation takes it: {generation}");
+    assert!(last.ends_with(&format!("generation {generation}")), "{last}");
     assert_eq!(report["archives"][1]["groups_served"], 100);
 }
 

@@ -108,6 +108,13 @@ pub(crate) struct LoadOptions {
     #[arg(long, value_name = "TIME")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) retry: Option<Span>,
+    /// After a cut, ask again for what was owed, and go on where the download was.
+    ///
+    /// Needs --retry. Without it a download begins anew on each connection; the real client keeps
+    /// what it has.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) resume: Option<bool>,
     /// Connections opened a second at most [default: as fast as it goes].
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]

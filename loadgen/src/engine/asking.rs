@@ -6,6 +6,7 @@
 use super::plan::{Kind, Plan, Rhythm, Work};
 use fastrand::Rng;
 use js5d::protocol::{Class, GroupId, MASTER_INDEX};
+use std::collections::VecDeque;
 
 /// What to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +46,10 @@ pub(crate) struct Asker {
     place: usize,
     /// Requests left before the work counts as done.
     visit_left: u32,
+    /// What a lost connection owed: asked again before anything else.
+    owed: VecDeque<(Class, GroupId)>,
+    /// The work goes on on the next connection.
+    goes_on: bool,
     /// Requests left for this client.
     pub(crate) budget: u64,
     lines: [Line; 2],
@@ -64,6 +69,8 @@ impl Asker {
             rng,
             place: 0,
             visit_left: 0,
+            owed: VecDeque::new(),
+            goes_on: false,
             budget,
             lines,
             burst_left: 0,
@@ -79,6 +86,8 @@ impl Asker {
     pub(crate) fn begin(&mut self, kind: &Kind, now: u64) {
         self.place = 0;
         self.visit_left = kind.visit_requests.unwrap_or(u32::MAX);
+        self.owed.clear();
+        self.goes_on = false;
         self.burst_left = 0;
         if let Rhythm::Thinking { think_ns, prefetch_gap_ns, .. } = kind.rhythm {
             self.burst_due_ns = now + self.exponential(think_ns);
@@ -86,6 +95,25 @@ impl Asker {
         }
         if let Work::KeepAlive(every_ns) = kind.work {
             self.burst_due_ns = now + every_ns;
+        }
+    }
+
+    /// The connection is lost: what it owed is asked for again on the next one, and the work goes
+    /// on from where it was.
+    pub(crate) fn go_on_later(&mut self, owed: impl Iterator<Item = (Class, GroupId)>) {
+        self.owed.extend(owed);
+        self.goes_on = true;
+    }
+
+    /// Whether the next connection goes on with the work.
+    pub(crate) fn goes_on(&self) -> bool {
+        self.goes_on
+    }
+
+    /// A connection is open: begins the work, or goes on with it.
+    pub(crate) fn begin_or_go_on(&mut self, kind: &Kind, now: u64) {
+        if !std::mem::take(&mut self.goes_on) {
+            self.begin(kind, now);
         }
     }
 
@@ -111,6 +139,10 @@ impl Asker {
 
     /// What to do next.
     pub(crate) fn next(&mut self, kind: &Kind, plan: &Plan, now: u64, room: Room) -> Ask {
+        // Counted against the bounds when they were asked for the first time.
+        if let Some((class, id)) = self.owed.pop_front() {
+            return Ask::Request { class, id, intended_ns: now };
+        }
         if self.budget == 0 || self.visit_left == 0 {
             return Ask::Finished;
         }

@@ -168,7 +168,9 @@ impl Client {
             return;
         }
         self.connect_started_ns = core.tick();
-        self.visit_started_ns = self.connect_started_ns;
+        if !self.asker.goes_on() {
+            self.visit_started_ns = self.connect_started_ns;
+        }
         self.bytes = 0;
         self.session = ClientSession::new(plan.matching);
         self.check = Check::default();
@@ -219,7 +221,9 @@ impl Client {
 
     fn connected(&mut self, core: &mut Core) {
         if self.is_foreground(&core.plan) {
-            core.tally.recorder.connect(self.visit_started_ns, core.now_ns);
+            let paced = core.plan.pace.is_some() && self.kind(&core.plan).paced_visits;
+            let since = if paced { self.visit_started_ns } else { self.connect_started_ns };
+            core.tally.recorder.connect(since, core.now_ns);
         } else {
             // What a hostile client waits for is its own doing, and nobody's latency.
             core.tally.recorder.connected(core.now_ns);
@@ -238,6 +242,10 @@ impl Client {
     }
 
     pub(super) fn retry_or_finish(&mut self, core: &mut Core) {
+        if core.plan.resume && self.kind(&core.plan).can_go_on() {
+            let owed = self.session.outstanding().map(|(class, id, _)| (class, id));
+            self.asker.go_on_later(owed);
+        }
         let after = core.plan.retry_ns.map_or(After::Nothing, |ns| After::Reopen(core.now_ns + ns));
         self.close(core, after);
     }

@@ -42,6 +42,8 @@ pub(crate) struct Plan {
     pub(crate) settle_ns: u64,
     pub(crate) stall_timeout_ns: u64,
     pub(crate) retry_ns: Option<u64>,
+    /// Whether a download goes on after a cut, instead of beginning anew.
+    pub(crate) resume: bool,
     pub(crate) catalogue: Arc<Catalogue>,
     pub(crate) verify: Verify,
     pub(crate) threads: u32,
@@ -154,6 +156,13 @@ pub(crate) struct Written {
     pub(crate) client: u32,
     pub(crate) class: Class,
     pub(crate) id: GroupId,
+}
+
+impl Kind {
+    /// Whether the work has an end that is reached over several connections.
+    pub(crate) fn can_go_on(&self) -> bool {
+        self.is_download && !self.paced_visits
+    }
 }
 
 impl Plan {

@@ -30,6 +30,8 @@ pub(crate) enum Misbehaviour {
     WrongClass,
     /// The same answer a second time.
     Twice,
+    /// Half of an answer, and the end of the connection.
+    CutsOff,
     /// No more answers on a connection, which stays open.
     StopsAnswering,
     /// Requests that come right after the status are lost.
@@ -137,6 +139,9 @@ fn serve(
                     if let Misbehaviour::Slow(pause) = misbehaviour {
                         std::thread::sleep(pause);
                     }
+                    if misbehaviour == Misbehaviour::CutsOff && answers == GOOD_ANSWERS {
+                        break;
+                    }
                     answers += 1;
                     if let Some(container) = containers.get(&response.id()) {
                         out.extend(answer(&response, container, answers, misbehaviour));
@@ -147,6 +152,9 @@ fn serve(
             }
         }
         socket.write_all(&out)?;
+        if misbehaviour == Misbehaviour::CutsOff && answers >= GOOD_ANSWERS {
+            return Ok(());
+        }
         if pending.is_empty() {
             match socket.read(&mut buffer)? {
                 0 => return Ok(()),
@@ -187,6 +195,9 @@ fn answer(
     }
     if prefetch_bit {
         framed[3] |= 0x80;
+    }
+    if misbehaviour == Misbehaviour::CutsOff && is_time {
+        framed.truncate(framed.len() / 2);
     }
     let mut out = Vec::new();
     for _ in 0..times {

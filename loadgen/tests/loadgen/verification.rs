@@ -63,6 +63,30 @@ fn a_server_that_stops_answering_is_named_and_does_not_hang_the_run() {
 }
 
 #[test]
+fn a_download_that_is_cut_goes_on_where_it_was_and_asks_for_no_group_twice() {
+    let server = ReferenceServer::start(Misbehaviour::CutsOff);
+    let groups = server.containers.len() as u64;
+    let result = download(&server, &["--retry", "1ms", "--resume", "--key", "random"], 0);
+    let stats = &result["stats"];
+    assert_eq!(stats["bytes_checked"], 4 * groups, "each whole answer came once");
+    assert!(stats["outcomes"]["cut"].as_u64() >= Some(4 * 5), "{}", stats["outcomes"]);
+    let asked = stats["requests"]["urgent"].as_u64().unwrap();
+    let again = asked + stats["requests"]["prefetch"].as_u64().unwrap() - 4 * groups;
+    // A window of each class at most, each time.
+    let cuts = stats["outcomes"]["cut"].as_u64().unwrap();
+    assert!((cuts..=40 * cuts).contains(&again), "{again} asked again after {cuts} cuts");
+    assert_eq!(stats["times"]["download"]["count"], 4, "{}", stats["times"]["download"]);
+}
+
+#[test]
+fn going_on_needs_a_way_back_and_something_to_go_on_with() {
+    let run = |more: &[&str]| loadgen(&[&["run", "127.0.0.1:1", "--resume"][..], more].concat());
+    assert_exit(&run(&[]), 2);
+    assert_exit(&run(&["--retry", "1s", "-s", "play"]), 2);
+    assert_exit(&run(&["--retry", "1s", "-s", "login-storm"]), 2);
+}
+
+#[test]
 fn requests_that_are_lost_after_the_status_are_found_and_settle_avoids_it() {
     let server = ReferenceServer::start(Misbehaviour::LosesEarlyRequests);
     let address = server.address.to_string();

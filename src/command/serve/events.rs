@@ -5,7 +5,7 @@ use super::{spawn, supervisor, system};
 use crate::admin::{Admin, SocketFile};
 use crate::catalog::Reloader;
 use crate::command::text::{counted, megabytes, thousands};
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 use crate::net::Control;
 use crate::net::counters::{Published, Totals};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -90,7 +90,7 @@ impl Life {
                 }
                 Event::Ended(Err(error)) => {
                     error!("a worker cannot serve");
-                    return Err(system(error));
+                    return Err(cannot_serve(error));
                 }
                 Event::Ended(Ok(())) => {
                     serving -= 1;
@@ -145,6 +145,16 @@ impl Life {
     }
 }
 
+/// The first that a worker asks for is its ring, and the memory that is short is locked memory.
+fn cannot_serve(error: io::Error) -> Failure {
+    if error.kind() != io::ErrorKind::OutOfMemory {
+        return system(error);
+    }
+    let remedy = "raise the limit of locked memory, 0.8 MB a worker ('ulimit -l', LimitMEMLOCK=, \
+                  docker run --ulimit memlock=-1), or lower --workers";
+    Failure::new(Exit::System, format!("a worker has no memory for its ring: {error}"), remedy)
+}
+
 /// What was done, in two lines.
 fn say_goodbye(published: &[Arc<Published>]) {
     let mut totals = Totals::default();
@@ -189,5 +199,19 @@ fn say_front(totals: &Totals) {
             errors = totals.game_closed_error,
             "game connections",
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ring_without_memory_leads_to_the_limit_of_locked_memory() {
+        let failure = cannot_serve(io::Error::from_raw_os_error(libc::ENOMEM));
+        assert_eq!(failure.exit, Exit::System);
+        assert!(failure.remedy.contains("ulimit -l"), "{}", failure.remedy);
+        let other = cannot_serve(io::Error::from_raw_os_error(libc::EMFILE));
+        assert!(!other.remedy.contains("ulimit -l"), "{}", other.remedy);
     }
 }

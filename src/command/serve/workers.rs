@@ -1,7 +1,7 @@
 //! Starting the workers: a thread each, with what all of them share.
 
 use super::events::Event;
-use super::spawn;
+use super::{spawn, system};
 use crate::catalog::SnapshotHandle;
 use crate::cli::ServeArgs;
 use crate::config::{Game, Settings};
@@ -11,7 +11,7 @@ use crate::net::counters::Published;
 use crate::net::egress::Shaper;
 use crate::net::game::{Inbox, door};
 use crate::net::{Control, Front, Listener, LogGates, ServeConfig};
-use crate::platform::cpu;
+use crate::platform::{cpu, limits};
 use crate::proxy::Trusted;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -42,6 +42,7 @@ pub(super) fn start(
     control: &Arc<Control>,
     events: &Sender<Event>,
 ) -> Result<Threads, Failure> {
+    limits::raise_locked_memory().map_err(system)?;
     let (game, front) = front(args, game);
     let config = Arc::new(ServeConfig {
         limits: settings.limits,

@@ -122,7 +122,7 @@ impl Client {
                 KeyPolicy::Random | KeyPolicy::Changing => self.asker.rng().u8(..),
             };
             self.session.greet(plan.logged_in, key, &mut self.out);
-            self.asker.begin(self.kind(&plan), core.now_ns);
+            self.asker.begin_or_go_on(self.kind(&plan), core.now_ns);
         }
         self.go_on(core);
     }
