@@ -1,6 +1,7 @@
 //! `js5d status` and `js5d reload`: what they ask a running server, and how they tell the answer.
 
 use super::summary::summary;
+use super::text::print;
 use crate::admin::Address;
 use crate::admin::client::{self, Answer};
 use crate::cli::{ReloadArgs, StatusArgs};
@@ -28,9 +29,9 @@ pub fn status(args: &StatusArgs) -> Result<ExitCode, Failure> {
         Failure::new(Exit::System, cause, "name the admin address of a js5d with --admin")
     })?;
     if args.json {
-        println!("{status:#}");
+        print(format!("{status:#}\n").as_bytes())?;
     } else {
-        print!("{}", summary(&status));
+        print(summary(&status).as_bytes())?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -44,7 +45,7 @@ pub fn reload(args: &ReloadArgs) -> Result<ExitCode, Failure> {
     let text = text.trim_end();
     let (exit, remedy) = match status {
         200 => {
-            println!("{text}");
+            print(format!("{text}\n").as_bytes())?;
             return Ok(ExitCode::SUCCESS);
         }
         422 => (Exit::CorruptCache, "the old content is served on; mend the cache, and try again"),

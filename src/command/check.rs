@@ -1,7 +1,7 @@
 //! `js5d check`: reads a whole cache and says what is wrong with it.
 
 use super::progress::Progress;
-use super::text::{counted, megabytes};
+use super::text::{counted, megabytes, print};
 use crate::cache::{Store, block_on};
 use crate::catalog::{LoadError, LoadOptions, Loaded, Report, Snapshot, load};
 use crate::cli::CheckArgs;
@@ -32,10 +32,10 @@ pub fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
         let generation = snapshot.as_ref().map(|it| format!("{:016x}", it.generation()));
         // What --expect-generation takes.
         json["generation"] = generation.into();
-        println!("{json:#}");
+        print(format!("{json:#}\n").as_bytes())?;
     } else {
-        print!("{report}");
-        println!("{}", verdict(snapshot.as_ref(), &report));
+        let verdict = verdict(snapshot.as_ref(), &report);
+        print(format!("{report}{verdict}\n").as_bytes())?;
     }
     Ok(if report.is_sound() { ExitCode::SUCCESS } else { Exit::CorruptCache.into() })
 }

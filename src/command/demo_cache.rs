@@ -1,6 +1,6 @@
 //! `js5d demo-cache`: writes a demo cache to a directory.
 
-use super::text::{counted, megabytes};
+use super::text::{counted, megabytes, print};
 use crate::cache::{StoreKind, StoreWriter};
 use crate::catalog::{DEMO_GROUPS_MAX, DEMO_GROUPS_MIN, Demo};
 use crate::cli::{DemoCacheArgs, StoreFormat};
@@ -25,12 +25,12 @@ pub fn run(args: &DemoCacheArgs) -> Result<ExitCode, Failure> {
     };
     let writer = StoreWriter::create(&args.dir, kind)?;
     let written = Demo::new(args.groups, args.seed).write(writer)?;
-    println!(
-        "wrote {}, {}, as a {kind} store to {}",
+    let dir = args.dir.display();
+    let done = format!(
+        "wrote {}, {}, as a {kind} store to {dir}\nserve it with: js5d --cache {dir}\n",
         counted(written.groups as u64, "group"),
         megabytes(written.bytes),
-        args.dir.display(),
     );
-    println!("serve it with: js5d --cache {}", args.dir.display());
+    print(done.as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }

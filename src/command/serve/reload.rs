@@ -84,10 +84,17 @@ impl ReloadSteps for Steps {
 
     fn end(&mut self, result: &ReloadResult) {
         let generation = self.snapshots.load().generation();
-        match result {
-            Ok(done) => info!("reloaded: {done}"),
-            Err(error) => error!("reload failed, generation {generation:016x} stays: {error}"),
-        }
-        supervisor::ready(&format!("serving generation {generation:016x}"), false);
+        let status = match result {
+            Ok(done) => {
+                info!("reloaded: {done}");
+                format!("serving generation {generation:016x}")
+            }
+            Err(error) => {
+                let status = format!("reload failed, generation {generation:016x} stays: {error}");
+                error!("{status}");
+                status
+            }
+        };
+        supervisor::ready(&status, false);
     }
 }
