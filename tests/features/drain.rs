@@ -1,6 +1,6 @@
 //! How it stops.
 
-use crate::support::{Cache, Client, Server, eventually, id, read_to_end};
+use crate::support::{Cache, Client, Http, Server, eventually, id, raise_descriptors, read_to_end};
 use js5d::protocol::Class;
 use rustix::process::Signal;
 use std::net::TcpStream;
@@ -77,4 +77,52 @@ fn what_is_not_finished_in_time_is_cut() {
     assert_eq!(code, Some(0));
     assert!(waited >= Duration::from_millis(900), "{waited:?}");
     assert!(waited < Duration::from_secs(4), "{waited:?}");
+}
+
+/// `count` peers in the middle of a response of 500 KB when the signal comes: readiness fails
+/// first, each gets the whole of it, and the server ends in time.
+fn stop_in_mid_response(count: usize) {
+    const LARGE: (u8, u16) = (3, 0);
+    raise_descriptors();
+    let cache = Cache::sample();
+    let server = Server::with_cache(&cache, &["--admin", "127.0.0.1:0", "--workers", "2"]);
+    let (http, mut server) = (Http::of(&server), server);
+    let begun = |_| {
+        let mut client = Client::connect_slow(&server, 0);
+        client.request([(Class::Urgent, id(LARGE.0, LARGE.1))]);
+        client.read_some(1000);
+        client
+    };
+    let mut clients: Vec<_> = (0..count).map(begun).collect();
+    assert_eq!(http.get("/readyz").status, 200);
+    server.signal(Signal::TERM);
+    eventually("it is not ready", || http.get("/readyz").status == 503);
+    let start = Instant::now();
+    thread::scope(|scope| {
+        for share in clients.chunks_mut(count.div_ceil(8)) {
+            scope.spawn(|| {
+                for client in share {
+                    let answers = client.receive_to_end();
+                    assert_eq!(answers.len(), 1, "what has begun is finished");
+                    assert!(answers[0].container == cache.container(answers[0].id));
+                }
+            });
+        }
+    });
+    drop(clients);
+    assert_eq!(server.wait().0, Some(0), "{}", server.log());
+    assert!(start.elapsed() < Duration::from_secs(25), "before the end of --drain-timeout");
+    println!("{count} responses finished, and the server ended, in {:?}", start.elapsed());
+}
+
+#[test]
+fn sigterm_with_many_peers_in_mid_response_loses_nothing() {
+    stop_in_mid_response(100);
+}
+
+/// Of full size: `cargo test --release --test features -- --ignored --nocapture thousand_peers`.
+#[test]
+#[ignore = "takes a while, and both cores"]
+fn sigterm_with_a_thousand_peers_in_mid_response_loses_nothing() {
+    stop_in_mid_response(1000);
 }
