@@ -7,6 +7,7 @@ use std::future::Future;
 use std::io;
 use std::path::Path;
 use std::rc::Rc;
+use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio_uring::buf::BoundedBuf;
@@ -66,7 +67,21 @@ impl<T> Started<T> {
     }
 }
 
+/// How often the runtime wakes by itself. It submits when its thread parks and does not mind if
+/// that fails, so that the next time it parks must come even if nothing completes.
+const HEARTBEAT: Duration = Duration::from_millis(100);
+
 /// Runs `future` on a ring of its own, on the calling thread, for as long as it takes.
 pub fn block_on<F: Future>(future: F) -> F::Output {
-    tokio_uring::start(future)
+    tokio_uring::start(async {
+        let heart = tokio_uring::spawn(async {
+            let mut beats = tokio::time::interval(HEARTBEAT);
+            loop {
+                beats.tick().await;
+            }
+        });
+        let output = future.await;
+        heart.abort();
+        output
+    })
 }

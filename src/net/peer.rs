@@ -131,6 +131,12 @@ impl Peer {
         }
     }
 
+    /// The same before there is anything to compare with.
+    pub(super) fn look(&self, acknowledged: u64, now_ms: u64) {
+        self.sampled_ms.set(now_ms);
+        self.acknowledged.set(acknowledged);
+    }
+
     /// Remembers the connection's task, so that the sweep can wake it. A task's wakers are
     /// alike, so the first is kept.
     #[inline]

@@ -260,6 +260,10 @@ impl Worker {
                     peer.hurry.set(true);
                     peer.wake();
                 }
+                Phase::Idle if waited > idle_ms / 2 && peer.unsampled_ms(now_ms) > idle_ms / 2 => {
+                    // Whether it takes in what is on its way is seen by two looks.
+                    peer.look(acknowledged_bytes(&**peer).unwrap_or(0), now_ms);
+                }
                 Phase::Idle if waited > idle_ms => {
                     // What it asked for last may still be on its way: taking it in is progress.
                     if !is_delivered(&**peer).unwrap_or(true) {

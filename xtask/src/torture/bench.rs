@@ -1,6 +1,7 @@
 //! What rows are made of: the binaries, a cache, servers, and what `/proc` and the server's own
 //! metrics say of them.
 
+use super::Findings;
 use crate::compare::Result;
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 use std::collections::BTreeMap;
@@ -171,6 +172,16 @@ impl Server {
 
     pub(crate) fn descriptors(&self) -> usize {
         fs::read_dir(self.proc("fd")).map_or(0, Iterator::count)
+    }
+
+    /// Whether as many are open as before, when the last of them had time to close.
+    pub(crate) fn descriptors_back(&self, row: &str, before: usize, findings: &mut Findings) {
+        let start = Instant::now();
+        while self.descriptors() > before && start.elapsed() < Duration::from_secs(3) {
+            thread::sleep(Duration::from_millis(50));
+        }
+        let name = format!("{row}: descriptors, to before");
+        findings.at_most(&name, self.descriptors() as f64, before as f64, "");
     }
 
     /// Memory of its own that it has touched.

@@ -66,7 +66,18 @@ pub(super) fn ring(bench: &Bench, findings: &mut Findings) -> Result<()> {
     for (error, when) in INJECTED {
         let mut command = Command::new("strace");
         let inject = format!("inject=io_uring_enter:error={error}:{when}");
-        command.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=io_uring_enter", "-e", &inject]);
+        // As a grandchild (-D), so that our child is js5d itself, and ends when we say.
+        command.args([
+            "-D",
+            "-f",
+            "-qq",
+            "-o",
+            "/dev/null",
+            "-e",
+            "trace=io_uring_enter",
+            "-e",
+            &inject,
+        ]);
         command.arg(&bench.js5d);
         let admin = bench.dir.join(format!("row14-{error}.sock"));
         let server = bench.serve_by(&mut command, &admin, "127.0.0.1:0", &[])?;
@@ -82,10 +93,6 @@ pub(super) fn ring(bench: &Bench, findings: &mut Findings) -> Result<()> {
         });
         let oldest = ages.into_iter().fold(0.0, f64::max);
         findings.at_most(&format!("ring: {error}, heartbeat's age"), oldest, 0.3, " s");
-        // strace ends with what it traces; js5d is its child.
-        let traced = format!("{}", server.pid().as_raw_nonzero());
-        let _ = Command::new("pkill").args(["-KILL", "-P", &traced]).status();
-        drop(server);
     }
     let server = bench.serve(&[])?;
     let calm = honest(bench, &server, 1)?;

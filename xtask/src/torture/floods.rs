@@ -152,7 +152,7 @@ pub(super) fn useless(bench: &Bench, findings: &mut Findings) -> Result<()> {
     let per_peer = grown as f64 / 300.0 / 1024.0;
     findings.at_most("useless: memory a peer", per_peer, 64.0, " KB");
     server.await_metric("js5d_connections_open", |open| open == 0.0)?;
-    findings.exactly("useless: descriptors back", server.descriptors() as u64, descriptors as u64);
+    server.descriptors_back("useless", descriptors, findings);
     Ok(())
 }
 

@@ -46,7 +46,7 @@ pub(super) fn soak(bench: &Bench, findings: &mut Findings) -> Result<()> {
     let (middle, last) = (highest(&memory[third..2 * third]), highest(&memory[2 * third..]));
     findings.at_most("soak: memory at its end, to its middle", last / middle, 1.15, "");
     server.await_metric("js5d_connections_open", |open| open == 0.0)?;
-    findings.exactly("soak: descriptors back", server.descriptors() as u64, descriptors as u64);
+    server.descriptors_back("soak", descriptors, findings);
     let metrics = server.metrics()?;
     let refused = metrics.value("js5d_refused_total{reason=\"server_full\"}");
     findings.holds("soak: there were refusals", refused, "> 0", refused > 0.0);
