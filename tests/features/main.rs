@@ -11,6 +11,7 @@ mod bandwidth;
 mod deadlines;
 mod drain;
 mod fairness;
+mod front_admin;
 mod game;
 mod game_limits;
 mod handover;
