@@ -162,6 +162,12 @@ pub struct LimitArgs {
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = at_least::<20>)]
     pub queue_len_max: usize,
 
+    /// Messages a second and connection that ask for nothing (rekeys, state changes, segments of
+    /// less than a message), 20 seconds' worth at once; a peer that says more is closed
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=3000))]
+    pub chatter_max: u32,
+
     /// Connections that wait to be accepted, a worker and address (net.core.somaxconn caps it)
     #[arg(long, value_name = "N", default_value_t = 4096)]
     #[arg(value_parser = clap::value_parser!(i32).range(1..))]

@@ -95,6 +95,7 @@ pub fn settle(args: &ServeArgs) -> Result<Settings, Failure> {
             linger_timeout: args.limits.linger_timeout,
             generation_timeout: args.limits.generation_timeout.0,
             drain_timeout: args.limits.drain_timeout,
+            chatter_max: args.limits.chatter_max,
             close_on_missing_group: args.missing_group == MissingGroup::Close,
         },
         profile: Arc::new(Profile {

@@ -90,6 +90,8 @@ fn is_orderly(reason: Close) -> bool {
         // It has ended its side and may be reading; there is nothing to discard.
         Close::ByPeer => false,
         Close::HandshakeTimeout | Close::IdleTimeout | Close::SendTimeout | Close::Error => false,
+        // It would go on.
+        Close::Chatter => false,
         // Nothing was ever sent to it.
         Close::ProxyUntrusted
         | Close::ProxyMalformed

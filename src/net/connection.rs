@@ -6,6 +6,7 @@
 //! for the next batch. A *slow* peer is the exception: it gets little at a time, and is read on
 //! beside the send, so that an urgent request overtakes what waits.
 
+use super::chatter::Chatter;
 use super::counters::Close;
 use super::latency::{NOT_PICKED, PickId};
 use super::ops::{self, InFlight, READ_LEN, ReadBuffer, Receiving, Retry, Sending};
@@ -49,6 +50,7 @@ pub(super) struct Connection {
     pub(super) logged_in: bool,
     /// Its request that is timed, if there is one.
     pub(super) picked: PickId,
+    pub(super) chatter: Chatter,
 }
 
 impl Connection {
@@ -73,6 +75,7 @@ impl Connection {
             closing: None,
             logged_in: false,
             picked: NOT_PICKED,
+            chatter: Chatter::default(),
         }
     }
 
@@ -191,7 +194,7 @@ impl Connection {
         let bytes = buffer.get(start..end).unwrap_or_default();
         let queued = self.session.queued();
         let result = self.session.receive(bytes);
-        self.count_received(queued);
+        self.count_received(queued, result.is_ok_and(|taken| taken > 0));
         match result {
             Ok(taken) => {
                 self.input.start += u16::try_from(taken).unwrap_or(0);

@@ -120,6 +120,7 @@ counters! {
     closed_disconnect: "Connections closed on opcode 7.",
     closed_refused: "Connections closed after a status that refuses.",
     closed_not_js5: "Connections that opened with another service's opcode.",
+    closed_chatter: "Connections closed for saying too much that asks for nothing.",
     closed_violation: "Connections closed for an unknown opcode.",
     closed_missing_group: "Connections closed for a group that the cache does not hold.",
     closed_handshake_timeout: "Connections whose handshake was late.",
@@ -174,6 +175,8 @@ pub enum Close {
     SendTimeout,
     /// It served from an earlier generation for too long.
     Generation,
+    /// Too much that asks for nothing.
+    Chatter,
     /// The server stops.
     Drain,
     /// A PROXY listener was connected to from outside the trusted networks.
@@ -202,6 +205,7 @@ impl Counters {
             Close::Disconnect => &self.closed_disconnect,
             Close::Refused => &self.closed_refused,
             Close::Violation(Violation::NotJs5 { .. }) => &self.closed_not_js5,
+            Close::Chatter => &self.closed_chatter,
             Close::Violation(Violation::UnknownOpcode { .. }) => &self.closed_violation,
             Close::MissingGroup => &self.closed_missing_group,
             Close::HandshakeTimeout => &self.closed_handshake_timeout,

@@ -2,17 +2,19 @@
 //! failures that pass, and the progress of a request that is timed (`latency.rs`).
 
 use super::connection::Connection;
-use super::counters::add;
+use super::counters::{Close, add};
 use super::errnos;
 use super::latency::NOT_PICKED;
 use crate::protocol::Class;
 use crate::protocol::session::Received;
 use std::io;
+use std::rc::Rc;
 
 impl Connection {
-    /// Counts what was received, where so many requests were `queued` before.
+    /// Counts what was received, where so many requests were `queued` before, and whether
+    /// anything was `taken`.
     #[inline]
-    pub(super) fn count_received(&mut self, queued: (usize, usize)) {
+    pub(super) fn count_received(&mut self, queued: (usize, usize), taken: bool) {
         let received = self.session.take_received();
         let counters = &self.worker().counters;
         add(&counters.requests_urgent, received.urgent.into());
@@ -27,15 +29,27 @@ impl Connection {
             counters.count_unanswered(Class::Urgent, dropped.0);
             counters.count_unanswered(Class::Prefetch, dropped.1);
         }
-        let is_due =
-            self.worker().sampler.passes(u32::from(received.urgent) + u32::from(received.prefetch));
-        if received.rekeys | received.state_changes != 0 {
-            add(&counters.rekeys, received.rekeys.into());
-            add(&counters.state_changes, received.state_changes.into());
-            self.set_logged_in(self.session.logged_in());
+        let requests = u32::from(received.urgent) + u32::from(received.prefetch);
+        let is_due = self.worker().sampler.passes(requests);
+        if received.rekeys | received.state_changes != 0 || (requests == 0 && taken) {
+            self.count_chatter(received);
         }
         if is_due {
             self.pick(received);
+        }
+    }
+
+    /// Counts what asks for nothing, which a peer may do a little of (docs/decisions/0013).
+    #[cold]
+    fn count_chatter(&mut self, received: Received) {
+        let worker = Rc::clone(&self.worker);
+        add(&worker.counters.rekeys, received.rekeys.into());
+        add(&worker.counters.state_changes, received.state_changes.into());
+        self.set_logged_in(self.session.logged_in());
+        let rate = worker.config.limits.chatter_max;
+        let said = u32::from(received.rekeys) + u32::from(received.state_changes);
+        if !self.chatter.passes(said.max(1), rate, worker.now_ms()) {
+            self.peer.cut(Close::Chatter);
         }
     }
 

@@ -7,6 +7,7 @@
 
 mod accept;
 pub mod admission;
+mod chatter;
 mod close;
 mod connection;
 pub mod counters;

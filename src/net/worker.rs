@@ -62,6 +62,8 @@ pub struct Limits {
     pub generation_timeout: Option<Duration>,
     /// From the stop signal to the end.
     pub drain_timeout: Duration,
+    /// Messages and reads a second that ask for nothing.
+    pub chatter_max: u32,
     /// Close a connection that asks for a group that is not there; else ignore the request.
     pub close_on_missing_group: bool,
 }

@@ -274,7 +274,9 @@ fn the_admin_address_shows_the_rate_beside_the_cap() {
         let named = |name: &str| limits.iter().find(|limit| limit["name"] == name).expect("it");
         for (name, max) in [("bytes a second", 2e6), ("bytes of prefetch a second", 1e6)] {
             assert_eq!(named(name)["max"].as_f64(), Some(max), "{name}");
-            assert_rate(named(name)["used"].as_f64().expect("a number"), 1e6);
+            // Of the last second, which workers that publish ten times a second make 0.9 to 1.1.
+            let used = named(name)["used"].as_f64().expect("a number");
+            assert!((0.85e6..1.15e6).contains(&used), "{name}: {used}");
         }
     });
 }

@@ -1,9 +1,11 @@
 //! Many peers and greedy ones: bounded memory, urgent first, none starved.
 
 use crate::support::{Cache, Client, Server, eventually, id, raise_descriptors};
-use js5d::protocol::Class;
+use js5d::protocol::client::Matching;
 use js5d::protocol::request::Message;
+use js5d::protocol::{Class, Status};
 use std::io::Write;
+use std::net::TcpStream;
 use std::thread;
 use std::time::Duration;
 
@@ -117,4 +119,40 @@ fn a_half_closed_peer_still_gets_its_queue() {
         assert_eq!(answers.len(), 20);
         assert!(answers.iter().all(|answer| answer.container == cache.container(answer.id)));
     }
+}
+
+/// What gives way first when there is more to do than can be done: who is new, then who takes
+/// nothing in, then prefetch behind urgent. Who makes progress is never cut.
+#[test]
+fn an_overloaded_server_gives_way_in_order() {
+    let cache = Cache::sample();
+    let options = ["--connections-max", "4", "--send-timeout", "1s", "--linger-timeout", "200ms"];
+    let server = Server::with_cache(&cache, &options);
+    let mut stuck: Vec<_> = (0..3).map(|_| Client::connect_slow(&server, 0)).collect();
+    for client in &mut stuck {
+        client.request((0..40).map(|group| (Class::Prefetch, id(2, group))));
+    }
+    let mut honest = Client::connect(&server, 0);
+    let mut refused = 0;
+    let mut comes_in = || {
+        let mut late = Client::new(TcpStream::connect(server.address).unwrap(), Matching::ByGroup);
+        late.prepare_handshake(550);
+        late.flush();
+        let is_refused = late.read_status() == Status::ServerFull;
+        refused += u32::from(is_refused);
+        !is_refused
+    };
+    assert!(!comes_in(), "new ones give way first");
+    let mut rounds = 0;
+    while !comes_in() {
+        let prefetch = (0..10).map(|group| (Class::Prefetch, id(2, group)));
+        honest.request(prefetch.chain([(Class::Urgent, id(1, 7))]));
+        assert_eq!(honest.receive_many(11)[0].class, Class::Urgent, "prefetch gives way to it");
+        rounds += 1;
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert!(rounds > 5, "those that take nothing in were cut later than that: {rounds}");
+    honest.request([(Class::Urgent, id(1, 8))]);
+    assert_eq!(honest.receive().id, id(1, 8), "who makes progress stays");
+    assert!(refused > 5, "{refused}");
 }

@@ -8,6 +8,7 @@ mod admin;
 mod admin_limits;
 mod admission;
 mod bandwidth;
+mod chatter;
 mod deadlines;
 mod drain;
 mod fairness;

@@ -85,6 +85,7 @@ pub const METRICS: &[Metric] = &[
             out.labelled("refused", s.totals.closed_refused);
             out.labelled("not_js5", s.totals.closed_not_js5);
             out.labelled("violation", s.totals.closed_violation);
+            out.labelled("chatter", s.totals.closed_chatter);
             out.labelled("missing_group", s.totals.closed_missing_group);
             out.labelled("handshake_timeout", s.totals.closed_handshake_timeout);
             out.labelled("idle_timeout", s.totals.closed_idle_timeout);
