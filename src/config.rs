@@ -2,7 +2,7 @@
 
 mod front;
 
-pub use front::{Game, game};
+pub use front::{Game, game, has_openings};
 
 use crate::catalog::ReloadLimits;
 use crate::cli::{BuildArg, EgressArgs, MissingGroup, Rate, ServeArgs, Switch};

@@ -85,6 +85,10 @@ pub struct Bounds {
     pub connections_max: u64,
     /// Refused peers that are being told so at once.
     pub refusals_max: u64,
+    /// Connections at once that have not shown yet whose or what they are, if any have to.
+    pub openings_max: Option<u64>,
+    /// Connections to the game server at once, if there is one.
+    pub game_connections_max: Option<u64>,
     /// Bytes a second.
     pub caps: Caps,
 }

@@ -52,7 +52,8 @@ pub(super) fn status(state: &State, since: u64) -> Json {
 /// Bounds, and how near they are.
 fn limits(scrape: &Scrape, history: &History) -> Json {
     let (totals, bounds) = (&scrape.totals, &scrape.bounds);
-    let peers = totals.connections.saturating_sub(totals.connections_refusing);
+    let others = totals.connections_refusing + totals.connections_opening;
+    let peers = totals.connections.saturating_sub(others);
     let mut all = vec![
         json!({ "name": "peers", "used": peers, "max": bounds.connections_max }),
         json!({
@@ -61,6 +62,15 @@ fn limits(scrape: &Scrape, history: &History) -> Json {
             "max": bounds.refusals_max,
         }),
     ];
+    let front = [
+        ("openings", totals.connections_opening, bounds.openings_max),
+        ("game connections", totals.game_connections, bounds.game_connections_max),
+    ];
+    for (name, used, max) in front {
+        if let Some(max) = max {
+            all.push(json!({ "name": name, "used": used, "max": max }));
+        }
+    }
     if let Some(usage) = &scrape.usage {
         let (used, max) = (usage.descriptors, usage.descriptors_max);
         all.push(json!({ "name": "descriptors", "used": used, "max": max }));

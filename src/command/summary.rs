@@ -7,10 +7,12 @@ use std::time::Duration;
 
 /// What a person wants to know first, a line a subject.
 pub(super) fn summary(status: &Json) -> String {
+    let lines = [state, traffic, front, machinery].map(|part| part(status)).concat();
+    let width = lines.iter().map(|(name, _)| name.len() + 1).max().unwrap_or(0);
     let mut text = String::new();
-    for (name, value) in state(status).into_iter().chain(traffic(status)).chain(machinery(status)) {
+    for (name, value) in lines {
         // Writing to a string does not fail.
-        let _ = writeln!(text, "{name:<14}{value}");
+        let _ = writeln!(text, "{name:<width$}{value}");
     }
     text
 }
@@ -69,6 +71,26 @@ fn traffic(status: &Json) -> Lines {
     lines
 }
 
+/// What is in front of JS5 and beside it, of a server that has it.
+fn front(status: &Json) -> Lines {
+    let metrics = &status["metrics"];
+    let mut lines = Lines::new();
+    if metrics["js5d_egress_max_bytes_per_second"].is_object() {
+        lines.push(("waiting".into(), by_label(&metrics["js5d_credit_waiting"])));
+    }
+    let headers = &metrics["js5d_proxy_headers_total"];
+    if each_value(headers).any(|count| count > 0) {
+        lines.push(("PROXY headers".into(), by_label(headers)));
+    }
+    if metrics["js5d_game_heartbeat_age_seconds"].is_number() {
+        let bytes = &metrics["js5d_game_bytes_total"];
+        let [up, down] = ["to_server", "to_client"].map(|way| megabytes(whole(&bytes[way])));
+        lines.push(("game".into(), format!("{up} to the server, {down} to clients")));
+        lines.push(("game closed".into(), by_label(&metrics["js5d_game_closed_total"])));
+    }
+    lines
+}
+
 fn machinery(status: &Json) -> Lines {
     let mut lines = Lines::new();
     for worker in each(&status["workers"]) {
@@ -79,6 +101,10 @@ fn machinery(status: &Json) -> Lines {
             _ => format!("{busy:.0} % busy, heartbeat {age:.2} s ago"),
         };
         lines.push((format!("worker {}", whole(&worker["worker"])), how));
+    }
+    let game_age = &status["metrics"]["js5d_game_heartbeat_age_seconds"];
+    if game_age.is_number() {
+        lines.push(("game thread".into(), format!("heartbeat {:.2} s ago", number(game_age))));
     }
     for note in each(&status["notes"]) {
         lines.push((text(&note["name"]), text(&note["text"])));
@@ -97,6 +123,10 @@ fn by_label(values: &Json) -> String {
 
 fn each(values: &Json) -> impl Iterator<Item = &Json> {
     values.as_array().into_iter().flatten()
+}
+
+fn each_value(values: &Json) -> impl Iterator<Item = u64> {
+    values.as_object().into_iter().flatten().map(|(_, value)| whole(value))
 }
 
 fn text(value: &Json) -> String {

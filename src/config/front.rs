@@ -82,6 +82,10 @@ pub(super) fn descriptors(args: &ServeArgs) -> u64 {
             .saturating_mul(args.game.game_connections_max as u64)
             .saturating_add(DESCRIPTORS_OF_THE_GAME)
     });
-    let has_openings = args.game.game_server.is_some() || !args.proxy.listen_proxy.is_empty();
-    game.saturating_add(if has_openings { args.proxy.openings_max as u64 } else { 0 })
+    game.saturating_add(if has_openings(args) { args.proxy.openings_max as u64 } else { 0 })
+}
+
+/// Whether connections have to show whose or what they are before they are decided on.
+pub fn has_openings(args: &ServeArgs) -> bool {
+    args.game.game_server.is_some() || !args.proxy.listen_proxy.is_empty()
 }

@@ -94,10 +94,14 @@ impl Worker {
 
     /// What becomes of a JS5 connection from `address`.
     pub(super) fn decide(&self, address: SocketAddr) -> Verdict {
-        match self.draining.get() {
+        let verdict = match self.draining.get() {
             true => self.config.admission.refuse(Status::ServerFull),
             false => self.config.admission.decide(address),
+        };
+        if let Verdict::Refused(_, status) = &verdict {
+            debug!(%address, ?status, "connection refused");
         }
+        verdict
     }
 
     /// Lets the sweep see a connection.

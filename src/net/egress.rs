@@ -13,6 +13,7 @@ pub mod schedule;
 pub use bucket::RATE_MAX;
 pub use schedule::Caps;
 
+use super::counters::{Counters, add};
 use super::output::COPY_LEN_MAX;
 use super::peer::Peer;
 use bucket::Bucket;
@@ -79,6 +80,7 @@ enum Wait {
     /// Its own cap: nothing until then.
     Own {
         until_us: u64,
+        rank: Rank,
     },
     /// Its own cap lets it go on.
     OwnPassed,
@@ -122,7 +124,7 @@ pub(super) struct Egress {
     /// Those that wait for their own cap, the first to go first.
     sleepers: RefCell<BTreeSet<(u64, usize)>>,
     /// Connections that wait for credit.
-    waiting: Cell<u64>,
+    waiting: ByRank<Cell<u64>>,
     /// Told when somebody waits.
     somebody: Notify,
 }
@@ -134,7 +136,7 @@ impl Egress {
             shaper,
             shares: RefCell::default(),
             sleepers: RefCell::default(),
-            waiting: Cell::new(0),
+            waiting: ByRank::default(),
             somebody: Notify::new(),
         }
     }
@@ -183,9 +185,9 @@ impl Egress {
                     self.shaper.schedule().settle(grant, 0);
                 }
                 let until_us = now_us + own.wait_us(quantum(rate));
-                share.wait = Wait::Own { until_us };
+                share.wait = Wait::Own { until_us, rank };
                 self.sleepers.borrow_mut().insert((until_us, key));
-                self.begin_wait();
+                self.begin_wait(rank);
                 return None;
             }
             len_max = own.available().max(1);
@@ -198,7 +200,7 @@ impl Egress {
                     Answer::Granted(grant) => Some(grant),
                     Answer::Waits(ticket) => {
                         share.wait = Wait::Turn(ticket);
-                        self.begin_wait();
+                        self.begin_wait(rank);
                         return None;
                     }
                 }
@@ -255,7 +257,7 @@ impl Egress {
     pub(super) async fn pace(self: Rc<Self>) {
         let mut grants = Vec::new();
         loop {
-            if self.waiting.get() == 0 {
+            if !self.is_anybody_waiting() {
                 self.somebody.notified().await;
             }
             tokio::time::sleep(TICK).await;
@@ -276,7 +278,8 @@ impl Egress {
             match shares.get_mut(grant.key) {
                 Some(share) if matches!(share.wait, Wait::Turn(at) if at == grant.ticket) => {
                     share.wait = Wait::Granted(grant);
-                    self.end_wait(&share.peer);
+                    self.end_wait(grant.ticket.rank);
+                    share.peer.wake();
                 }
                 // Nobody waits for it: it must not be lost.
                 _ => self.shaper.schedule().settle(grant, 0),
@@ -287,9 +290,12 @@ impl Egress {
             && until_us <= now_us
         {
             sleepers.pop_first();
-            if let Some(share) = shares.get_mut(key) {
+            if let Some(share) = shares.get_mut(key)
+                && let Wait::Own { rank, .. } = share.wait
+            {
                 share.wait = Wait::OwnPassed;
-                self.end_wait(&share.peer);
+                self.end_wait(rank);
+                share.peer.wake();
             }
         }
         some
@@ -299,27 +305,45 @@ impl Egress {
     fn leave_queue(&self, key: usize, share: &mut Share) {
         match std::mem::replace(&mut share.wait, Wait::Nothing) {
             Wait::Nothing | Wait::OwnPassed => {}
-            Wait::Own { until_us } => {
+            Wait::Own { until_us, rank } => {
                 self.sleepers.borrow_mut().remove(&(until_us, key));
-                self.waiting.set(self.waiting.get() - 1);
+                self.end_wait(rank);
             }
             Wait::Turn(ticket) => {
                 self.shaper.schedule().withdraw(ticket, self.worker);
-                self.waiting.set(self.waiting.get() - 1);
+                self.end_wait(ticket.rank);
             }
             Wait::Granted(grant) => self.shaper.schedule().settle(grant, 0),
         }
     }
 
-    fn begin_wait(&self) {
-        if self.waiting.replace(self.waiting.get() + 1) == 0 {
-            self.somebody.notify_one();
-        }
+    fn is_anybody_waiting(&self) -> bool {
+        self.waiting.iter().any(|waiting| waiting.get() > 0)
     }
 
-    fn end_wait(&self, peer: &Peer) {
-        self.waiting.set(self.waiting.get() - 1);
-        peer.wake();
+    fn begin_wait(&self, rank: Rank) {
+        if !self.is_anybody_waiting() {
+            self.somebody.notify_one();
+        }
+        add(&self.waiting[rank as usize], 1);
+    }
+
+    fn end_wait(&self, rank: Rank) {
+        let waiting = &self.waiting[rank as usize];
+        waiting.set(waiting.get() - 1);
+    }
+
+    /// Counts who waits; to be called at the heartbeat.
+    pub(super) fn count_waiting(&self, counters: &Counters) {
+        let by_rank: ByRank<_> = [
+            &counters.waiting_urgent_logged_in,
+            &counters.waiting_urgent_logged_out,
+            &counters.waiting_prefetch_logged_in,
+            &counters.waiting_prefetch_logged_out,
+        ];
+        for (counter, waiting) in by_rank.into_iter().zip(&self.waiting) {
+            counter.set(waiting.get());
+        }
     }
 
     /// The connection's place among the shares; given out when it first has something to send.

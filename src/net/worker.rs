@@ -227,6 +227,7 @@ impl Worker {
             logged.report(self, now_ms);
             self.counters.connections.set(self.peers.borrow().len() as u64);
             self.counters.reckon_queued();
+            self.egress.iter().for_each(|egress| egress.count_waiting(&self.counters));
             self.sampler.beat(&self.counters);
             published.pulse.beat(last);
             self.counters.publish(published);

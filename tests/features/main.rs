@@ -12,6 +12,7 @@ mod chatter;
 mod deadlines;
 mod drain;
 mod fairness;
+mod front_admin;
 mod game;
 mod game_limits;
 mod handover;

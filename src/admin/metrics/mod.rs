@@ -37,6 +37,33 @@ pub enum Kind {
     Histogram,
 }
 
+const fn counter(
+    name: &'static str,
+    labels: &'static [&'static str],
+    help: &'static str,
+    read: fn(&Scrape, &mut Samples),
+) -> Metric {
+    Metric { name, kind: Kind::Counter, labels, help, read }
+}
+
+const fn gauge(
+    name: &'static str,
+    labels: &'static [&'static str],
+    help: &'static str,
+    read: fn(&Scrape, &mut Samples),
+) -> Metric {
+    Metric { kind: Kind::Gauge, ..counter(name, labels, help, read) }
+}
+
+const fn histogram(
+    name: &'static str,
+    labels: &'static [&'static str],
+    help: &'static str,
+    read: fn(&Scrape, &mut Samples),
+) -> Metric {
+    Metric { kind: Kind::Histogram, ..counter(name, labels, help, read) }
+}
+
 impl Kind {
     /// As Prometheus calls it.
     #[must_use]

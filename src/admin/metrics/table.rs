@@ -2,36 +2,8 @@
 //!
 //! Base units, `_total` for what only grows, and no label that a peer could make many values of.
 
-use super::{Kind, Metric, Samples};
-use crate::admin::scrape::Scrape;
+use super::{Metric, counter, gauge, histogram};
 use crate::net::errnos;
-
-const fn counter(
-    name: &'static str,
-    labels: &'static [&'static str],
-    help: &'static str,
-    read: fn(&Scrape, &mut Samples),
-) -> Metric {
-    Metric { name, kind: Kind::Counter, labels, help, read }
-}
-
-const fn gauge(
-    name: &'static str,
-    labels: &'static [&'static str],
-    help: &'static str,
-    read: fn(&Scrape, &mut Samples),
-) -> Metric {
-    Metric { kind: Kind::Gauge, ..counter(name, labels, help, read) }
-}
-
-const fn histogram(
-    name: &'static str,
-    labels: &'static [&'static str],
-    help: &'static str,
-    read: fn(&Scrape, &mut Samples),
-) -> Metric {
-    Metric { kind: Kind::Histogram, ..counter(name, labels, help, read) }
-}
 
 /// All metrics.
 pub const METRICS: &[Metric] = &[
@@ -194,6 +166,17 @@ pub const METRICS: &[Metric] = &[
         &[],
         "Times that a cap on bandwidth let a connection wait.",
         |s, out| out.value(s.totals.credit_waits),
+    ),
+    gauge(
+        "js5d_credit_waiting",
+        &["rank"],
+        "Connections that a cap on bandwidth lets wait, by the rank that their next response has.",
+        |s, out| {
+            out.labelled("urgent_logged_in", s.totals.waiting_urgent_logged_in);
+            out.labelled("urgent_logged_out", s.totals.waiting_urgent_logged_out);
+            out.labelled("prefetch_logged_in", s.totals.waiting_prefetch_logged_in);
+            out.labelled("prefetch_logged_out", s.totals.waiting_prefetch_logged_out);
+        },
     ),
     histogram(
         "js5d_request_seconds",

@@ -61,11 +61,7 @@ pub fn run(args: &ServeArgs) -> Result<ExitCode, Failure> {
     let reloader = reload::start(args, settings.reload, Arc::clone(&snapshots), readable)?;
     events::watch_signals(signals, reloader.clone(), events.clone())?;
     let control = Arc::new(Control::default());
-    let bounds = Bounds {
-        connections_max: settings.connections_max as u64,
-        refusals_max: args.limits.refusals_max as u64,
-        caps: settings.caps,
-    };
+    let bounds = bounds(args, &settings);
     let (shared, listeners) = (Arc::clone(&snapshots), mem::take(&mut listening.workers));
     let threads = workers::start(args, settings, game, shared, listeners, &control, &events)?;
     let published: Vec<_> = threads.all().cloned().collect();
@@ -90,6 +86,18 @@ pub fn run(args: &ServeArgs) -> Result<ExitCode, Failure> {
         move || handover::offer(bound, sockets, timeout, control, events)
     });
     events::Life { inbox, control, published, ready, admin, predecessor }.run(offer)
+}
+
+/// What the admin address compares with.
+fn bounds(args: &ServeArgs, settings: &Settings) -> Bounds {
+    Bounds {
+        connections_max: settings.connections_max as u64,
+        refusals_max: args.limits.refusals_max as u64,
+        openings_max: config::has_openings(args).then_some(args.proxy.openings_max as u64),
+        game_connections_max: (args.game.game_server.as_ref())
+            .map(|_| args.game.game_connections_max as u64),
+        caps: settings.caps,
+    }
 }
 
 /// What the admin address cannot see by itself.
