@@ -16,6 +16,7 @@ mod credit;
 pub mod egress;
 pub mod errnos;
 mod fetch_ahead;
+pub mod footprint;
 mod front;
 pub mod game;
 mod generations;

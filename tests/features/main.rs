@@ -15,6 +15,7 @@ mod fairness;
 mod game;
 mod game_limits;
 mod handover;
+mod memory;
 mod program;
 mod proxy;
 mod reload;
