@@ -24,6 +24,10 @@ pub mod latency;
 mod listener;
 mod log;
 mod ops;
+#[cfg(test)]
+mod ops_faults;
+#[cfg(test)]
+mod ops_tests;
 pub mod output;
 mod pace;
 mod peer;

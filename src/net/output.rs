@@ -219,6 +219,12 @@ impl Output {
         &raw const self.message
     }
 
+    /// What a send of a sealed output would begin with.
+    #[cfg(test)]
+    pub(super) fn first_vector(&self) -> libc::iovec {
+        self.vectors[self.first]
+    }
+
     /// Collects what a sealed output would send, for tests and checks.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
