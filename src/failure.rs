@@ -48,7 +48,7 @@ pub struct Failure {
 impl Failure {
     /// A failure.
     pub fn new(exit: Exit, cause: impl fmt::Display, remedy: impl fmt::Display) -> Self {
-        Self { cause: cause.to_string(), remedy: remedy.to_string(), exit }
+        Self { cause: cause.to_string().trim_end().to_owned(), remedy: remedy.to_string(), exit }
     }
 }
 

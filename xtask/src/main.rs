@@ -3,6 +3,7 @@
 mod compare;
 mod docs;
 mod metrics;
+mod torture;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -21,6 +22,8 @@ struct Cli {
 enum Chore {
     /// Measure js5d beside the bare ring, plain tokio, and servers that run already.
     Compare(compare::Args),
+    /// Run the table of what must hold when things go wrong.
+    Torture(torture::Args),
     /// Write the documentation and the Grafana board of the metrics.
     Metrics,
     /// Write what the documentation takes from the program: tables and example files.
@@ -31,6 +34,7 @@ fn main() -> ExitCode {
     let Cli { chore } = Cli::parse();
     let done = match chore {
         Chore::Compare(args) => compare::run(&args),
+        Chore::Torture(args) => torture::run(&args),
         Chore::Metrics => metrics::run(),
         Chore::Docs => docs::run(),
     };

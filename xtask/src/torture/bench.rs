@@ -1,0 +1,252 @@
+//! What rows are made of: the binaries, a cache, servers, and what `/proc` and the server's own
+//! metrics say of them.
+
+use crate::compare::Result;
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long anything may take that must happen.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The build that servers serve if nobody says otherwise.
+const BUILD: u32 = 550;
+
+/// Binaries, and a place for what rows need.
+pub(crate) struct Bench {
+    pub(crate) js5d: PathBuf,
+    pub(crate) loadgen: PathBuf,
+    /// A demo cache of 3,000 groups.
+    pub(crate) cache: PathBuf,
+    pub(crate) dir: PathBuf,
+    pub(crate) quick: bool,
+    pub(crate) soak: Duration,
+}
+
+impl Bench {
+    /// Builds the binaries and writes the cache.
+    pub(crate) fn new(quick: bool, soak: Duration) -> Result<Self> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let build = ["build", "--release", "--locked", "--package", "js5d", "--package"];
+        let built =
+            Command::new(cargo).args(build).arg("js5-loadgen").current_dir(&root).status()?;
+        if !built.success() {
+            return Err("js5d and js5-loadgen cannot be built".into());
+        }
+        let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+        setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?;
+        // Beside this program, which cargo has built into the same directory.
+        let own = std::env::current_exe()?;
+        let bin = own.parent().ok_or("this program has no directory")?;
+        let dir = bin.join("torture");
+        fs::create_dir_all(&dir)?;
+        let cache = dir.join("cache");
+        let js5d = bin.join("js5d");
+        if !cache.exists() {
+            let mut write = Command::new(&js5d);
+            let written = write.arg("demo-cache").arg(&cache).stdout(Stdio::null()).status()?;
+            if !written.success() {
+                return Err("the demo cache cannot be written".into());
+            }
+        }
+        Ok(Self { js5d, loadgen: bin.join("js5-loadgen"), cache, dir, quick, soak })
+    }
+
+    /// So many, or a share of it with `--quick`.
+    pub(crate) fn sized(&self, whole: usize, quick: usize) -> usize {
+        if self.quick { quick } else { whole }
+    }
+
+    /// Starts a server of this cache on a free port, with two workers, and waits until it is ready.
+    pub(crate) fn serve(&self, options: &[&str]) -> Result<Server> {
+        let mut command = Command::new(&self.js5d);
+        let name = format!("{}.sock", fastrand::u64(..));
+        self.serve_by(&mut command, &self.dir.join(name), "127.0.0.1:0", options)
+    }
+
+    /// The same by another command, as one that runs js5d somewhere else.
+    pub(crate) fn serve_by(
+        &self,
+        command: &mut Command,
+        admin: &Path,
+        listen: &str,
+        options: &[&str],
+    ) -> Result<Server> {
+        let log = admin.with_extension("log");
+        command.arg("--cache").arg(&self.cache).args(["--build", "any", "--listen", listen]);
+        command.arg("--admin").arg(format!("unix:{}", admin.display()));
+        if !options.contains(&"--workers") {
+            command.args(["--workers", "2"]);
+        }
+        let child =
+            command.args(options).stdin(Stdio::null()).stderr(File::create(&log)?).spawn()?;
+        let any = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+        let mut server = Server { child, address: any, admin: admin.to_owned(), log };
+        let ready = server.eventually("it is ready", |server| {
+            server.log_lines().find(|line| line.contains(" peer") && line.contains("serving "))
+        })?;
+        let address = ready.split(", on ").nth(1).and_then(|rest| rest.split(' ').next());
+        server.address = address.ok_or("no address in the ready line")?.parse()?;
+        Ok(server)
+    }
+}
+
+/// A server of ours; killed when it is dropped.
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) address: SocketAddr,
+    admin: PathBuf,
+    log: PathBuf,
+}
+
+impl Server {
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
+        Ok(kill_process(self.pid(), signal)?)
+    }
+
+    /// Waits for its end.
+    pub(crate) fn wait(&mut self) -> Result<ExitStatus> {
+        self.eventually("it ends", |server| server.child.try_wait().ok().flatten())
+    }
+
+    pub(crate) fn log_lines(&self) -> impl Iterator<Item = String> + use<> {
+        let text = fs::read_to_string(&self.log).unwrap_or_default();
+        text.lines().map(str::to_owned).collect::<Vec<_>>().into_iter()
+    }
+
+    /// Its metrics, by name and labels.
+    pub(crate) fn metrics(&self) -> Result<Metrics> {
+        let mut stream = UnixStream::connect(&self.admin)?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        stream
+            .write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        let sample = |line: &str| {
+            let (name, value) = line.rsplit_once(' ')?;
+            Some((name.to_owned(), value.parse().ok()?))
+        };
+        Ok(Metrics(text.lines().filter_map(sample).collect()))
+    }
+
+    /// Waits until there is something.
+    pub(crate) fn eventually<T>(
+        &mut self,
+        what: &str,
+        mut find: impl FnMut(&mut Self) -> Option<T>,
+    ) -> Result<T> {
+        let start = Instant::now();
+        loop {
+            if let Some(found) = find(self) {
+                return Ok(found);
+            }
+            if start.elapsed() > PATIENCE {
+                let last: Vec<_> = self.log_lines().collect();
+                return Err(format!("never: {what}; {:?}", last.last()).into());
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits until a metric has a value that pleases.
+    pub(crate) fn await_metric(
+        &mut self,
+        name: &str,
+        pleases: impl Fn(f64) -> bool,
+    ) -> Result<f64> {
+        self.eventually(name, |server| server.metrics().ok()?.get(name).filter(|&it| pleases(it)))
+    }
+
+    pub(crate) fn descriptors(&self) -> usize {
+        fs::read_dir(self.proc("fd")).map_or(0, Iterator::count)
+    }
+
+    /// Memory of its own that it has touched.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        let text = fs::read_to_string(self.proc("smaps_rollup")).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("Anonymous:"));
+        let kb = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+        kb.unwrap_or(0) * 1024
+    }
+
+    /// CPU time of all its threads.
+    pub(crate) fn cpu(&self) -> Duration {
+        let threads = fs::read_dir(self.proc("task")).into_iter().flatten().flatten();
+        let spent = threads.filter_map(|thread| {
+            let text = fs::read_to_string(thread.path().join("schedstat")).ok()?;
+            text.split(' ').next()?.parse::<u64>().ok()
+        });
+        Duration::from_nanos(spent.sum())
+    }
+
+    fn proc(&self, name: &str) -> String {
+        format!("/proc/{}/{name}", self.child.id())
+    }
+
+    /// A peer that was greeted, and the status it read.
+    pub(crate) fn greet(&self) -> Result<(TcpStream, u8)> {
+        greet(TcpStream::connect(self.address)?)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_file(&self.admin);
+        let _ = fs::remove_file(&self.log);
+    }
+}
+
+/// Says hello as the real client does.
+pub(crate) fn greet(mut stream: TcpStream) -> Result<(TcpStream, u8)> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(&handshake())?;
+    let mut status = [0xFF];
+    stream.read_exact(&mut status)?;
+    Ok((stream, status[0]))
+}
+
+/// The five bytes.
+pub(crate) fn handshake() -> [u8; 5] {
+    let [a, b, c, d] = BUILD.to_be_bytes();
+    [15, a, b, c, d]
+}
+
+/// A server's metrics at one moment.
+pub(crate) struct Metrics(BTreeMap<String, f64>);
+
+impl Metrics {
+    pub(crate) fn get(&self, name: &str) -> Option<f64> {
+        self.0.get(name).copied()
+    }
+
+    /// Zero if it is not there.
+    pub(crate) fn value(&self, name: &str) -> f64 {
+        self.get(name).unwrap_or(0.0)
+    }
+}
+
+/// Whether a program can be called.
+pub(crate) fn has_program(name: &str) -> bool {
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&paths).any(|dir| dir.join(name).is_file())
+}
+
+/// Whether this is root, with the right to make network namespaces.
+pub(crate) fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}

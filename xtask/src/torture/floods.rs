@@ -1,0 +1,166 @@
+//! Rows 6 to 8: more than is allowed, and more than is of use.
+
+use super::Findings;
+use super::bench::{Bench, Server, greet, has_program, is_root};
+use super::load::{Load, honest, honest_begin};
+use crate::compare::Result;
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
+use std::thread;
+
+/// Threads that connect.
+const THREADS: usize = 50;
+
+/// Opens so many connections at once and sorts them by the status that they read. Refused ones
+/// must end in order behind it; the others are kept.
+fn offer(address: SocketAddr, count: usize) -> (BTreeMap<u8, u64>, u64, Vec<TcpStream>) {
+    let share = || {
+        let (mut statuses, mut broken, mut kept) = (BTreeMap::<u8, u64>::new(), 0, Vec::new());
+        for _ in 0..count / THREADS {
+            match TcpStream::connect(address).map_err(Into::into).and_then(greet) {
+                Ok((stream, 0)) => kept.push(stream),
+                Ok((mut stream, status)) => {
+                    *statuses.entry(status).or_default() += 1;
+                    broken += u64::from(!matches!(stream.read(&mut [0]), Ok(0)));
+                }
+                Err(_) => broken += 1,
+            }
+        }
+        (statuses, broken, kept)
+    };
+    let mut all = (BTreeMap::new(), 0, Vec::new());
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(share)).collect();
+        for (statuses, broken, kept) in threads.into_iter().filter_map(|it| it.join().ok()) {
+            for (status, count) in statuses {
+                *all.0.entry(status).or_default() += count;
+            }
+            all.1 += broken;
+            all.2.extend(kept);
+        }
+    });
+    let kept = all.2.len() as u64;
+    *all.0.entry(0).or_default() += kept;
+    all
+}
+
+/// Ten times as many peers as there are places.
+pub(super) fn flood(bench: &Bench, findings: &mut Findings) -> Result<()> {
+    let (places, offered) = if bench.quick { (100, 1000) } else { (1000, 10_000) };
+    let limit = places.to_string();
+    let mut server = bench.serve(&["--connections-max", &limit])?;
+    let (statuses, broken, kept) = offer(server.address, offered);
+    let got = |status| statuses.get(&status).copied().unwrap_or(0);
+    findings.exactly("flood: served", got(0), places as u64);
+    findings.exactly("flood: read status 7", got(7), (offered - places) as u64);
+    findings.exactly("flood: not ended in order", broken, 0);
+    let total = |server: &mut Server, name: &str| server.await_metric(name, |_| true);
+    server.await_metric("js5d_connections_open", |open| open as usize == places)?;
+    let accepted = total(&mut server, "js5d_accepted_total")?;
+    let ok = total(&mut server, "js5d_handshakes_total{status=\"ok\"}")?;
+    let full = total(&mut server, "js5d_refused_total{reason=\"server_full\"}")?;
+    findings.exactly("flood: counters add up", (ok + full) as u64, accepted as u64);
+    drop(kept);
+    Ok(())
+}
+
+/// A limit an address, for IPv4 and for a /64 of IPv6.
+pub(super) fn per_address(bench: &Bench, findings: &mut Findings) -> Result<()> {
+    let per_ip = ["--connections-per-ip-max", "5"];
+    let server = bench.serve(&per_ip)?;
+    let from =
+        |local: &str, remote: SocketAddr, count: usize| -> Result<(u64, u64, Vec<TcpStream>)> {
+            let (mut ok, mut refused, mut kept) = (0, 0, Vec::new());
+            for _ in 0..count {
+                let (stream, status) = greet(connect_from(local, remote)?)?;
+                ok += u64::from(status == 0);
+                refused += u64::from(status == 9);
+                kept.push(stream);
+            }
+            Ok((ok, refused, kept))
+        };
+    let (ok, refused, first) = from("127.0.0.2", server.address, 20)?;
+    findings.exactly("address: served of 20", ok, 5);
+    findings.exactly("address: read status 9", refused, 15);
+    let (ok, _, second) = from("127.0.0.3", server.address, 5)?;
+    findings.exactly("address: another one, of 5", ok, 5);
+    drop((first, second));
+    if !is_root() || !has_program("ip") {
+        findings.skip("address: a /64", "network namespaces need root, and iproute2");
+        return Ok(());
+    }
+    let space =
+        super::slow::Space::new("js5d-t7", &["fd07::1/128", "fd07::2/128", "fd07:0:0:1::1/128"])?;
+    let admin = bench.dir.join("row7.sock");
+    let mut server =
+        bench.serve_by(space.run(&bench.js5d).args(per_ip), &admin, "[::]:45907", &[])?;
+    let knock = |source: &str, count: usize| {
+        let script = format!(
+            "import socket\nok=0\nkeep=[]\nfor _ in range({count}):\n s=socket.socket(socket.AF_INET6)\n \
+             s.bind(('{source}',0))\n s.connect(('fd07::1',45907))\n s.send(bytes([15,0,0,2,38]))\n \
+             ok+=s.recv(1)==b'\\0'\n keep.append(s)\nprint(ok)"
+        );
+        let output = space.run("python3".as_ref()).args(["-c", &script]).output();
+        output.ok().and_then(|it| String::from_utf8_lossy(&it.stdout).trim().parse::<u64>().ok())
+    };
+    if !has_program("python3") {
+        findings.skip("address: a /64", "python3 is missing, which connects in the namespace");
+        return Ok(());
+    }
+    findings.exactly("address: one of a /64, of 8", knock("fd07::2", 8).unwrap_or(0), 5);
+    findings.exactly("address: another /64, of 8", knock("fd07:0:0:1::1", 8).unwrap_or(0), 5);
+    server.await_metric("js5d_connections_open", |open| open == 0.0)?;
+    Ok(())
+}
+
+fn connect_from(local: &str, remote: SocketAddr) -> Result<TcpStream> {
+    let socket = rustix::net::socket(
+        rustix::net::AddressFamily::INET,
+        rustix::net::SocketType::STREAM,
+        None,
+    )?;
+    rustix::net::bind(&socket, &SocketAddr::new(local.parse()?, 0))?;
+    rustix::net::connect(&socket, &remote)?;
+    Ok(socket.into())
+}
+
+/// Legal traffic that asks for nothing: its peers are closed, and the others keep their share.
+pub(super) fn useless(bench: &Bench, findings: &mut Findings) -> Result<()> {
+    let mut server = bench.serve(&[])?;
+    let seconds = if bench.quick { 2 } else { 5 };
+    let calm = honest(bench, &server, seconds)?;
+    let (memory, descriptors) = (server.memory_bytes(), server.descriptors());
+    let tricks = ["--scenario", "hostile", "--tricks", "useless,one-byte-segments"];
+    let more = ["--connections", "200", "--retry", "100ms", "--duration"];
+    let time = format!("{}s", seconds + 2);
+    let hostile = Load::start(bench, &server, &[&tricks[..], &more, &[&time]].concat())?;
+    let beside = honest_begin(bench, &server, seconds)?.finish()?;
+    let grown = server.memory_bytes().saturating_sub(memory);
+    let hostile = hostile.finish()?;
+    findings.holds("useless: wrong bytes", hostile.faults(), "none", hostile.faults() == "{}");
+    let closed = server.metrics()?.value("js5d_closed_total{reason=\"chatter\"}");
+    findings.holds("useless: peers closed for it", closed, ">= 200", closed >= 200.0);
+    let share = beside.answers() as f64 / calm.answers() as f64;
+    findings.holds(
+        "useless: honest answers, to calm",
+        format!("{share:.2}"),
+        ">= 0.9",
+        share >= 0.9,
+    );
+    let per_peer = grown as f64 / 300.0 / 1024.0;
+    findings.at_most("useless: memory a peer", per_peer, 64.0, " KB");
+    server.await_metric("js5d_connections_open", |open| open == 0.0)?;
+    findings.exactly("useless: descriptors back", server.descriptors() as u64, descriptors as u64);
+    Ok(())
+}
+
+/// Runs a command of iproute2.
+pub(super) fn ip(arguments: &str) -> Result<()> {
+    let output = Command::new("ip").args(arguments.split(' ')).output()?;
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(format!("ip {arguments}: {}", String::from_utf8_lossy(&output.stderr)).into()),
+    }
+}

@@ -1,0 +1,100 @@
+//! The load generator as a child: honest clients, and hostile ones.
+
+use super::bench::{Bench, Server};
+use crate::compare::Result;
+use serde_json::Value;
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+/// A run of the load generator under way.
+pub(crate) struct Load {
+    child: Child,
+    json: PathBuf,
+}
+
+/// What a run found.
+pub(crate) struct Found {
+    /// 0, or 3 for wrong bytes, stalls and cuts that were not expected.
+    pub(crate) code: i32,
+    result: Value,
+}
+
+impl Load {
+    /// Starts it against `server`, with every byte compared with the cache.
+    pub(crate) fn start(bench: &Bench, server: &Server, options: &[&str]) -> Result<Self> {
+        Self::start_by(Command::new(&bench.loadgen), bench, server, options)
+    }
+
+    /// The same by another command, which runs it somewhere else.
+    pub(crate) fn start_by(
+        mut command: Command,
+        bench: &Bench,
+        server: &Server,
+        options: &[&str],
+    ) -> Result<Self> {
+        let json = bench.dir.join(format!("{}.json", fastrand::u64(..)));
+        command.arg("run").arg(server.address.to_string()).args(options);
+        command.arg("--cache").arg(&bench.cache).args(["--quiet", "--ignore-limits", "--json"]);
+        let child = command.arg(&json).stdin(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        Ok(Self { child, json })
+    }
+
+    /// Waits for its end.
+    pub(crate) fn finish(mut self) -> Result<Found> {
+        let code = self.child.wait()?.code().unwrap_or(-1);
+        let text = fs::read_to_string(&self.json).map_err(|error| {
+            format!("the load generator ended with {code} and no result: {error}")
+        })?;
+        Ok(Found { code, result: serde_json::from_str(&text)? })
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_file(&self.json);
+    }
+}
+
+impl Found {
+    /// A percentile of urgent responses, in microseconds.
+    pub(crate) fn p99_us(&self) -> f64 {
+        self.result["stats"]["times"]["urgent.response"]["p99_us"].as_f64().unwrap_or(f64::NAN)
+    }
+
+    pub(crate) fn answers(&self) -> u64 {
+        let responses = &self.result["stats"]["responses"];
+        let class = |name: &str| responses[name].as_u64().unwrap_or(0);
+        class("urgent") + class("prefetch")
+    }
+
+    /// Wrong bytes and the like.
+    pub(crate) fn faults(&self) -> String {
+        self.result["stats"]["faults"].to_string()
+    }
+
+    /// How often connections ended so.
+    pub(crate) fn outcome(&self, name: &str) -> u64 {
+        self.result["stats"]["outcomes"][name].as_u64().unwrap_or(0)
+    }
+}
+
+/// A hundred honest peers for some seconds: small urgent requests with think times, beside
+/// whatever else goes on.
+pub(crate) fn honest(bench: &Bench, server: &Server, seconds: u64) -> Result<Found> {
+    honest_begin(bench, server, seconds)?.finish()
+}
+
+/// The same, under way.
+pub(crate) fn honest_begin(bench: &Bench, server: &Server, seconds: u64) -> Result<Load> {
+    let time = format!("{seconds}s");
+    let options = ["--scenario", "play", "--connections", "100", "--think", "100ms"];
+    Load::start(
+        bench,
+        server,
+        &[&options[..], &["--warmup", "500ms", "--duration", &time]].concat(),
+    )
+}

@@ -1,0 +1,113 @@
+//! Rows 18, 20 to 22 and 24: reloads, stops, hand-overs, `kill -9`, and a stopped process.
+
+use super::Findings;
+use super::bench::Bench;
+use super::load::Load;
+use crate::compare::Result;
+use rustix::process::Signal;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Runs feature tests whose name contains `name`, of full size. What they print in their last
+/// lines is the value.
+fn feature(findings: &mut Findings, promise: &str, name: &str, bound: &str) -> Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.args([
+        "test",
+        "--release",
+        "--locked",
+        "--package",
+        "js5d",
+        "--test",
+        "features",
+        "--",
+    ]);
+    command.args(["--include-ignored", "--nocapture", name]).current_dir(root);
+    let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let count = text.lines().filter(|line| line.ends_with(" ... ok")).count();
+    for line in text.lines().filter(|line| line.contains(',') && !line.starts_with("test ")) {
+        println!("   {line}");
+    }
+    let is_so = output.status.success() && count > 0;
+    findings.holds(promise, format!("{count} tests passed"), bound, is_so);
+    Ok(())
+}
+
+/// 2,000 busy peers, 50 swaps, some of them corrupt.
+pub(super) fn reload_under_load(_: &Bench, findings: &mut Findings) -> Result<()> {
+    let bound = "0 dropped, 0 refused, 0 mixed";
+    feature(findings, "reload under load", "two_thousand_busy_clients", bound)
+}
+
+/// SIGTERM with 1,000 peers in mid-response, and a second one.
+pub(super) fn stop(_: &Bench, findings: &mut Findings) -> Result<()> {
+    feature(findings, "stop in mid-response", "sigterm_with_a_thousand", "each completes, exit 0")?;
+    feature(findings, "stop: a second signal", "a_second_signal_leaves_at_once", "at once")
+}
+
+/// Ten hand-overs under 1,000 connects a second.
+pub(super) fn hand_over(_: &Bench, findings: &mut Findings) -> Result<()> {
+    feature(findings, "hand-over under connects", "ten_hand_overs", "0 refused, 0 reset")
+}
+
+/// `kill -9` and a start, again and again.
+pub(super) fn killed(bench: &Bench, findings: &mut Findings) -> Result<()> {
+    let times = bench.sized(20, 5);
+    let mut server = bench.serve(&[])?;
+    let address = server.address.to_string();
+    let time = format!("{}s", times + 3);
+    let load = ["--connections", "100", "--retry", "50ms", "--resume", "--duration", &time];
+    let load = Load::start(bench, &server, &load)?;
+    let mut slowest = Duration::ZERO;
+    for _ in 0..times {
+        thread::sleep(Duration::from_millis(400));
+        server.signal(Signal::KILL)?;
+        server.wait()?;
+        drop(server);
+        let start = Instant::now();
+        server = bench.serve(&["--listen", &address])?;
+        slowest = slowest.max(start.elapsed());
+    }
+    let found = load.finish()?;
+    findings.at_most("killed: until ready again", slowest.as_secs_f64(), 1.0, " s");
+    findings.holds("killed: wrong bytes", found.faults(), "none", found.faults() == "{}");
+    let came_back = found.outcome("status-ok");
+    let wanted = (times * 100) as u64;
+    let bound = format!(">= {wanted}");
+    findings.holds("killed: connections that came back", came_back, &bound, came_back >= wanted);
+    findings.holds("killed: answers", found.answers(), "> 0", found.answers() > 0);
+    Ok(())
+}
+
+/// The process is stopped for longer than every deadline, and goes on.
+pub(super) fn stopped_and_continued(bench: &Bench, findings: &mut Findings) -> Result<()> {
+    let deadlines = ["--idle-timeout", "3s", "--send-timeout", "3s", "--handshake-timeout", "3s"];
+    let server = bench.serve(&deadlines)?;
+    let busy = ["--connections", "100", "--duration", "10s", "--stall-timeout", "8s"];
+    let busy = Load::start(bench, &server, &busy)?;
+    let idle = ["--scenario", "idle", "--connections", "200", "--keepalive", "1s"];
+    let idle = [&idle[..], &["--duration", "10s", "--stall-timeout", "8s"]].concat();
+    let idle = Load::start(bench, &server, &idle)?;
+    thread::sleep(Duration::from_secs(2));
+    server.signal(Signal::STOP)?;
+    thread::sleep(Duration::from_secs(5));
+    server.signal(Signal::CONT)?;
+    thread::sleep(Duration::from_millis(500));
+    let metrics = server.metrics()?;
+    let cut: f64 = ["handshake_timeout", "idle_timeout", "send_timeout"]
+        .map(|reason| metrics.value(&format!("js5d_closed_total{{reason=\"{reason}\"}}")))
+        .into_iter()
+        .sum();
+    findings.exactly("stopped for 5 s: peers cut", cut as u64, 0);
+    for (name, load) in [("busy", busy), ("idle", idle)] {
+        let found = load.finish()?;
+        let name = format!("stopped for 5 s: faults of the {name}");
+        findings.holds(&name, found.faults(), "none", found.faults() == "{}" && found.code != 3);
+    }
+    Ok(())
+}
