@@ -81,7 +81,7 @@ fn client(address: SocketAddr, number: u64, snapshot: &Snapshot) {
     let mut rng = fastrand::Rng::with_seed(number);
     let mut stream = TcpStream::connect(address).expect("it listens");
     stream.set_read_timeout(Some(HANG)).expect("a socket");
-    let is_slow = number % 4 == 0;
+    let is_slow = number.is_multiple_of(4);
     if is_slow {
         SockRef::from(&stream).set_recv_buffer_size(32 << 10).expect("a socket");
     }

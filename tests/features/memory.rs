@@ -61,7 +61,7 @@ fn a_peer_that_reads_nothing_holds_what_the_sum_says() {
             let mut client = Client::connect(&server, 7);
             SockRef::from(&client.stream).set_recv_buffer_size(64 << 10).expect("a socket");
             let requests = (0..300).map(|place| (Class::Prefetch, id(2, place % 40)));
-            client.request(requests.clone());
+            client.request(requests);
             // It reads well, and then no more: what it holds up is a fast peer's output.
             client.receive_many(20);
             client.request((0..300).map(|place| (Class::Urgent, id(2, place % 40))));
