@@ -97,7 +97,6 @@ fn memory_text(budget: &Budget) -> String {
 }
 
 fn memory_json(budget: &Budget) -> Value {
-    let part = |part: &Part| json!({ "name": part.name, "count": part.count, "bytes_each": part.bytes_each });
     let whose = match budget.bound {
         Bound::Setting(_) => "memory-max",
         Bound::Container(_) => "container",
@@ -105,8 +104,12 @@ fn memory_json(budget: &Budget) -> Value {
     };
     json!({
         "worst_case_bytes": budget.bytes(),
-        "parts": budget.parts.iter().map(part).collect::<Vec<_>>(),
+        "parts": budget.parts.iter().map(part_json).collect::<Vec<_>>(),
         "bound_bytes": budget.bound.bytes(),
         "bound_by": whose,
     })
+}
+
+fn part_json(part: &Part) -> Value {
+    json!({ "name": part.name, "count": part.count, "bytes_each": part.bytes_each })
 }
