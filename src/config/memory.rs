@@ -187,21 +187,21 @@ mod tests {
 
     fn budget(bound: Bound) -> Budget {
         let part = |name, count, bytes_each| Part { name, count, bytes_each };
-        Budget { parts: vec![part(PEERS, 1000, 86_372), part("generations", 3, 90_000_000)], bound }
+        Budget { parts: vec![part(PEERS, 1000, 88_420), part("generations", 3, 90_000_000)], bound }
     }
 
     #[test]
     fn a_containers_limit_counts_and_the_machines_does_not() {
-        let worst = 86_372_000 + 270_000_000;
+        let worst = 88_420_000 + 270_000_000;
         assert_eq!(budget(Bound::Machine(1)).bytes(), worst);
         assert!(budget(Bound::Machine(1)).check().is_ok());
         assert!(budget(Bound::Container(worst)).check().is_ok());
         let failure = budget(Bound::Container(300_000_000)).check().expect_err("it is more");
         assert_eq!(failure.exit, Exit::Config);
-        assert!(failure.cause.contains("357 MB at worst"), "{failure}");
+        assert!(failure.cause.contains("359 MB at worst"), "{failure}");
         assert!(failure.cause.contains("the container's limit allows 300 MB"), "{failure}");
-        // 30,000,000 / 86,372
-        assert!(failure.remedy.contains("--connections-max to 347"), "{failure}");
+        // 30,000,000 / 88,420
+        assert!(failure.remedy.contains("--connections-max to 339"), "{failure}");
         let failure = budget(Bound::Container(270_000_000)).check().expect_err("it is more");
         assert!(failure.remedy.contains("--generations-max"), "{failure}");
     }

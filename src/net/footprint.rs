@@ -20,8 +20,9 @@ pub const ADDRESS_BYTES: u64 = 96;
 /// What the kernel keeps of a socket that carries nothing. Measured: 5,120 to 5,400.
 pub const SOCKET_BYTES: u64 = 5_400;
 
-/// An output's copied bytes, as far as they can be touched.
-pub const OUTPUT_COPIED_BYTES: u64 = SCRATCH_KEPT_MAX as u64;
+/// An output's copied bytes, as far as they can be touched: a mapping of their own, in pages, with
+/// the allocator's header before them.
+pub const OUTPUT_COPIED_BYTES: u64 = (SCRATCH_KEPT_MAX as u64 + 16).next_multiple_of(4096);
 
 /// An output's segments and vectors: at most as many in place as fit a send, each after a run of
 /// copied bytes.
@@ -85,9 +86,9 @@ mod tests {
         assert_eq!(queues_bytes(200), 2048);
         assert_eq!(queues_bytes(256), 2048);
         assert_eq!(queues_bytes(257), 4096);
-        assert_eq!(OUTPUT_COPIED_BYTES, 66 << 10);
+        assert_eq!(OUTPUT_COPIED_BYTES, 68 << 10);
         assert_eq!(OUTPUT_SEGMENTS_BYTES, 257 * 40);
-        assert_eq!(peer_bytes_max(200), 86_372);
+        assert_eq!(peer_bytes_max(200), 88_420);
         assert_eq!(ring_bytes(4096, 32768), 784 << 10);
     }
 }
