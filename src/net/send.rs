@@ -143,7 +143,8 @@ impl Connection {
                 }
                 Ok(done)
             }
-            Err(error) if is_for_the_ring(&error) => Ok(false),
+            // A full socket, most of the time.
+            Err(error) if ops::is_passing(&error) => Ok(false),
             Err(error) => Err(error),
         }
     }
@@ -220,9 +221,4 @@ impl Connection {
             }
         }
     }
-}
-
-/// The socket is full, or the call was interrupted.
-fn is_for_the_ring(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
