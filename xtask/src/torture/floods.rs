@@ -98,8 +98,9 @@ pub(super) fn per_address(bench: &Bench, findings: &mut Findings) -> Result<()> 
         bench.serve_by(space.run(&bench.js5d).args(per_ip), &admin, "[::]:45907", &[])?;
     let knock = |source: &str, count: usize| {
         let script = format!(
-            "import socket\nok=0\nkeep=[]\nfor _ in range({count}):\n s=socket.socket(socket.AF_INET6)\n \
-             s.bind(('{source}',0))\n s.connect(('fd07::1',45907))\n s.send(bytes([15,0,0,2,38]))\n \
+            "import socket\nok=0\nkeep=[]\nfor _ in range({count}):\n \
+             s=socket.socket(socket.AF_INET6)\n s.bind(('{source}',0))\n \
+             s.connect(('fd07::1',45907))\n s.send(bytes([15,0,0,2,38]))\n \
              ok+=s.recv(1)==b'\\0'\n keep.append(s)\nprint(ok)"
         );
         let output = space.run("python3".as_ref()).args(["-c", &script]).output();

@@ -34,6 +34,34 @@ fn run(bench: &Bench, findings: &mut Findings, row: &str) -> Result<()> {
     Ok(())
 }
 
+/// Runs unit tests by parts of their names, with a variable set.
+fn unit(findings: &mut Findings, promise: &str, names: &[&str], set: (&str, &str)) -> Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.args(["test", "--release", "--locked", "--package", "js5d", "--lib", "--"]).args(names);
+    command.env(set.0, set.1).current_dir(root).stdin(Stdio::null()).stderr(Stdio::null());
+    let output = command.output()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let count = text.lines().filter(|line| line.ends_with(" ... ok")).count();
+    let is_so = output.status.success() && count > 0;
+    findings.holds(promise, format!("{count} tests passed"), "all", is_so);
+    Ok(())
+}
+
+/// Caches that were broken by hand: each test has several, and each message names the place.
+pub(super) fn corrupt_caches(_: &Bench, findings: &mut Findings) -> Result<()> {
+    let names = ["cache::tests::broken", "catalog::load::tests"];
+    unit(findings, "caches broken by hand", &names, ("JS5D_MUTATIONS", "3000"))
+}
+
+/// Caches that were broken by chance, against a second reader.
+pub(super) fn mutations(bench: &Bench, findings: &mut Findings) -> Result<()> {
+    let count = bench.sized(100_000, 3000).to_string();
+    let promise = format!("{count} caches broken by chance");
+    unit(findings, &promise, &["a_store_broken_at_random"], ("JS5D_MUTATIONS", &count))
+}
+
 macro_rules! rows {
     ($($name:ident = $row:literal, $help:literal;)*) => {
         $(#[doc = $help]
@@ -48,7 +76,5 @@ rows! {
     splits = "2", "Any split of a stream equals one big read.";
     framing = "3", "Each length, against a slow model.";
     simulation = "4", "Both sessions over a pipe that does everything to them.";
-    corrupt_caches = "16", "Caches that were broken by hand.";
-    mutations = "17", "Caches that were broken by chance, against a second reader.";
     rekeys = "19", "Keys that change in the middle of a queue.";
 }
