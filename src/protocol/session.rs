@@ -87,17 +87,18 @@ enum Phase {
     Refused(Status),
 }
 
-/// What a session took in since it was last asked.
+/// What a session took in since it was last asked. It stops counting at 255: ask after each read,
+/// of 256 bytes or 64 messages at most, and nothing is lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Received {
     /// Urgent requests.
-    pub urgent: u16,
+    pub urgent: u8,
     /// Prefetch requests.
-    pub prefetch: u16,
+    pub prefetch: u8,
     /// Opcode 4.
-    pub rekeys: u16,
+    pub rekeys: u8,
     /// Opcodes 2 and 3.
-    pub state_changes: u16,
+    pub state_changes: u8,
 }
 
 /// The server's side of one connection.
@@ -341,12 +342,12 @@ impl ServerSession {
         match message {
             Message::Request(Class::Urgent, id) => {
                 let taken = self.urgent.push(id, len_max);
-                self.received.urgent = self.received.urgent.saturating_add(u16::from(taken));
+                self.received.urgent = self.received.urgent.saturating_add(u8::from(taken));
                 return taken;
             }
             Message::Request(Class::Prefetch, id) => {
                 let taken = self.prefetch.push(id, len_max);
-                self.received.prefetch = self.received.prefetch.saturating_add(u16::from(taken));
+                self.received.prefetch = self.received.prefetch.saturating_add(u8::from(taken));
                 return taken;
             }
             Message::Rekey(key) => {
