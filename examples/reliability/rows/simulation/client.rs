@@ -84,19 +84,22 @@ pub(super) struct ClientEnd {
     pub(super) script_len: u32,
     /// Whether something that ends the session may be written.
     pub(super) may_misbehave: bool,
+    /// Whether it asks for large groups.
+    asks_large: bool,
     /// Requests are urgent, prefetch or both.
     urgent_share: u8,
     rekey_share: u8,
 }
 
 impl ClientEnd {
-    pub(super) fn new(by_bit: bool, rng: &mut Rng) -> Self {
+    pub(super) fn new(by_bit: bool, asks_large: bool, rng: &mut Rng) -> Self {
         let matching = if by_bit { Matching::ByPrefetchBit } else { Matching::ByGroup };
         Self {
             session: ClientSession::new(matching),
             asked: [0; 2],
             script_len: rng.u32(..30),
             may_misbehave: rng.u8(..8) == 0,
+            asks_large,
             urgent_share: [0, 128, 230, 255][rng.usize(..4)],
             rekey_share: [0, 20, 100][rng.usize(..3)],
         }
@@ -122,7 +125,7 @@ impl ClientEnd {
             let number = &mut self.asked[usize::from(class == Class::Prefetch)];
             let token = (class, *number);
             *number += 1;
-            let id = super::super::wire::name(world.any(rng));
+            let id = super::super::wire::name(world.any(self.asks_large, rng));
             self.session.request(class, id, token, out);
         }
     }

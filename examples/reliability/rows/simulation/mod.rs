@@ -29,6 +29,10 @@ use std::sync::Arc;
 /// Events after which a session that should have ended is stuck.
 const EVENTS_MAX: u32 = 1_000_000;
 
+/// Large groups are asked for only where at least this many bytes may move at once: byte by byte
+/// they would take all the time there is.
+const LARGE_STEP_MIN: usize = 1024;
+
 const BUILD: u32 = 550;
 
 /// A case is one client.
@@ -83,7 +87,7 @@ impl<'a> Connection<'a> {
         let queue_len_max = [1, 2, 20, 500][rng.usize(..4)];
         let profile = Profile { builds, prefetch_bit: by_bit, queue_len_max };
         let len_max = if rng.u8(..4) == 0 { rng.usize(1..4096) } else { 1 << rng.u8(12..19) };
-        let generation = *current;
+        let (generation, step_max) = (*current, 1 << rng.u8(1..18));
         let mut server =
             ServerEnd::new(world.snapshot(generation), Arc::new(profile), refusal, len_max);
         server.slow = rng.bool();
@@ -97,7 +101,7 @@ impl<'a> Connection<'a> {
             generation,
             server,
             model: Model::new(admits, by_bit, queue_len_max, refusal),
-            client: ClientEnd::new(by_bit, rng),
+            client: ClientEnd::new(by_bit, step_max >= LARGE_STEP_MIN, rng),
             judge: Judge::new(world, by_bit),
             upstream,
             upstream_ended: false,
@@ -106,7 +110,7 @@ impl<'a> Connection<'a> {
             wire: Vec::new(),
             read: 0,
             cut_after: (rng.u8(..5) == 0).then(|| rng.u32(..200)),
-            step_max: 1 << rng.u8(1..18),
+            step_max,
             holds_back: rng.u8(..4) == 0,
         }
     }
@@ -133,7 +137,14 @@ impl<'a> Connection<'a> {
                 return self.check_end();
             }
         }
-        Err("nothing happens any more, and not all is answered".into())
+        let (up, down, queued) =
+            (self.upstream.len(), self.downstream.len(), self.server.session_mut().queued());
+        let sending = self.server.is_sending();
+        Err(format!(
+            "it does not end: {up} bytes up, {down} down, {queued:?} queued, sending: {sending}, \
+             closing: {}, status: {:?}",
+            self.server.closing, self.judge.status
+        ))
     }
 
     fn write(&mut self, rng: &mut Rng) {
@@ -270,7 +281,7 @@ impl<'a> Connection<'a> {
             return has_status || server.session_mut().awaits_handshake();
         }
         let nothing_up = self.upstream_ended && server.input.is_empty();
-        nothing_up && has_status && !server.session_mut().has_queued()
+        nothing_up && has_status && !self.model.disconnected && !server.session_mut().has_queued()
     }
 
     fn check_end(&self) -> Result<(), String> {

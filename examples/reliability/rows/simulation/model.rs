@@ -27,7 +27,8 @@ pub(super) struct Model {
     queues: [VecDeque<Asked>; 2],
     asked: [u32; 2],
     key: u8,
-    disconnected: bool,
+    /// The client has said that it goes: what was queued is dropped, and the end must come.
+    pub(super) disconnected: bool,
 }
 
 impl Model {

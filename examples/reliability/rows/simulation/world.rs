@@ -62,9 +62,14 @@ impl World {
         ids[rng.usize(..if small { LENGTHS_SMALL } else { ids.len() })]
     }
 
-    /// A group that all, some or none of the generations hold.
-    pub(super) fn any(&self, rng: &mut Rng) -> Id {
-        if rng.u8(..25) == 0 { (rng.u8(..4), rng.u16(..)) } else { self.any_present(0, rng) }
+    /// A group that all or none of the generations hold; a small one, unless large ones, too,
+    /// are wanted.
+    pub(super) fn any(&self, large: bool, rng: &mut Rng) -> Id {
+        match rng.u8(..25) {
+            0 => (rng.u8(..4), rng.u16(..)),
+            _ if large => self.any_present(0, rng),
+            _ => self.generations[0].ids[rng.usize(..LENGTHS_SMALL)],
+        }
     }
 }
 
