@@ -6,6 +6,11 @@ use js5d::protocol::client::{Answered, Head, Matching, ResponseSink};
 use js5d::protocol::{Class, ClientSession, Status};
 use std::collections::VecDeque;
 
+/// Large groups are asked for only where at least this many bytes may move at once, and many
+/// only from here on: byte by byte they would take all the time there is.
+const LARGE_STEP_MIN: usize = 1024;
+const SMALL_STEP_BELOW: usize = 32;
+
 /// A response that is to come.
 pub(super) struct Expected {
     pub(super) id: Id,
@@ -92,14 +97,14 @@ pub(super) struct ClientEnd {
 }
 
 impl ClientEnd {
-    pub(super) fn new(by_bit: bool, asks_large: bool, rng: &mut Rng) -> Self {
+    pub(super) fn new(by_bit: bool, step_max: usize, rng: &mut Rng) -> Self {
         let matching = if by_bit { Matching::ByPrefetchBit } else { Matching::ByGroup };
         Self {
             session: ClientSession::new(matching),
             asked: [0; 2],
-            script_len: rng.u32(..30),
+            script_len: rng.u32(..if step_max < SMALL_STEP_BELOW { 5 } else { 30 }),
             may_misbehave: rng.u8(..8) == 0,
-            asks_large,
+            asks_large: step_max >= LARGE_STEP_MIN,
             urgent_share: [0, 128, 230, 255][rng.usize(..4)],
             rekey_share: [0, 20, 100][rng.usize(..3)],
         }

@@ -15,7 +15,7 @@ pub(super) use server::ServerEnd;
 pub(super) use world::World;
 
 use super::Case;
-use super::wire::{any_scale, response};
+use super::wire::any_scale;
 use client::{ClientEnd, Expected, Judge};
 use fastrand::Rng;
 use js5d::protocol::handshake::handshake;
@@ -28,10 +28,6 @@ use std::sync::Arc;
 
 /// Events after which a session that should have ended is stuck.
 const EVENTS_MAX: u32 = 1_000_000;
-
-/// Large groups are asked for only where at least this many bytes may move at once: byte by byte
-/// they would take all the time there is.
-const LARGE_STEP_MIN: usize = 1024;
 
 const BUILD: u32 = 550;
 
@@ -50,6 +46,16 @@ pub(super) fn prepare() -> Case {
     })
 }
 
+/// Appends a framed response with bit and key.
+fn append(wire: &mut Vec<u8>, framed: &[u8], prefetch_bit: bool, key: u8) {
+    let start = wire.len();
+    wire.extend_from_slice(framed);
+    if prefetch_bit {
+        wire[start + 3] |= 0x80;
+    }
+    wire[start..].iter_mut().for_each(|byte| *byte ^= key);
+}
+
 /// Both ends, the pipe between them, and the model.
 struct Connection<'a> {
     world: &'a World,
@@ -64,8 +70,9 @@ struct Connection<'a> {
     /// Bytes on their way to the server.
     upstream: Vec<u8>,
     upstream_ended: bool,
-    /// Bytes on their way to the client.
+    /// Bytes on their way to the client, from `delivered` on.
     downstream: Vec<u8>,
+    delivered: usize,
     downstream_room: usize,
     /// What the model says that the client must read from here on.
     wire: Vec<u8>,
@@ -101,11 +108,12 @@ impl<'a> Connection<'a> {
             generation,
             server,
             model: Model::new(admits, by_bit, queue_len_max, refusal),
-            client: ClientEnd::new(by_bit, step_max >= LARGE_STEP_MIN, rng),
+            client: ClientEnd::new(by_bit, step_max, rng),
             judge: Judge::new(world, by_bit),
             upstream,
             upstream_ended: false,
             downstream: Vec::new(),
+            delivered: 0,
             downstream_room: 1 << rng.u8(6..18),
             wire: Vec::new(),
             read: 0,
@@ -126,7 +134,7 @@ impl<'a> Connection<'a> {
                 0..6 => self.deliver_up(rng)?,
                 6..9 => self.serve(rng)?,
                 9..12 => {
-                    let room = self.downstream_room.saturating_sub(self.downstream.len());
+                    let room = self.downstream_room.saturating_sub(self.on_the_way());
                     let room = room.min(self.step_max);
                     self.server.send_some(room, &mut self.downstream, rng)?;
                 }
@@ -225,9 +233,9 @@ impl<'a> Connection<'a> {
             let (Step::Response(answer), Some(((id, token), class))) = (expected, asked) else {
                 return found;
             };
-            if let (Some(container), false) = (world.container(generation, id), was_closing) {
-                wire.extend(response(id, container, answer.prefetch_bit(), answer.key()));
+            if let (Some(framed), false) = (world.framed(generation, id), was_closing) {
                 let key = answer.key();
+                append(wire, framed, answer.prefetch_bit(), key);
                 judge.expected.push_back(Expected { id, class, token, key, generation });
             }
             found
@@ -236,12 +244,19 @@ impl<'a> Connection<'a> {
         self.server.begin_send()
     }
 
+    /// Bytes between the server's socket and the client.
+    fn on_the_way(&self) -> usize {
+        self.downstream.len() - self.delivered
+    }
+
     fn deliver_down(&mut self, rng: &mut Rng) -> Result<(), String> {
-        if self.downstream.is_empty() {
+        if self.on_the_way() == 0 {
+            self.downstream.clear();
+            self.delivered = 0;
             return Ok(());
         }
-        let len = any_scale(rng, self.downstream.len().min(self.step_max));
-        let bytes = &self.downstream[..len];
+        let len = any_scale(rng, self.on_the_way().min(self.step_max));
+        let bytes = &self.downstream[self.delivered..self.delivered + len];
         let end = self.read + len;
         if self.wire.get(self.read..end) != Some(bytes) {
             let expected = self.wire.get(self.read..).unwrap_or_default();
@@ -251,7 +266,7 @@ impl<'a> Connection<'a> {
         self.read = end;
         let received = self.client.session.receive(bytes, &mut self.judge);
         received.map_err(|fault| format!("the client complains: {fault}"))?;
-        self.downstream.drain(..len);
+        self.delivered += len;
         self.judge.wrong.take().map_or(Ok(()), Err)
     }
 
@@ -271,7 +286,7 @@ impl<'a> Connection<'a> {
 
     /// Whether nothing is on its way in either direction, nor can be.
     fn is_over(&mut self) -> bool {
-        let (server, quiet) = (&mut self.server, self.downstream.is_empty());
+        let (server, quiet) = (&mut self.server, self.downstream.len() == self.delivered);
         if !quiet || server.is_sending() || server.is_mid_response() {
             return false;
         }

@@ -30,7 +30,8 @@ const LENGTHS_SMALL: usize = 23;
 /// One generation.
 struct Generation {
     snapshot: Arc<Snapshot>,
-    containers: HashMap<Id, Vec<u8>>,
+    /// Containers, and the same framed by the slow model.
+    containers: HashMap<Id, (Vec<u8>, Vec<u8>)>,
     /// By index in [`LENGTHS`], those that it holds.
     ids: Vec<Id>,
 }
@@ -52,7 +53,12 @@ impl World {
     }
 
     pub(crate) fn container(&self, generation: usize, id: Id) -> Option<&[u8]> {
-        self.generations[generation].containers.get(&id).map(|container| &container[..])
+        self.generations[generation].containers.get(&id).map(|(container, _)| &container[..])
+    }
+
+    /// The urgent, unkeyed response, as the slow model frames it.
+    pub(super) fn framed(&self, generation: usize, id: Id) -> Option<&[u8]> {
+        self.generations[generation].containers.get(&id).map(|(_, framed)| &framed[..])
     }
 
     /// A group that a generation holds.
@@ -85,7 +91,8 @@ fn generation(rng: &mut Rng) -> Generation {
         let at = builder.allocate(wire::name(id), len).expect("room was reckoned");
         place(builder.framed_mut(at), 0, &container);
         builder.publish(wire::name(id), at);
-        containers.insert(id, container);
+        let framed = wire::response(id, &container, false, 0);
+        containers.insert(id, (container, framed));
         ids.push(id);
     }
     let snapshot = Arc::new(builder.seal().expect("sealed"));
