@@ -33,6 +33,11 @@ fn whatever_happens_between_them_both_ends_agree_with_the_model() {
 }
 
 #[test]
+fn whatever_is_changed_in_a_cache_only_what_is_sound_is_served_and_all_of_that() {
+    check(17, 2000);
+}
+
+#[test]
 fn a_rekey_in_the_middle_of_a_queue_takes_effect_at_the_next_response() {
     check(19, 5000);
 }

@@ -4,6 +4,9 @@
 //! example `reliability` with the numbers of docs/testing.md and by `cargo test` with small ones.
 
 mod framing;
+mod image;
+mod mutations;
+mod plain;
 mod rekeys;
 mod simulation;
 mod splits;
@@ -55,6 +58,14 @@ pub(super) const ROWS: &[Row] = &[
         count: 1_000_000,
         fixed: false,
         prepare: simulation::prepare,
+    },
+    Row {
+        number: 17,
+        name: "17-mutations",
+        unit: "mutations",
+        count: 100_000,
+        fixed: false,
+        prepare: mutations::prepare,
     },
     Row {
         number: 19,

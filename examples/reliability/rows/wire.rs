@@ -27,6 +27,10 @@ pub(super) fn container(len: usize, rng: &mut Rng) -> Vec<u8> {
         bytes[0] = compression;
         let data_len = u32::try_from(len - header_len).expect("small");
         bytes[1..5].copy_from_slice(&data_len.to_be_bytes());
+        if compression > 0 {
+            // The length when unpacked is an `i32` that is not negative.
+            bytes[5] &= 0x7F;
+        }
     }
     bytes
 }
