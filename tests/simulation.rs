@@ -1,6 +1,7 @@
 //! The rows of docs/testing.md that need no process, with few cases each.
 //!
-//! The same code with the rows' own numbers is the example `reliability`.
+//! The same code with the rows' own numbers is the example `reliability`. Row 16 measures the
+//! memory of its process, and so has one of its own: tests/corrupt_caches.rs.
 
 #[path = "../examples/reliability/rows/mod.rs"]
 mod rows;

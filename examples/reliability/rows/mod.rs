@@ -3,6 +3,7 @@
 //! A row is a function of a seed that says how much it did, or what was wrong. Used by the
 //! example `reliability` with the numbers of docs/testing.md and by `cargo test` with small ones.
 
+mod corrupt;
 mod framing;
 mod image;
 mod mutations;
@@ -58,6 +59,14 @@ pub(super) const ROWS: &[Row] = &[
         count: 1_000_000,
         fixed: false,
         prepare: simulation::prepare,
+    },
+    Row {
+        number: 16,
+        name: "16-corrupt",
+        unit: "caches",
+        count: corrupt::EDITS.len() as u64,
+        fixed: true,
+        prepare: corrupt::prepare,
     },
     Row {
         number: 17,
