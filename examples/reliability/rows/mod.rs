@@ -5,6 +5,7 @@
 
 mod corrupt;
 mod framing;
+pub(super) mod fuzz;
 mod image;
 mod mutations;
 mod plain;
@@ -36,6 +37,14 @@ pub(super) struct Row {
 
 /// The rows, by number.
 pub(super) const ROWS: &[Row] = &[
+    Row {
+        number: 1,
+        name: "01-fuzz",
+        unit: "executions",
+        count: 5000 * fuzz::EXECUTIONS,
+        fixed: false,
+        prepare: fuzz::prepare,
+    },
     Row {
         number: 2,
         name: "02-splits",
@@ -142,6 +151,9 @@ pub(super) fn tell_of_panics() {
             && let Some(row) = find(number)
         {
             eprintln!("{}, seed {seed}: panicked; again: {}", row.name, again(row, seed));
+            if let Some((target, input)) = fuzz::running() {
+                eprintln!("target {target}, input {input:02x?}");
+            }
         }
     }));
 }

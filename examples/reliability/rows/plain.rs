@@ -60,7 +60,7 @@ fn number(bytes: &[u8]) -> u64 {
 }
 
 /// Follows a chain of sectors.
-fn stored(image: &Image, archive: u8, group: u16) -> Option<Vec<u8>> {
+pub(super) fn stored(image: &Image, archive: u8, group: u16) -> Option<Vec<u8>> {
     let entry = image.files.get(&idx(archive))?.chunks_exact(6).nth(group.into())?;
     let (len, mut sector) = (number(&entry[..3]) as usize, number(&entry[3..]) as usize);
     let dat2 = image.files.get(DAT2)?;
@@ -82,7 +82,7 @@ fn stored(image: &Image, archive: u8, group: u16) -> Option<Vec<u8>> {
 }
 
 /// The container at the beginning of what is stored.
-fn container(stored: &[u8]) -> Option<&[u8]> {
+pub(super) fn container(stored: &[u8]) -> Option<&[u8]> {
     let header_len = if *stored.first()? == 0 { 5 } else { 9 };
     let header = stored.get(..header_len)?;
     let is_known = header[0] <= 3 && header[1] < 128 && (header_len == 5 || header[5] < 128);
@@ -91,9 +91,14 @@ fn container(stored: &[u8]) -> Option<&[u8]> {
 }
 
 /// What an archive index lists: groups with checksum and version.
-struct Listing {
-    version: u32,
-    groups: Vec<(u64, u32, u32)>,
+pub(super) struct Listing {
+    pub(super) version: u32,
+    pub(super) groups: Vec<(u64, u32, u32)>,
+}
+
+/// What the payload of an archive index lists.
+pub(super) fn listing(payload: &[u8]) -> Option<Listing> {
+    Reader(payload).listing()
 }
 
 /// The container of an archive index, and what it lists.
@@ -113,8 +118,7 @@ fn archive_index(image: &Image, archive: u8) -> Option<(Vec<u8>, Listing)> {
         // Nothing here packs with the others; what came about by a changed byte is damaged.
         _ => return None,
     };
-    let listing = Reader(&payload).listing()?;
-    Some((container.to_vec(), listing))
+    Some((container.to_vec(), listing(&payload)?))
 }
 
 /// Reads an index from its beginning on.

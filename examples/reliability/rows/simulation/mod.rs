@@ -7,7 +7,7 @@
 //! slow framing says which bytes it is on the wire.
 
 mod client;
-mod model;
+pub(super) mod model;
 mod server;
 mod world;
 

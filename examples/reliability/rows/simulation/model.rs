@@ -10,14 +10,14 @@ use js5d::protocol::{Class, Status};
 use std::collections::VecDeque;
 
 /// A request as the model remembers it: the group, and its number in its class.
-pub(super) type Asked = (Id, u32);
+pub(crate) type Asked = (Id, u32);
 
 /// A server's session, slowly.
-pub(super) struct Model {
-    pub(super) admits: bool,
-    pub(super) prefetch_bit: bool,
-    pub(super) queue_len_max: usize,
-    pub(super) refusal: Option<Status>,
+pub(crate) struct Model {
+    pub(crate) admits: bool,
+    pub(crate) prefetch_bit: bool,
+    pub(crate) queue_len_max: usize,
+    pub(crate) refusal: Option<Status>,
     /// The message that is coming in.
     partial: Vec<u8>,
     /// Once the handshake is over: what it is answered with.
@@ -28,11 +28,11 @@ pub(super) struct Model {
     asked: [u32; 2],
     key: u8,
     /// The client has said that it goes: what was queued is dropped, and the end must come.
-    pub(super) disconnected: bool,
+    pub(crate) disconnected: bool,
 }
 
 impl Model {
-    pub(super) fn new(
+    pub(crate) fn new(
         admits: bool,
         prefetch_bit: bool,
         queue_len_max: usize,
@@ -54,7 +54,7 @@ impl Model {
     }
 
     /// How many of these bytes are taken in.
-    pub(super) fn receive(&mut self, input: &[u8]) -> Result<usize, Violation> {
+    pub(crate) fn receive(&mut self, input: &[u8]) -> Result<usize, Violation> {
         let mut begun = (0, self.partial.clone());
         for (place, &byte) in input.iter().enumerate() {
             if self.disconnected || self.status.is_some_and(|status| status != Status::Ok) {
@@ -113,21 +113,21 @@ impl Model {
     }
 
     /// A handshake that is late is answered all the same.
-    pub(super) fn refuse(&mut self) {
+    pub(crate) fn refuse(&mut self) {
         self.status = self.status.or(Some(self.refusal.unwrap_or(Status::ServerFull)));
     }
 
-    pub(super) fn queued(&self) -> (usize, usize) {
+    pub(crate) fn queued(&self) -> (usize, usize) {
         (self.queues[0].len(), self.queues[1].len())
     }
 
     /// What is answered after `before` others.
-    pub(super) fn upcoming(&self, before: usize) -> Option<Id> {
+    pub(crate) fn upcoming(&self, before: usize) -> Option<Id> {
         self.queues.iter().flatten().nth(before).map(|&(id, _)| id)
     }
 
     /// What must be done next, and for which request; `urgent_only` and `nothing` hold back.
-    pub(super) fn next(&mut self, held_back: [bool; 2]) -> (Step, Option<(Asked, Class)>) {
+    pub(crate) fn next(&mut self, held_back: [bool; 2]) -> (Step, Option<(Asked, Class)>) {
         let Some(status) = self.status else { return (Step::Idle, None) };
         if !self.status_taken {
             self.status_taken = true;
