@@ -123,7 +123,7 @@ fn sigterm_with_many_peers_in_mid_response_loses_nothing() {
 /// The kernel frees the ports of a process that had a ring a moment after its end.
 #[test]
 fn a_server_that_was_killed_is_started_again_at_once() {
-    let cache = Cache::sample();
+    let cache = Cache::huge();
     let mut server = Server::with_cache(&cache, &["--workers", "2"]);
     let address = server.address.to_string();
     for _ in 0..5 {
