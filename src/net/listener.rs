@@ -6,6 +6,16 @@ use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long an address that is taken is tried again. The kernel takes a ring apart behind the
+/// end of its process: after a kill, the port is free some 10 ms after the process is gone, and
+/// whoever starts the next one sees only the process.
+const TAKEN_MAX: Duration = Duration::from_millis(500);
+
+/// The pause between two tries.
+const TAKEN_PAUSE: Duration = Duration::from_millis(5);
 
 /// A bound, listening, non-blocking socket.
 #[derive(Debug)]
@@ -66,7 +76,7 @@ pub fn bind(address: SocketAddr, count: usize, backlog: i32) -> Result<Vec<Liste
     let fail = |source| ListenError { address, source };
     // SO_REUSEPORT would share a port with any process of this user without a word. A first
     // socket without it finds out whether somebody is there.
-    drop(open(address, false, None).map_err(fail)?);
+    drop(open_when_free(address).map_err(fail)?);
     let mut listeners: Vec<Listener> = Vec::with_capacity(count);
     for _ in 0..count {
         let address = listeners.first().map_or(address, |first| first.address);
@@ -90,6 +100,22 @@ pub fn adopt(socket: OwnedFd, backlog: i32, kept: bool) -> io::Result<Listener> 
     prepare(&socket)?;
     socket.listen(backlog)?;
     Ok(Listener { address, socket: socket.into(), proxy: false, kept })
+}
+
+/// A bound socket that shares its port with nobody, as soon as a process that has just ended has
+/// left the address.
+fn open_when_free(address: SocketAddr) -> io::Result<Socket> {
+    let begin = Instant::now();
+    loop {
+        match open(address, false, None) {
+            Err(error)
+                if error.kind() == io::ErrorKind::AddrInUse && begin.elapsed() < TAKEN_MAX =>
+            {
+                thread::sleep(TAKEN_PAUSE);
+            }
+            other => return other,
+        }
+    }
 }
 
 /// A bound socket; with a backlog, one that listens and shares its port with its like.
@@ -128,6 +154,20 @@ mod tests {
         let error = bind(mine[0].address, 1, 16).expect_err("it is taken");
         assert!(error.remedy().contains("another process"), "{error}");
     }
+
+    #[test]
+    fn a_port_that_is_left_in_a_moment_is_waited_for() {
+        let any: SocketAddr = "127.0.0.1:0".parse().expect("an address");
+        let last = bind(any, 1, 16).expect("a free port");
+        let address = last[0].address;
+        let leaving = thread::spawn(move || {
+            thread::sleep(TAKEN_PAUSE * 4);
+            drop(last);
+        });
+        assert_eq!(bind(address, 1, 16).expect("it is free soon")[0].address, address);
+        leaving.join().expect("it left");
+    }
+
     #[test]
     fn only_a_listening_tcp_socket_is_adopted() {
         let tcp = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");

@@ -120,6 +120,25 @@ fn sigterm_with_many_peers_in_mid_response_loses_nothing() {
     stop_in_mid_response(100);
 }
 
+/// The kernel frees the ports of a process that had a ring a moment after its end.
+#[test]
+fn a_server_that_was_killed_is_started_again_at_once() {
+    let cache = Cache::huge();
+    let mut server = Server::with_cache(&cache, &["--workers", "2"]);
+    let address = server.address.to_string();
+    for _ in 0..5 {
+        let _peers: Vec<_> = (0..20).map(|_| mid_response(&server, 0)).collect();
+        server.signal(Signal::KILL);
+        server.wait();
+        let start = Instant::now();
+        server = Server::with_cache(&cache, &["--workers", "2", "--listen", &address]);
+        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+        let mut client = Client::connect(&server, 0);
+        client.request([(Class::Urgent, id(1, 1))]);
+        assert_eq!(client.receive().container, cache.container(id(1, 1)));
+    }
+}
+
 /// Of full size: `cargo test --release --test features -- --ignored --nocapture thousand_peers`.
 #[test]
 #[ignore = "takes a while, and both cores"]

@@ -98,3 +98,26 @@ pub(crate) fn honest_begin(bench: &Bench, server: &Server, seconds: u64) -> Resu
         &[&options[..], &["--warmup", "500ms", "--duration", &time]].concat(),
     )
 }
+
+/// How a server does beside one that has nothing else to do.
+pub(crate) struct Beside {
+    /// The p99 of its honest peers, as a multiple of the other's: the median of the rounds.
+    pub(crate) ratio: f64,
+    /// Rounds in which its peers saw a fault.
+    pub(crate) faults: u64,
+}
+
+/// Honest peers on a server in trouble and, at the same time, on its idle `twin`: what else the
+/// machine does slows both. A calm minute before would be compared with another machine.
+pub(crate) fn beside(bench: &Bench, server: &Server, twin: &Server) -> Result<Beside> {
+    const ROUNDS: usize = 3;
+    let (mut ratios, mut faults) = (Vec::new(), 0);
+    for _ in 0..ROUNDS {
+        let calm = honest_begin(bench, twin, 2)?;
+        let troubled = honest_begin(bench, server, 2)?.finish()?;
+        ratios.push(troubled.p99_us() / calm.finish()?.p99_us());
+        faults += u64::from(troubled.code != 0);
+    }
+    ratios.sort_by(f64::total_cmp);
+    Ok(Beside { ratio: ratios[ROUNDS / 2], faults })
+}
