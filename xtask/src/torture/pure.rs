@@ -11,11 +11,21 @@ fn run(bench: &Bench, findings: &mut Findings, row: &str, quick: &str) -> Result
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args(["run", "--quiet", "--release", "--locked", "--example", "reliability", "--", row]);
+    command.args([
+        "run",
+        "--quiet",
+        "--release",
+        "--locked",
+        "--example",
+        "reliability",
+        "--",
+        row,
+    ]);
     if bench.quick {
         command.args(["--cases", quick]);
     }
-    let output = command.current_dir(root).stdin(Stdio::null()).stderr(Stdio::inherit()).output()?;
+    let output =
+        command.current_dir(root).stdin(Stdio::null()).stderr(Stdio::inherit()).output()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     for line in text.lines() {
         let words: Vec<_> = line.split(' ').collect();
