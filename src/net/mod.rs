@@ -13,6 +13,7 @@ mod connection;
 pub mod counters;
 mod counting;
 mod credit;
+mod crowd;
 pub mod egress;
 pub mod errnos;
 mod fetch_ahead;

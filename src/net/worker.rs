@@ -6,6 +6,7 @@
 
 use super::admission::Admission;
 use super::counters::{Close, Counters, Published, add};
+use super::crowd::Crowd;
 use super::egress::{Egress, Shaper};
 use super::front::Front;
 use super::generations::Generations;
@@ -205,6 +206,7 @@ impl Worker {
         let mut ran = cpu::thread_time();
         let (mut last, mut drain_ms) = (Instant::now(), 0);
         let (mut logged, mut generations) = (LogState::default(), Generations::default());
+        let mut crowd = Crowd::default();
         loop {
             ticks.tick().await;
             let elapsed = last.elapsed();
@@ -225,7 +227,9 @@ impl Worker {
             self.sweep(now_ms);
             generations.sweep(self, now_ms);
             logged.report(self, now_ms);
-            self.counters.connections.set(self.peers.borrow().len() as u64);
+            let connections = self.peers.borrow().len() as u64;
+            self.counters.connections.set(connections);
+            crowd.beat(connections, self.is_busy());
             self.counters.reckon_queued();
             self.egress.iter().for_each(|egress| egress.count_waiting(&self.counters));
             self.sampler.beat(&self.counters);
