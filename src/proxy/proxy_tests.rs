@@ -133,6 +133,7 @@ fn what_is_no_header_is_malformed() {
         v1("PROXY UDP4 203.0.113.9 192.0.2.1 55555 43594\r\n"),
         v1("PROXY UNKNOWNS\r\n"),
         v1("PROXY UNKNOWN\n"),
+        v1("PROXY UNKNOWN \n"),
         v1("PROXY \r\n"),
         b"PROXY TCP4 \xFF\xFE 192.0.2.1 55555 43594\r\n".to_vec(),
         v2(0x11, 0x11, &IPV4),
