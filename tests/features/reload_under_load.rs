@@ -22,7 +22,45 @@ struct Load<'a> {
     connections: AtomicU64,
 }
 
-impl Load<'_> {
+impl<'a> Load<'a> {
+    fn new(caches: &'a [Cache]) -> Self {
+        Self {
+            caches,
+            // Small ones, for many answers, and one that takes several sends.
+            groups: (0..100).map(|group| id(1, group)).chain([id(3, 0)]).collect(),
+            stop: AtomicBool::new(false),
+            answers: AtomicU64::new(0),
+            connections: AtomicU64::new(0),
+        }
+    }
+
+    /// Reloads so often beside so many clients; the fewest answers that came beside a reload.
+    fn run(&self, site: &Deployment, client_count: usize, reload_count: usize) -> u64 {
+        let mut served_in_between = u64::MAX;
+        thread::scope(|scope| {
+            for number in 0..client_count {
+                let builder = thread::Builder::new().stack_size(256 << 10);
+                builder.spawn_scoped(scope, move || self.client(site, number)).expect("a thread");
+            }
+            let connections = || self.connections.load(Ordering::Relaxed) as usize;
+            let is_busy = || self.answers.load(Ordering::Relaxed) > 0;
+            eventually("all are there", || connections() >= client_count && is_busy());
+            for number in 1..=reload_count {
+                let before = self.answers.load(Ordering::Relaxed);
+                if number % 5 == 0 {
+                    site.point_to("corrupt");
+                    site.reload_until("reload failed");
+                } else {
+                    site.switch_to(&(number % 2).to_string());
+                }
+                let after = self.answers.load(Ordering::Relaxed);
+                served_in_between = served_in_between.min(after - before);
+            }
+            self.stop.store(true, Ordering::Relaxed);
+        });
+        served_in_between
+    }
+
     /// A client that asks without a pause, and knows which generation it was given.
     fn client(&self, site: &Deployment, number: usize) {
         let mut rng = fastrand::Rng::with_seed(number as u64);
@@ -56,44 +94,15 @@ fn check(client_count: usize, reload_count: usize) {
     let site = Deployment::start(&named, &["--workers", "2"]);
     let broken = site.path("corrupt").join("3/0.dat");
     std::fs::write(&broken, b"\0\0\0\0\x01A").expect("writable");
-    // Both generations have been in memory once before the memory is looked at.
-    site.switch_to("1");
-    site.switch_to("0");
     let settled = || {
         thread::sleep(Duration::from_millis(1200));
         site.server.resident_kb()
     };
+    // Once before it is looked at: both generations, and as much heap as so many peers need.
+    Load::new(&caches).run(&site, client_count, 5);
     let resident_before = settled();
-    let load = Load {
-        caches: &caches,
-        // Small ones, for many answers, and one that takes several sends.
-        groups: (0..100).map(|group| id(1, group)).chain([id(3, 0)]).collect(),
-        stop: AtomicBool::new(false),
-        answers: AtomicU64::new(0),
-        connections: AtomicU64::new(0),
-    };
-    let mut served_in_between = u64::MAX;
-    thread::scope(|scope| {
-        for number in 0..client_count {
-            let builder = thread::Builder::new().stack_size(256 << 10);
-            let (load, site) = (&load, &site);
-            builder.spawn_scoped(scope, move || load.client(site, number)).expect("a thread");
-        }
-        let connections = || load.connections.load(Ordering::Relaxed) as usize;
-        eventually("all are there", || connections() >= client_count);
-        for number in 1..=reload_count {
-            let before = load.answers.load(Ordering::Relaxed);
-            if number % 5 == 0 {
-                site.point_to("corrupt");
-                site.reload_until("reload failed");
-            } else {
-                site.switch_to(&(number % 2).to_string());
-            }
-            let after = load.answers.load(Ordering::Relaxed);
-            served_in_between = served_in_between.min(after - before);
-        }
-        load.stop.store(true, Ordering::Relaxed);
-    });
+    let load = Load::new(&caches);
+    let served_in_between = load.run(&site, client_count, reload_count);
     let answers = load.answers.load(Ordering::Relaxed);
     let connections = load.connections.load(Ordering::Relaxed);
     let resident_after = settled();
