@@ -15,6 +15,8 @@ mod slow;
 mod soak;
 mod start;
 
+pub(crate) use start::without_ring;
+
 use crate::compare::Result;
 use bench::Bench;
 use serde::Serialize;

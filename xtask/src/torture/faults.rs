@@ -50,6 +50,33 @@ pub(super) fn descriptors(bench: &Bench, findings: &mut Findings) -> Result<()> 
     // Ten a listener and second, and the first at once.
     findings.at_most("descriptors: failed accepts a second", failed, 20.0 + 2.0 / short, "");
     drop(peers);
+    table_full(bench, findings)
+}
+
+/// The machine has no descriptor left, as strace has it: the first 20 accepts of each worker.
+fn table_full(bench: &Bench, findings: &mut Findings) -> Result<()> {
+    const FAILURES: u32 = 20;
+    if !has_program("strace") {
+        findings.skip("descriptors: ENFILE", "strace is missing, which injects the error");
+        return Ok(());
+    }
+    let mut command = Command::new("strace");
+    let inject = format!("inject=accept4:error=ENFILE:when=1..{FAILURES}");
+    command.args(["-D", "-f", "-qq", "-o", "/dev/null", "-e", "trace=accept4", "-e", &inject]);
+    command.arg(&bench.js5d);
+    let admin = bench.dir.join("row13.sock");
+    let mut server = bench.serve_by(&mut command, &admin, "127.0.0.1:0", &[])?;
+    let start = Instant::now();
+    let peers = (0..50).map(|_| TcpStream::connect(server.address));
+    let peers = peers.collect::<std::io::Result<Vec<_>>>()?;
+    server.await_metric("js5d_connections_open", |open| open == 50.0)?;
+    let seconds = start.elapsed().as_secs_f64();
+    let failed = server.metrics()?.value("js5d_accept_errors_total{errno=\"ENFILE\"}");
+    findings.exactly("descriptors: ENFILE, failed accepts", failed as u64, 2 * u64::from(FAILURES));
+    let bound = 20.0 + 2.0 / seconds;
+    findings.at_most("descriptors: ENFILE, a second", failed / seconds, bound, "");
+    findings.at_most("descriptors: ENFILE, until served", seconds, 3.0, " s");
+    drop(peers);
     Ok(())
 }
 
