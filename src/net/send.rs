@@ -143,7 +143,13 @@ impl Connection {
                 }
                 Ok(done)
             }
-            Err(error) if is_for_the_ring(&error) => Ok(false),
+            // The socket is full.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            // Says nothing about the socket: the ring tries again, with a pause if it must.
+            Err(error) if ops::is_passing(&error) => {
+                self.count_passing(&error);
+                Ok(false)
+            }
             Err(error) => Err(error),
         }
     }
@@ -220,9 +226,4 @@ impl Connection {
             }
         }
     }
-}
-
-/// The socket is full, or the call was interrupted.
-fn is_for_the_ring(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }

@@ -65,6 +65,13 @@ impl Found {
         self.result["stats"]["times"]["urgent.response"]["p99_us"].as_f64().unwrap_or(f64::NAN)
     }
 
+    /// The longest that a response of either class took, in microseconds.
+    pub(crate) fn slowest_us(&self) -> f64 {
+        let max = |class: &str| self.result["stats"]["times"][class]["max_us"].as_f64();
+        let classes = ["urgent.response", "prefetch.response"];
+        classes.into_iter().filter_map(max).reduce(f64::max).unwrap_or(f64::NAN)
+    }
+
     pub(crate) fn answers(&self) -> u64 {
         let responses = &self.result["stats"]["responses"];
         let class = |name: &str| responses[name].as_u64().unwrap_or(0);
