@@ -54,8 +54,9 @@ pub struct Cli {
 pub enum Command {
     /// Serve a cache (the default command)
     Serve(Box<ServeArgs>),
-    /// Read a whole cache and report what is wrong with it; exit 65 if something is
-    Check(CheckArgs),
+    /// Read a whole cache and report what is wrong with it, and what memory the settings may
+    /// come to; exit 65 if something is wrong, 78 if it is more than allowed
+    Check(Box<CheckArgs>),
     /// Print every setting and where its value comes from; exit 78 if one is wrong
     Config(Box<ConfigArgs>),
     /// Write a demo cache to a directory
@@ -204,6 +205,11 @@ pub struct LimitArgs {
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub generations_memory_max: Option<u64>,
 
+    /// Memory that these settings may come to at worst, as 'js5d check' prints it; more is refused
+    /// at start [default: no limit at start; 'js5d check' takes the container's]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub memory_max: Option<u64>,
+
     /// From SIGTERM or SIGINT to the end, for what was begun
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
     pub drain_timeout: Duration,
@@ -224,18 +230,15 @@ pub struct LogArgs {
 
 /// Options of `check`.
 #[derive(Clone, Debug, Args)]
+#[command(mut_arg("cache", |arg| arg.required(true).help("The cache to check")))]
 pub struct CheckArgs {
-    /// TOML file with settings, of which the cache is used; all of them are checked
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
-
-    /// The cache to check
-    #[arg(long, value_name = "DIR")]
-    pub cache: PathBuf,
-
     /// Print the report as JSON
-    #[arg(long)]
+    #[arg(long, help_heading = "What to print")]
     pub json: bool,
+
+    /// The options of `serve`, for what memory they may come to.
+    #[command(flatten)]
+    pub serve: ServeArgs,
 }
 
 /// Options of `demo-cache`.

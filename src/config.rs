@@ -1,15 +1,17 @@
 //! From options to what the server runs with: every check that takes more than one value.
 
 mod front;
+mod memory;
 
 pub use front::{Game, game, has_openings};
+pub use memory::{Bound, Budget, Part};
 
 use crate::catalog::ReloadLimits;
 use crate::cli::{BuildArg, EgressArgs, MissingGroup, Rate, ServeArgs, Switch};
 use crate::failure::{Exit, Failure};
 use crate::net::Limits;
 use crate::net::egress::Caps;
-use crate::platform::{cpu, limits, memory};
+use crate::platform::{cpu, limits, memory as machine};
 use crate::protocol::Builds;
 use crate::protocol::session::Profile;
 use std::net::SocketAddr;
@@ -146,7 +148,7 @@ fn clamp_connections(
 
 /// What was asked for, or what leaves room for connections on this machine.
 fn generations_memory_max(args: &ServeArgs) -> u64 {
-    args.limits.generations_memory_max.unwrap_or_else(|| memory::total_bytes() / 4 * 3)
+    args.limits.generations_memory_max.unwrap_or_else(|| machine::total_bytes() / 4 * 3)
 }
 
 /// The caps on what is sent; one that is above that of the whole server would do nothing.

@@ -1,97 +1,63 @@
-//! The rows of the table of what must hold (docs/testing.md) that need no process: pure code
-//! against slow models, and against itself under another division of its input.
+//! The rows of docs/testing.md that need no process and no socket.
 //!
-//! ```text
-//! cargo run --release --example reliability -- ROW [--cases N] [--seed S] [--quick]
-//! ```
+//! `cargo run --release --example reliability -- [ROW…] [--cases N] [--seed S]` runs the rows
+//! that are named by their numbers, or all. For each it prints one line of four words,
+//! `name value bound PASS|FAIL`, to standard output and nothing else; it ends with 1 if a row
+//! failed, with 2 if it was called wrongly. `name` begins with the row's number in two digits:
+//! `02-splits`. `value` says what was done and how much of it was wrong, `bound` what is asked
+//! for; `--cases` changes that. `cargo xtask torture` reads these lines.
 //!
-//! It prints a line a promise, `name<TAB>value<TAB>bound<TAB>PASS|FAIL`, and ends with 1 if one
-//! fails. A failure names the seed; the same row with `--seed S --cases 1` plays it again.
-#![allow(missing_docs, unreachable_pub, reason = "a program has no interface")]
+//! What went wrong is told on standard error, with the command that shows it again: a case has
+//! a seed of its own, which is the row's plus the number of the case.
 
-mod framing;
-mod mutate;
-mod pipe;
-mod rekeys;
-mod splits;
+mod rows;
 
 use clap::Parser;
+use rows::{ROWS, Row};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The case that runs, for whoever reports its failure.
-static SEED: AtomicU64 = AtomicU64::new(0);
-
-#[derive(Parser)]
-struct Args {
-    /// Which row: 1, 2, 3, 4 or 19
-    row: u8,
-    /// How many cases
-    #[arg(long)]
+/// Reliability rows that need no process and no socket.
+#[derive(Debug, Parser)]
+#[command(name = "reliability")]
+struct Cli {
+    /// The rows' numbers; all by default.
+    rows: Vec<u8>,
+    /// How many cases, instead of the row's own number.
+    #[arg(long, value_name = "N")]
     cases: Option<u64>,
-    /// The first seed
-    #[arg(long, default_value_t = 1)]
+    /// The seed of the first case.
+    #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
-    /// A hundredth of the cases
-    #[arg(long)]
-    quick: bool,
-}
-
-/// What is tried, how often, and from which seed on.
-pub struct Trial {
-    row: u8,
-    cases: Option<u64>,
-    pub seed: u64,
-    quick: bool,
-    failed: bool,
-}
-
-impl Trial {
-    /// How many cases, of so many in the table.
-    pub fn cases(&self, whole: u64) -> u64 {
-        self.cases.unwrap_or(if self.quick { whole.div_ceil(100) } else { whole })
-    }
-
-    /// Runs `case` with as many seeds. The first that panics is named, and ends the program, as
-    /// panics do in the program that is built like this one.
-    pub fn each_seed(&mut self, name: &str, whole: u64, case: impl Fn(u64)) {
-        let cases = self.cases(whole);
-        let again = format!("reliability {} --seed", self.row);
-        let report = std::panic::take_hook();
-        let told = name.to_owned();
-        std::panic::set_hook(Box::new(move |panic| {
-            let seed = SEED.load(Ordering::Relaxed);
-            println!("{told}\tseed {seed} fails\t{whole} cases\tFAIL");
-            eprintln!("again: {again} {seed} --cases 1");
-            report(panic);
-        }));
-        for seed in self.seed..self.seed + cases {
-            SEED.store(seed, Ordering::Relaxed);
-            case(seed);
-        }
-        drop(std::panic::take_hook());
-        self.tell(name, &format!("{cases} cases"), &format!("{whole} cases"), true);
-    }
-
-    pub fn tell(&mut self, name: &str, value: &str, bound: &str, is_so: bool) {
-        println!("{name}\t{value}\t{bound}\t{}", if is_so { "PASS" } else { "FAIL" });
-        self.failed |= !is_so;
-    }
 }
 
 fn main() -> ExitCode {
-    let Args { row, cases, seed, quick } = Args::parse();
-    let mut trial = Trial { row, cases, seed, quick, failed: false };
-    match row {
-        1 => mutate::run(&mut trial),
-        2 => splits::run(&mut trial),
-        3 => framing::run(&mut trial),
-        4 => pipe::run(&mut trial),
-        19 => rekeys::run(&mut trial),
-        other => {
-            eprintln!("there is no row {other} here; 1, 2, 3, 4 and 19 are");
-            return ExitCode::from(64);
-        }
+    let cli = Cli::parse();
+    if let Some(unknown) = cli.rows.iter().find(|number| rows::find(**number).is_none()) {
+        let known: Vec<_> = ROWS.iter().map(|row| row.number.to_string()).collect();
+        eprintln!("error: row {unknown} is not one of {}", known.join(", "));
+        return ExitCode::from(2);
     }
-    if trial.failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    rows::tell_of_panics();
+    let is_wanted = |row: &&Row| cli.rows.is_empty() || cli.rows.contains(&row.number);
+    let mut failed = false;
+    for row in ROWS.iter().filter(is_wanted) {
+        failed |= !report(row, cli.cases, cli.seed);
+    }
+    ExitCode::from(u8::from(failed))
+}
+
+/// Runs a row and prints its line. True if it passed.
+fn report(row: &Row, cases: Option<u64>, seed: u64) -> bool {
+    let wanted = row.wanted(cases);
+    let outcome = rows::run(row, wanted, seed);
+    let passed = outcome.failure.is_none() && outcome.done >= wanted;
+    if let Some((seed, what)) = &outcome.failure {
+        eprintln!("{}, seed {seed}: {what}", row.name);
+        eprintln!("again: {}", rows::again(row, *seed));
+    }
+    let wrong = u8::from(outcome.failure.is_some());
+    let verdict = if passed { "PASS" } else { "FAIL" };
+    let (name, unit) = (row.name, row.unit);
+    println!("{name} {}_{unit},{wrong}_wrong {wanted}_{unit},0_wrong {verdict}", outcome.done);
+    passed
 }

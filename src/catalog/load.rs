@@ -3,7 +3,7 @@
 use super::fill::Filler;
 use super::report::{Cause, Problem, Report};
 use super::snapshot::{ArenaError, Snapshot, SnapshotBuilder};
-use super::verify::verify;
+use super::verify::{ARCHIVE_INDEX_LEN_MAX, verify};
 use crate::cache::{GroupVisitor, Store, StoreError, StoreKind, StoredGroup};
 use crate::protocol::container::ContainerError;
 use crate::protocol::frame::{framed_len, place};
@@ -148,6 +148,13 @@ pub async fn load(
     let mut builder = filled.builder;
     add_master_index(&mut builder, &master);
     Ok(Loaded { snapshot: builder.seal()?, report })
+}
+
+/// What loading so many groups takes at most, beside the generation that it makes: listing and
+/// checks, read buffers, and the archive index that is being unpacked.
+#[must_use]
+pub fn loading_bytes_beside(groups: usize) -> u64 {
+    groups as u64 * GROUP_LOADING_BYTES + READ_BUFFER_BYTES + ARCHIVE_INDEX_LEN_MAX as u64
 }
 
 /// How much memory loading takes, at most: the arena, what the groups' listing and checks need,

@@ -19,7 +19,7 @@ mod verify;
 
 pub use demo::{DEMO_GROUPS, DEMO_GROUPS_MAX, DEMO_GROUPS_MIN, DEMO_SEED, Demo};
 pub use handle::{Alive, SnapshotHandle, Swap};
-pub use load::{LoadError, LoadOptions, Loaded, Source, load};
+pub use load::{LoadError, LoadOptions, Loaded, Source, load, loading_bytes_beside};
 pub use reload::{
     LastReload, ReloadDone, ReloadError, ReloadLimits, ReloadQueue, ReloadResult, ReloadStatus,
     ReloadSteps, Reloader,

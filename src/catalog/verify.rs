@@ -14,7 +14,7 @@ use std::ops::Range;
 
 /// No archive index unpacks to more: the largest of a build 550 cache has about 1 MB, those of
 /// the youngest caches a few.
-const ARCHIVE_INDEX_LEN_MAX: usize = 64 << 20;
+pub(super) const ARCHIVE_INDEX_LEN_MAX: usize = 64 << 20;
 
 /// The first group that the wire has no room for.
 const GROUPS_ON_WIRE: u32 = 1 << 16;

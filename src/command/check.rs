@@ -1,23 +1,29 @@
-//! `js5d check`: reads a whole cache and says what is wrong with it.
+//! `js5d check`: reads a whole cache and says what is wrong with it, and how much memory a server
+//! with these settings may come to.
 
 use super::progress::Progress;
-use super::text::{counted, megabytes, print};
+use super::text::{counted, megabytes, print, thousands};
 use crate::cache::{Store, block_on};
 use crate::catalog::{LoadError, LoadOptions, Loaded, Report, Snapshot, load};
 use crate::cli::CheckArgs;
+use crate::config::{Bound, Budget, Part};
 use crate::failure::{Exit, Failure};
 use crate::platform::probe;
+use serde_json::{Value, json};
+use std::fmt::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
 /// Checks a cache; the exit code says whether it is sound.
 ///
 /// # Errors
-/// The cache cannot be read at all.
+/// The cache cannot be read at all, or the settings may come to more memory than is allowed.
 pub fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
     probe::ring()?;
     let mut progress = Progress::new(|percent| eprintln!("loading: {percent}%"));
     let result = block_on(async {
-        let store = Store::open(&args.cache).await?;
+        let dir = args.serve.cache.as_deref().unwrap_or(Path::new(""));
+        let store = Store::open(dir).await?;
         let options = LoadOptions { skip_corrupt: true, ..LoadOptions::default() };
         load(&store, options, &mut |done, total| progress.show(done, total)).await
     });
@@ -27,17 +33,25 @@ pub fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
         Err(LoadError::Corrupt(report)) => (None, *report),
         Err(error) => return Err(error.into()),
     };
+    let budget = snapshot.as_ref().map(|snapshot| Budget::new(&args.serve, snapshot));
     if args.json {
         let mut json = report.to_json();
         let generation = snapshot.as_ref().map(|it| format!("{:016x}", it.generation()));
         // What --expect-generation takes.
         json["generation"] = generation.into();
+        json["memory"] = budget.as_ref().map(memory_json).into();
         print(format!("{json:#}\n").as_bytes())?;
     } else {
         let verdict = verdict(snapshot.as_ref(), &report);
-        print(format!("{report}{verdict}\n").as_bytes())?;
+        let memory = budget.as_ref().map(memory_text).unwrap_or_default();
+        // The verdict is the last line, which scripts read.
+        print(format!("{report}{memory}{verdict}\n").as_bytes())?;
     }
-    Ok(if report.is_sound() { ExitCode::SUCCESS } else { Exit::CorruptCache.into() })
+    if !report.is_sound() {
+        return Ok(Exit::CorruptCache.into());
+    }
+    budget.map_or(Ok(()), |budget| budget.check())?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The report in one line.
@@ -58,4 +72,44 @@ fn verdict(snapshot: Option<&Snapshot>, report: &Report) -> String {
         return format!("sound: {served}");
     }
     format!("CORRUPT: {problems}; without them {served}")
+}
+
+/// The worst case of memory, a line a part.
+fn memory_text(budget: &Budget) -> String {
+    let mut text = "memory at worst, with these settings:\n".to_owned();
+    for part in &budget.parts {
+        let each = match part.count {
+            1 => String::new(),
+            count => format!("{} of {} bytes", thousands(count), thousands(part.bytes_each)),
+        };
+        let (name, all) = (part.name, megabytes(part.bytes()));
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "  {name:<24} {all:>12}  {each}");
+    }
+    let (all, allowed) = (megabytes(budget.bytes()), megabytes(budget.bound.bytes()));
+    let whose = match budget.bound {
+        Bound::Setting(_) => "--memory-max allows",
+        Bound::Container(_) => "the container has",
+        Bound::Machine(_) => "the machine has",
+    };
+    let _ = writeln!(text, "  {:<24} {all:>12}  {whose} {allowed}", "in all");
+    text
+}
+
+fn memory_json(budget: &Budget) -> Value {
+    let whose = match budget.bound {
+        Bound::Setting(_) => "memory-max",
+        Bound::Container(_) => "container",
+        Bound::Machine(_) => "machine",
+    };
+    json!({
+        "worst_case_bytes": budget.bytes(),
+        "parts": budget.parts.iter().map(part_json).collect::<Vec<_>>(),
+        "bound_bytes": budget.bound.bytes(),
+        "bound_by": whose,
+    })
+}
+
+fn part_json(part: &Part) -> Value {
+    json!({ "name": part.name, "count": part.count, "bytes_each": part.bytes_each })
 }

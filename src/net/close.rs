@@ -50,7 +50,7 @@ impl Connection {
             match result {
                 Ok(0) => return,
                 Ok(_) => {}
-                Err(error) if ops::is_passing(&error) => {}
+                Err(error) if ops::is_passing(&error) => drop(ops::pause().await),
                 Err(_) => return,
             }
         }

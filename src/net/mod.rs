@@ -16,6 +16,7 @@ mod credit;
 pub mod egress;
 pub mod errnos;
 mod fetch_ahead;
+pub mod footprint;
 mod front;
 pub mod game;
 mod generations;
@@ -23,6 +24,10 @@ pub mod latency;
 mod listener;
 mod log;
 mod ops;
+#[cfg(test)]
+mod ops_faults;
+#[cfg(test)]
+mod ops_tests;
 pub mod output;
 mod pace;
 mod peer;

@@ -37,6 +37,8 @@ impl<T: 'static> OneshotOutputTransform for GiveBack<T> {
 
     fn transform_oneshot_output(self, data: T, completion: cqueue::Entry) -> Self::Output {
         let result = completion.result();
+        #[cfg(test)]
+        let result = super::ops_faults::result(&data, result);
         let result = usize::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result));
         (result, data)
     }
@@ -52,6 +54,8 @@ pub(super) type Sending = (Box<Output>, Rc<Peer>);
 pub(super) fn receive(mut buffer: ReadBuffer, peer: Rc<Peer>) -> InFlight<Receiving> {
     let len = u32::try_from(READ_LEN).unwrap_or(u32::MAX);
     let entry = opcode::Recv::new(types::Fd(peer.raw_fd()), buffer.as_mut_ptr(), len).build();
+    #[cfg(test)]
+    let entry = super::ops_faults::receive(entry, &mut buffer, &peer);
     submit((buffer, peer), entry)
 }
 
@@ -59,7 +63,10 @@ pub(super) fn receive(mut buffer: ReadBuffer, peer: Rc<Peer>) -> InFlight<Receiv
 pub(super) fn send(output: Box<Output>, peer: Rc<Peer>) -> InFlight<Sending> {
     let flags = (libc::MSG_NOSIGNAL | libc::MSG_WAITALL) as u32;
     let entry = opcode::SendMsg::new(types::Fd(peer.raw_fd()), output.message()).flags(flags);
-    submit((output, peer), entry.build())
+    let entry = entry.build();
+    #[cfg(test)]
+    let entry = super::ops_faults::send(entry, &output, &peer);
+    submit((output, peer), entry)
 }
 
 /// A buffer of a game connection, one a direction: a game's largest packet, and what both sides
@@ -123,6 +130,10 @@ fn submit<T: 'static>(owned: T, entry: squeue::Entry) -> InFlight<T> {
 /// Sends at once what the socket takes, without the ring. `WouldBlock` if it takes nothing.
 pub(super) fn send_now(output: &Output, peer: &Peer) -> io::Result<usize> {
     let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
+    #[cfg(test)]
+    if let Some(result) = super::ops_faults::send_now(output, peer) {
+        return result;
+    }
     if let Some(bytes) = output.as_one_slice() {
         use rustix::net::SendFlags;
         let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;

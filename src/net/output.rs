@@ -20,7 +20,7 @@ pub const COPY_LEN_MAX: usize = 2048;
 pub const SCRATCH_LEN_MAX: usize = 64 << 10;
 
 /// What an output that goes back to the pool may keep.
-const SCRATCH_KEPT_MAX: usize = SCRATCH_LEN_MAX + COPY_LEN_MAX;
+pub(super) const SCRATCH_KEPT_MAX: usize = SCRATCH_LEN_MAX + COPY_LEN_MAX;
 
 /// A worker's hold on a snapshot: one count a worker, and a plain count a connection.
 pub type SnapshotRef = Rc<Arc<Snapshot>>;
@@ -36,7 +36,7 @@ pub struct Cursor {
 
 /// A run of bytes to send.
 #[derive(Clone, Copy, Debug)]
-enum Segment {
+pub(super) enum Segment {
     /// In the scratch buffer.
     Copied { start: usize, len: usize },
     /// In the snapshot, which the output holds.
@@ -217,6 +217,12 @@ impl Output {
     /// The header for `sendmsg`, valid while the output is neither changed nor dropped.
     pub(super) fn message(&self) -> *const libc::msghdr {
         &raw const self.message
+    }
+
+    /// What a send of a sealed output would begin with.
+    #[cfg(test)]
+    pub(super) fn first_vector(&self) -> libc::iovec {
+        self.vectors[self.first]
     }
 
     /// Collects what a sealed output would send, for tests and checks.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// The most that one operation sends: 64 KB cost 18 % more at 100 KB a group, 1 MB 50 %
 /// (docs/decisions/0002).
-const SEND_LEN_MAX: usize = 256 << 10;
+pub(super) const SEND_LEN_MAX: usize = 256 << 10;
 
 /// What a peer gets at first: enough to see how it takes it.
 const SEND_LEN_START: usize = 16 << 10;

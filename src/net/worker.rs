@@ -44,8 +44,8 @@ const BUSY_PERCENT: u32 = 60;
 const SLOW_AFTER_MS: u64 = 2 * HEARTBEAT_MS;
 
 /// Submission entries; completions are many more, as thousands may come at once.
-const RING_ENTRIES: u32 = 4096;
-const RING_COMPLETIONS: u32 = 32768;
+pub(super) const RING_ENTRIES: u32 = 4096;
+pub(super) const RING_COMPLETIONS: u32 = 32768;
 
 /// Deadlines and bounds of a connection.
 #[derive(Clone, Debug)]

@@ -14,6 +14,12 @@ pub fn raise_descriptors() -> io::Result<u64> {
     Ok(maximum.unwrap_or(u64::MAX))
 }
 
+/// What the soft limit of open descriptors can be raised to; none if the system sets no limit.
+#[must_use]
+pub fn descriptors_max() -> Option<u64> {
+    getrlimit(Resource::Nofile).maximum
+}
+
 /// Raises the soft limit of locked memory to the hard one. Linux 6.18 counts rings under it, for
 /// whoever has not CAP_IPC_LOCK: a worker's has 0.8 MB, and 8 MB is a usual limit.
 ///

@@ -27,10 +27,20 @@ pub fn return_large_blocks() {
 /// limit of its control group (a container's) where that is lower.
 #[must_use]
 pub fn total_bytes() -> u64 {
+    container_bytes().unwrap_or_else(machine_bytes)
+}
+
+fn machine_bytes() -> u64 {
     let system = rustix::system::sysinfo();
-    let machine = (system.totalram as u64).saturating_mul(u64::from(system.mem_unit));
+    (system.totalram as u64).saturating_mul(u64::from(system.mem_unit))
+}
+
+/// The limit of this process' control group, a container's or a unit's, if it has one.
+#[must_use]
+pub fn container_bytes() -> Option<u64> {
     let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    group_limit(Path::new("/sys/fs/cgroup"), &own).map_or(machine, |limit| limit.min(machine))
+    // Version 1 writes a number beyond any machine where there is no limit.
+    group_limit(Path::new("/sys/fs/cgroup"), &own).filter(|&limit| limit < machine_bytes())
 }
 
 /// The lowest memory limit from a process' control group up to the root, of version 2 or 1.

@@ -87,17 +87,19 @@ enum Phase {
     Refused(Status),
 }
 
-/// What a session took in since it was last asked.
+/// What a session took in since it was last asked. Ask after each read, of 256 bytes or 64
+/// messages at most: beyond 255 requests of a class the count begins again at 0. To stop there
+/// costs three instructions a request, and a wider count makes an idle connection larger.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Received {
     /// Urgent requests.
-    pub urgent: u16,
+    pub urgent: u8,
     /// Prefetch requests.
-    pub prefetch: u16,
+    pub prefetch: u8,
     /// Opcode 4.
-    pub rekeys: u16,
+    pub rekeys: u8,
     /// Opcodes 2 and 3.
-    pub state_changes: u16,
+    pub state_changes: u8,
 }
 
 /// The server's side of one connection.
@@ -341,12 +343,12 @@ impl ServerSession {
         match message {
             Message::Request(Class::Urgent, id) => {
                 let taken = self.urgent.push(id, len_max);
-                self.received.urgent = self.received.urgent.saturating_add(u16::from(taken));
+                self.received.urgent = self.received.urgent.wrapping_add(u8::from(taken));
                 return taken;
             }
             Message::Request(Class::Prefetch, id) => {
                 let taken = self.prefetch.push(id, len_max);
-                self.received.prefetch = self.received.prefetch.saturating_add(u16::from(taken));
+                self.received.prefetch = self.received.prefetch.wrapping_add(u8::from(taken));
                 return taken;
             }
             Message::Rekey(key) => {

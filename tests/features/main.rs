@@ -16,6 +16,7 @@ mod front_admin;
 mod game;
 mod game_limits;
 mod handover;
+mod memory;
 mod program;
 mod proxy;
 mod reload;

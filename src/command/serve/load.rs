@@ -6,6 +6,7 @@ use crate::catalog::{
 };
 use crate::cli::ServeArgs;
 use crate::command::progress::Progress;
+use crate::config::{Bound, Budget};
 use crate::failure::Failure;
 use std::fs;
 use std::path::Path;
@@ -37,6 +38,20 @@ pub(super) fn cache(args: &ServeArgs) -> Result<Snapshot, Failure> {
             Ok(loaded.snapshot)
         }
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Refuses settings that may come to more memory than `--memory-max`. A container's limit that
+/// they may come to is a reason for a warning only: the worst case may never come.
+pub(super) fn budget(args: &ServeArgs, snapshot: &Snapshot) -> Result<(), Failure> {
+    let budget = Budget::new(args, snapshot);
+    match (budget.check(), budget.bound) {
+        (Err(failure), Bound::Setting(_)) => Err(failure),
+        (Err(failure), _) => {
+            warn!("{}; {}", failure.cause, failure.remedy);
+            Ok(())
+        }
+        (Ok(()), _) => Ok(()),
     }
 }
 

@@ -48,6 +48,7 @@ pub fn run(args: &ServeArgs) -> Result<ExitCode, Failure> {
     let settings = config::settle(args)?;
     let game = config::game(args)?;
     let snapshot = load::cache(args)?;
+    load::budget(args, &snapshot)?;
     // Asked for when nothing slow is left to do: two processes accept from here on.
     let (predecessor, handed) = Predecessor::ask(&args.restart)?.unzip();
     let handed = handed.unwrap_or_default();

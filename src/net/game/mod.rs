@@ -33,11 +33,11 @@ use tracing::{info, warn};
 const HEARTBEAT_MS: u64 = 100;
 
 /// Completions are at most three a connection: one a direction, and a deadline's.
-const RING_ENTRIES: u32 = 1024;
-const RING_COMPLETIONS: u32 = 16384;
+pub(super) const RING_ENTRIES: u32 = 1024;
+pub(super) const RING_COMPLETIONS: u32 = 16384;
 
 /// Buffers kept for reuse: 256 KB.
-const POOL_LEN_MAX: usize = 64;
+pub(super) const POOL_LEN_MAX: usize = 64;
 
 /// What holds for each connection to the game server.
 #[derive(Clone, Debug)]

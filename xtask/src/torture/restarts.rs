@@ -31,7 +31,8 @@ fn feature(findings: &mut Findings, promise: &str, name: &str, bound: &str) -> R
     ]);
     command.args(["--include-ignored", "--nocapture", name]).current_dir(root);
     let (is_well, text) = output_within(command.stderr(Stdio::null()), TIME_MAX)?;
-    let count = text.lines().filter(|line| line.ends_with(" ... ok")).count();
+    let passed = text.lines().find_map(|line| line.strip_prefix("test result: ok. "));
+    let count = passed.and_then(|rest| rest.split(' ').next()?.parse::<u64>().ok()).unwrap_or(0);
     for line in text.lines().filter(|line| line.contains(',') && !line.starts_with("test ")) {
         println!("   {line}");
     }

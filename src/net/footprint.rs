@@ -1,0 +1,94 @@
+//! What serving takes in memory, in bytes: the terms of the sum in docs/limits.md.
+//!
+//! Terms that follow from a bound are made of the very constants that hold it; the others were
+//! measured, and tests/features/memory.rs fails when a running server is more than a tenth off.
+
+use super::game;
+use super::output::{COPY_LEN_MAX, POOL_LEN_MAX, SCRATCH_KEPT_MAX, Segment};
+use super::pace::SEND_LEN_MAX;
+use super::worker::{RING_COMPLETIONS, RING_ENTRIES};
+
+/// A connection whatever it does: task, session, read buffer, its places in the tables. Measured.
+pub const CONNECTION_BYTES: u64 = 1_060;
+
+/// Beside it, with a cap on what is sent: its place in the order, and a tree's while it waits.
+pub const CAPPED_BYTES: u64 = 170;
+
+/// Beside it, with a limit an address: the address' count, in a table that doubles.
+pub const ADDRESS_BYTES: u64 = 96;
+
+/// What the kernel keeps of a socket that carries nothing. Measured: 5,120 to 5,400.
+pub const SOCKET_BYTES: u64 = 5_400;
+
+/// An output's copied bytes, as far as they can be touched: a mapping of their own, in pages, with
+/// the allocator's header before them.
+pub const OUTPUT_COPIED_BYTES: u64 = (SCRATCH_KEPT_MAX as u64 + 16).next_multiple_of(4096);
+
+/// An output's segments and vectors: at most as many in place as fit a send, each after a run of
+/// copied bytes.
+pub const OUTPUT_SEGMENTS_BYTES: u64 = {
+    let segments = 2 * (SEND_LEN_MAX / COPY_LEN_MAX) + 1;
+    (segments * (size_of::<Segment>() + size_of::<libc::iovec>())) as u64
+};
+
+/// A connection that has not said whose it is, beside its socket: task and buffer, measured, and
+/// the header of a balancer as far as it has come.
+pub const OPENING_BYTES: u64 = 1_400 + 4_096;
+
+/// A game connection, beside its two sockets: a buffer each way, and its task.
+pub const GAME_CONNECTION_BYTES: u64 = 2 * super::ops::GAME_BUFFER_LEN as u64 + 1_060;
+
+/// The touched stack and the runtime of a thread with a ring. Measured.
+const THREAD_BYTES: u64 = 36 << 10;
+
+/// Both queues of a connection: four bytes a request, in rings that double as they grow.
+#[must_use]
+pub const fn queues_bytes(queue_len_max: usize) -> u64 {
+    2 * 4 * queue_len_max.next_power_of_two() as u64
+}
+
+/// The most that a peer can bring about: it has filled its queues and an output, and reads
+/// nothing.
+#[must_use]
+pub const fn peer_bytes_max(queue_len_max: usize) -> u64 {
+    CONNECTION_BYTES
+        + queues_bytes(queue_len_max)
+        + OUTPUT_COPIED_BYTES
+        + OUTPUT_SEGMENTS_BYTES
+        + SOCKET_BYTES
+}
+
+/// A worker: its ring, its thread, and outputs kept for reuse.
+#[must_use]
+pub const fn worker_bytes() -> u64 {
+    let pool = POOL_LEN_MAX as u64 * (OUTPUT_COPIED_BYTES + OUTPUT_SEGMENTS_BYTES);
+    ring_bytes(RING_ENTRIES, RING_COMPLETIONS) + THREAD_BYTES + pool
+}
+
+/// The game's thread: its ring, and buffers kept for reuse.
+#[must_use]
+pub const fn game_thread_bytes() -> u64 {
+    let pool = (game::POOL_LEN_MAX * super::ops::GAME_BUFFER_LEN) as u64;
+    ring_bytes(game::RING_ENTRIES, game::RING_COMPLETIONS) + THREAD_BYTES + pool
+}
+
+/// Submissions of 64 bytes with an index of 4, completions of 16.
+const fn ring_bytes(entries: u32, completions: u32) -> u64 {
+    entries as u64 * (64 + 4) + completions as u64 * 16
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_terms_are_those_of_the_documentation() {
+        assert_eq!(queues_bytes(200), 2048);
+        assert_eq!(queues_bytes(256), 2048);
+        assert_eq!(queues_bytes(257), 4096);
+        assert_eq!(OUTPUT_COPIED_BYTES, 68 << 10);
+        assert_eq!(OUTPUT_SEGMENTS_BYTES, 257 * 40);
+        assert_eq!(peer_bytes_max(200), 88_420);
+        assert_eq!(ring_bytes(4096, 32768), 784 << 10);
+    }
+}

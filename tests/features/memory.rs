@@ -1,0 +1,134 @@
+//! Memory is a sum that is known beforehand: what connections take is what the sum says, and
+//! settings that may come to more than is allowed are refused.
+
+use crate::support::{Cache, Client, Http, Server, eventually, id, js5d, raise_descriptors};
+use js5d::net::footprint::{CONNECTION_BYTES, OUTPUT_COPIED_BYTES, queues_bytes};
+use js5d::protocol::Class;
+use socket2::SockRef;
+use std::thread;
+use std::time::Duration;
+
+/// Whether a connection was found to take what the sum says, to a tenth.
+fn check(state: &str, growth_kb: u64, connections: u64, said: u64) {
+    let found = growth_kb * 1024 / connections;
+    let off = found.abs_diff(said) * 100 / said;
+    assert!(off <= 10, "{state}: {found} bytes a connection, and {said} are said, {off} % off");
+    println!("{state}: {found} bytes a connection of the {said} that are said");
+}
+
+/// Waits until the memory of `server` stays as it is.
+fn settled_kb(server: &Server) -> u64 {
+    let mut last = 0;
+    eventually("memory settles", || {
+        thread::sleep(Duration::from_millis(300));
+        server.resident_kb() == std::mem::replace(&mut last, server.resident_kb())
+    });
+    last
+}
+
+fn start(options: &[&str]) -> (Server, Http) {
+    raise_descriptors();
+    let always = ["--admin", "127.0.0.1:0", "--idle-timeout", "5m", "--send-timeout", "5m"];
+    let server = Server::with_cache(&Cache::sample(), &[&always, options].concat());
+    let http = Http::of(&server);
+    // What the first connections and scrapes leave behind is not theirs.
+    drop([Client::connect(&server, 0), Client::connect(&server, 0)]);
+    http.metrics();
+    eventually("they are gone", || http.metrics().value("js5d_connections_open") == 0.0);
+    (server, http)
+}
+
+#[test]
+fn an_idle_connection_takes_what_the_sum_says() {
+    const COUNT: u64 = 3000;
+    let (server, http) = start(&[]);
+    let before_kb = settled_kb(&server);
+    let clients: Vec<_> = (0..COUNT).map(|_| Client::connect(&server, 0)).collect();
+    let idle = "js5d_connections{state=\"idle\"}";
+    eventually("all are idle", || http.metrics().value(idle) == COUNT as f64);
+    check("idle", settled_kb(&server).saturating_sub(before_kb), COUNT, CONNECTION_BYTES);
+    drop(clients);
+}
+
+#[test]
+fn a_peer_that_reads_nothing_holds_what_the_sum_says() {
+    const COUNT: u64 = 100;
+    let (server, http) = start(&["--queue-len-max", "256"]);
+    let before_kb = settled_kb(&server);
+    // Keyed responses are copied: an output is full of them.
+    let clients: Vec<_> = (0..COUNT)
+        .map(|_| {
+            let mut client = Client::connect(&server, 7);
+            SockRef::from(&client.stream).set_recv_buffer_size(64 << 10).expect("a socket");
+            let requests = (0..300).map(|place| (Class::Prefetch, id(2, place % 40)));
+            client.request(requests);
+            // It reads well, and then no more: what it holds up is a fast peer's output.
+            client.receive_many(10);
+            client.request((0..300).map(|place| (Class::Urgent, id(2, place % 40))));
+            client
+        })
+        .collect();
+    let said = CONNECTION_BYTES + queues_bytes(256) + OUTPUT_COPIED_BYTES;
+    let slow = "js5d_connections{state=\"slow\"}";
+    eventually("all are held up", || http.metrics().value(slow) == COUNT as f64);
+    eventually("queues are full", || {
+        let waiting = http.metrics().value("js5d_queue_depth{class=\"prefetch\"}");
+        waiting >= (COUNT * 250) as f64
+    });
+    check("held up", settled_kb(&server).saturating_sub(before_kb), COUNT, said);
+    drop(clients);
+}
+
+/// Settings whose worst case is easily reckoned: the peers' part is 100 of 88,420 bytes.
+const SMALL: [&str; 8] = [
+    "--connections-max",
+    "100",
+    "--workers",
+    "1",
+    "--refusals-max",
+    "10",
+    "--queue-len-max",
+    "200",
+];
+
+#[test]
+fn check_reckons_the_worst_case_and_refuses_more_than_is_allowed() {
+    let dir = tempfile::tempdir().unwrap();
+    Cache::sample().write_flat(dir.path());
+    let path = dir.path().to_str().unwrap();
+    let check = |more: &[&str]| js5d(&[&["check", "--cache", path], &SMALL[..], more].concat());
+
+    let ended = check(&["--memory-max", "1GB"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(ended.stdout.contains("100 of 88,420 bytes"), "{ended:?}");
+    assert!(ended.stdout.contains("--memory-max allows 1,000.0 MB"), "{ended:?}");
+
+    let ended = check(&["--memory-max", "1GB", "--json"]);
+    let report: serde_json::Value = serde_json::from_str(&ended.stdout).expect("JSON");
+    let parts = report["memory"]["parts"].as_array().expect("parts").clone();
+    let sum = parts.iter().map(|part| {
+        part["count"].as_u64().expect("a number") * part["bytes_each"].as_u64().expect("a number")
+    });
+    let worst = report["memory"]["worst_case_bytes"].as_u64().expect("a number");
+    assert_eq!(sum.sum::<u64>(), worst);
+
+    // To the byte: the sum is allowed, a byte less is not.
+    let ended = check(&["--memory-max", &format!("{worst}B")]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let less = format!("{}B", worst - 1);
+    let ended = check(&["--memory-max", &less]);
+    assert_eq!(ended.code, Some(78), "{ended:?}");
+    assert!(ended.stderr.contains("--memory-max allows"), "{ended:?}");
+    assert!(ended.stderr.contains("lower --connections-max to 99, or allow more"), "{ended:?}");
+    let followed: Vec<_> = SMALL.iter().map(|&it| if it == "100" { "99" } else { it }).collect();
+    let check_fewer = ["check", "--cache", path, "--memory-max", &less];
+    let ended = js5d(&[&check_fewer[..], &followed].concat());
+    assert_eq!(ended.code, Some(0), "the remedy is one: {ended:?}");
+    let ended = check(&["--memory-max", "1MB"]);
+    assert!(ended.stderr.contains("what peers do not take"), "{ended:?}");
+
+    let serve = ["--cache", path, "--listen", "127.0.0.1:0", "--memory-max", &less];
+    let ended = js5d(&[&serve, &SMALL[..]].concat());
+    assert_eq!(ended.code, Some(78), "{ended:?}");
+    assert!(ended.stderr.contains("lower --connections-max to 99"), "{ended:?}");
+}
