@@ -105,9 +105,8 @@ fn of_the_ring(bench: &Bench, findings: &mut Findings) -> Result<Vec<Obstacle>> 
         ("ring without memory", "ENOMEM", "memory"),
         ("ring without descriptor", "EMFILE", "ulimit -n"),
     ];
-    obstacles.extend(errors.map(|(name, error, named)| {
-        Obstacle::new(name, traced(error), 69, named)
-    }));
+    obstacles
+        .extend(errors.map(|(name, error, named)| Obstacle::new(name, traced(error), 69, named)));
     if !is_root() || !has_program("unshare") {
         findings.skip("start: ring off by sysctl", "only root can show a process another sysctl");
         return Ok(obstacles);
