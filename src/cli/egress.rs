@@ -25,7 +25,7 @@ pub struct EgressArgs {
     pub prefetch_egress_max: Option<Rate>,
 }
 
-/// Bytes a second, at least [`RATE_MIN`].
+/// Bytes a second, at least `RATE_MIN`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rate(pub u64);
 

@@ -3,7 +3,7 @@
 //! Only a server with a cap has any of this; without one, a batch costs a look at an empty
 //! option. All workers share one [`Shaper`], under a lock that is taken a few times a batch of
 //! some kilobytes, so that ranks and shares hold across workers. A connection that gets no
-//! credit goes on reading and waits; its worker collects grants every [`TICK`] while anybody
+//! credit goes on reading and waits; its worker collects grants every `TICK` while anybody
 //! waits, and wakes those whom they are for. What the kernel has taken counts as sent; headers
 //! of TCP and IP are not counted.
 

@@ -113,6 +113,10 @@ fn parse_v1(bytes: &[u8]) -> Result<Option<(usize, Option<Endpoints>)>, HeaderFa
     };
     let len = end + 1;
     let line = head.get(..len).unwrap_or_default();
+    // The crate takes UNKNOWN with a bare line feed; nothing is a line but what ends in CRLF.
+    if !line.ends_with(b"\r\n") {
+        return Err(HeaderFault::Malformed);
+    }
     if is_unknown(line) {
         return Ok(Some((len, None)));
     }

@@ -81,14 +81,14 @@ fn a_server_that_starts_takes_over_from_the_one_that_serves() {
 #[test]
 fn a_server_that_does_not_start_takes_nothing() {
     let site = Site::new(Cache::sample());
-    let mut old = site.start("127.0.0.1:0", &["--handover-timeout", "300ms"]);
+    let mut old = site.start("127.0.0.1:0", &["--handover-timeout", "2s"]);
     let address = old.address.to_string();
     let taken = TcpStream::connect(old.address).expect("it listens");
     let occupied = taken.local_addr().expect("connected").to_string();
     let (cache, handover) = (site.path("cache"), site.path("handover.sock"));
     let wrong = js5d(&["--cache", &cache, "--handover", &handover, "--listen", &occupied]);
     assert_eq!(wrong.code, Some(71), "{}", wrong.stderr);
-    eventually("it was noticed", || old.log().contains("did not start"));
+    eventually("it was noticed", || old.log().contains("was given up"));
 
     let mut silent = UnixStream::connect(site.path("handover.sock")).expect("it listens");
     eventually("too slow", || old.log().contains("nothing within --handover-timeout"));

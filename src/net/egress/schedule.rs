@@ -3,7 +3,7 @@
 //! Ranks are strict: nothing of a lower one goes while one of a higher one waits. Within a rank
 //! the peer goes first that has been sent the least; what counts is bytes, so neither large
 //! groups nor long queues nor many requests get anybody more. The surprise: a peer that has
-//! nothing to ask for during a round trip keeps its arrears, up to [`ARREARS_MS`] of the line,
+//! nothing to ask for during a round trip keeps its arrears, up to `ARREARS_MS` of the line,
 //! or peers that ask for one group at a time would fall behind those that pipeline.
 //!
 //! Workers collect what is theirs at ticks of their own. So a peer that has been granted
