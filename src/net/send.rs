@@ -143,8 +143,13 @@ impl Connection {
                 }
                 Ok(done)
             }
-            // A full socket, most of the time.
-            Err(error) if ops::is_passing(&error) => Ok(false),
+            // The socket is full.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            // Says nothing about the socket: the ring tries again, with a pause if it must.
+            Err(error) if ops::is_passing(&error) => {
+                self.count_passing(&error);
+                Ok(false)
+            }
             Err(error) => Err(error),
         }
     }

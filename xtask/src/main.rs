@@ -24,6 +24,20 @@ enum Chore {
     Compare(compare::Args),
     /// Run the table of what must hold when things go wrong.
     Torture(torture::Args),
+    /// Become a program that is killed when its parent ends; torture uses it.
+    #[command(hide = true)]
+    Guarded {
+        /// The program and its arguments.
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<std::ffi::OsString>,
+    },
+    /// Become a program that may not set up an io_uring; row 15 of torture uses it.
+    #[command(hide = true)]
+    WithoutRing {
+        /// The program and its arguments.
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<std::ffi::OsString>,
+    },
     /// Write the documentation and the Grafana board of the metrics.
     Metrics,
     /// Write what the documentation takes from the program: tables and example files.
@@ -35,6 +49,8 @@ fn main() -> ExitCode {
     let done = match chore {
         Chore::Compare(args) => compare::run(&args),
         Chore::Torture(args) => torture::run(&args),
+        Chore::Guarded { command } => torture::become_guarded(&command),
+        Chore::WithoutRing { command } => torture::without_ring(&command),
         Chore::Metrics => metrics::run(),
         Chore::Docs => docs::run(),
     };

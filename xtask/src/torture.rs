@@ -15,6 +15,9 @@ mod slow;
 mod soak;
 mod start;
 
+pub(crate) use bench::become_guarded;
+pub(crate) use start::without_ring;
+
 use crate::compare::Result;
 use bench::Bench;
 use serde::Serialize;

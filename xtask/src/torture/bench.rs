@@ -3,14 +3,17 @@
 
 use super::Findings;
 use crate::compare::Result;
-use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, setrlimit};
+use rustix::process::{kill_process, kill_process_group, set_parent_process_death_signal};
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -87,8 +90,8 @@ impl Bench {
         if !options.contains(&"--workers") {
             command.args(["--workers", "2"]);
         }
-        let child =
-            command.args(options).stdin(Stdio::null()).stderr(File::create(&log)?).spawn()?;
+        let mut command = guarded(command.args(options))?;
+        let child = command.stdin(Stdio::null()).stderr(File::create(&log)?).spawn()?;
         let any = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
         let mut server = Server { child, address: any, admin: admin.to_owned(), log };
         let ready = server.eventually("it is ready", |server| {
@@ -220,6 +223,45 @@ impl Drop for Server {
         let _ = fs::remove_file(&self.admin);
         let _ = fs::remove_file(&self.log);
     }
+}
+
+/// The same command as a process that ends with this one, however this one ends.
+pub(super) fn guarded(command: &Command) -> Result<Command> {
+    let mut guarded = Command::new(std::env::current_exe()?);
+    guarded.arg("guarded").arg(command.get_program()).args(command.get_args());
+    Ok(guarded)
+}
+
+/// Becomes a program that is killed when the thread that started it ends.
+pub(crate) fn become_guarded(command: &[OsString]) -> Result<ExitCode> {
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    let (program, arguments) = command.split_first().ok_or("which program?")?;
+    Err(Command::new(program).args(arguments).exec().into())
+}
+
+/// Runs a command to its end, with all that it starts: whether it did well, and what it said. One
+/// that takes longer is killed.
+pub(super) fn output_within(command: &mut Command, time: Duration) -> Result<(bool, String)> {
+    let start = Instant::now();
+    let mut child = command.stdout(Stdio::piped()).stdin(Stdio::null()).process_group(0).spawn()?;
+    let mut stdout = child.stdout.take().ok_or("no stdout")?;
+    let said = thread::spawn(move || {
+        let mut text = Vec::new();
+        stdout.read_to_end(&mut text).map(|_| String::from_utf8_lossy(&text).into_owned())
+    });
+    let status = loop {
+        match child.try_wait()? {
+            Some(status) => break Ok(status),
+            None if start.elapsed() > time => {
+                kill_process_group(Pid::from_child(&child), Signal::KILL)?;
+                child.wait()?;
+                break Err(format!("it took longer than {} s", time.as_secs()));
+            }
+            None => thread::sleep(Duration::from_millis(20)),
+        }
+    };
+    let text = said.join().map_err(|_| "the reader of what it said panicked")??;
+    Ok((status?.success(), text))
 }
 
 /// Says hello as the real client does.

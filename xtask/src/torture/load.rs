@@ -1,16 +1,23 @@
 //! The load generator as a child: honest clients, and hostile ones.
 
-use super::bench::{Bench, Server};
+use super::bench::{Bench, Server, guarded};
 use crate::compare::Result;
 use serde_json::Value;
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long a run may take beyond the time that it is told.
+const TIME_MAX: Duration = Duration::from_secs(120);
 
 /// A run of the load generator under way.
 pub(crate) struct Load {
     child: Child,
     json: PathBuf,
+    /// When it must have ended.
+    until: Instant,
 }
 
 /// What a run found.
@@ -36,13 +43,23 @@ impl Load {
         let json = bench.dir.join(format!("{}.json", fastrand::u64(..)));
         command.arg("run").arg(server.address.to_string()).args(options);
         command.arg("--cache").arg(&bench.cache).args(["--quiet", "--ignore-limits", "--json"]);
-        let child = command.arg(&json).stdin(Stdio::null()).stderr(Stdio::null()).spawn()?;
-        Ok(Self { child, json })
+        let mut command = guarded(command.arg(&json))?;
+        let child = command.stdin(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        Ok(Self { child, json, until: Instant::now() + bench.soak + TIME_MAX })
     }
 
     /// Waits for its end.
     pub(crate) fn finish(mut self) -> Result<Found> {
-        let code = self.child.wait()?.code().unwrap_or(-1);
+        let status = loop {
+            match self.child.try_wait()? {
+                Some(status) => break status,
+                None if Instant::now() > self.until => {
+                    return Err("the load generator does not end".into());
+                }
+                None => thread::sleep(Duration::from_millis(5)),
+            }
+        };
+        let code = status.code().unwrap_or(-1);
         let text = fs::read_to_string(&self.json).map_err(|error| {
             format!("the load generator ended with {code} and no result: {error}")
         })?;
@@ -63,6 +80,13 @@ impl Found {
     /// A percentile of urgent responses, in microseconds.
     pub(crate) fn p99_us(&self) -> f64 {
         self.result["stats"]["times"]["urgent.response"]["p99_us"].as_f64().unwrap_or(f64::NAN)
+    }
+
+    /// The longest that a response of either class took, in microseconds.
+    pub(crate) fn slowest_us(&self) -> f64 {
+        let max = |class: &str| self.result["stats"]["times"][class]["max_us"].as_f64();
+        let classes = ["urgent.response", "prefetch.response"];
+        classes.into_iter().filter_map(max).reduce(f64::max).unwrap_or(f64::NAN)
     }
 
     pub(crate) fn answers(&self) -> u64 {

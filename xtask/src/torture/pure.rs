@@ -1,10 +1,14 @@
 //! The rows without a process: `examples/reliability` runs them, and tells in lines.
 
 use super::Findings;
-use super::bench::Bench;
+use super::bench::{Bench, output_within};
 use crate::compare::Result;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
+use std::time::Duration;
+
+/// How long a row may take, its build included.
+const TIME_MAX: Duration = Duration::from_secs(600);
 
 /// Runs a row of the example: the line that it prints is `name value bound PASS|FAIL`.
 fn run(bench: &Bench, findings: &mut Findings, row: &str, quick: &str) -> Result<()> {
@@ -24,20 +28,18 @@ fn run(bench: &Bench, findings: &mut Findings, row: &str, quick: &str) -> Result
     if bench.quick {
         command.args(["--cases", quick]);
     }
-    let output =
-        command.current_dir(root).stdin(Stdio::null()).stderr(Stdio::inherit()).output()?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let (is_well, text) = output_within(command.current_dir(root), TIME_MAX)?;
     for line in text.lines() {
         let words: Vec<_> = line.split(' ').collect();
         if let [name, value, bound, verdict] = words[..] {
             // The number stands before each name of the table already.
             let name = name.split_once('-').map_or(name, |(_, name)| name);
             let told = |word: &str| word.replace(['_', ','], " ");
-            findings.holds(name, told(value), &told(bound), verdict == "PASS");
+            findings.holds(name, told(value), &told(bound), verdict == "PASS" && is_well);
             return Ok(());
         }
     }
-    Err(format!("examples/reliability printed no line, and {}", output.status).into())
+    Err("examples/reliability printed no line".into())
 }
 
 macro_rules! rows {

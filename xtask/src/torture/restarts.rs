@@ -1,7 +1,7 @@
 //! Rows 18, 20 to 22 and 24: reloads, stops, hand-overs, `kill -9`, and a stopped process.
 
 use super::Findings;
-use super::bench::Bench;
+use super::bench::{Bench, output_within};
 use super::load::Load;
 use crate::compare::Result;
 use rustix::process::Signal;
@@ -9,6 +9,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
+
+/// How long a test may take, its build included.
+const TIME_MAX: Duration = Duration::from_secs(900);
 
 /// Runs feature tests whose name contains `name`, of full size. What they print in their last
 /// lines is the value.
@@ -27,14 +30,13 @@ fn feature(findings: &mut Findings, promise: &str, name: &str, bound: &str) -> R
         "--",
     ]);
     command.args(["--include-ignored", "--nocapture", name]).current_dir(root);
-    let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output()?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let (is_well, text) = output_within(command.stderr(Stdio::null()), TIME_MAX)?;
     let passed = text.lines().find_map(|line| line.strip_prefix("test result: ok. "));
     let count = passed.and_then(|rest| rest.split(' ').next()?.parse::<u64>().ok()).unwrap_or(0);
     for line in text.lines().filter(|line| line.contains(',') && !line.starts_with("test ")) {
         println!("   {line}");
     }
-    let is_so = output.status.success() && count > 0;
+    let is_so = is_well && count > 0;
     findings.holds(promise, format!("{count} tests passed"), bound, is_so);
     Ok(())
 }

@@ -3,16 +3,24 @@
 use super::Findings;
 use super::bench::{Bench, has_program, is_root};
 use crate::compare::Result;
-use std::ffi::OsStr;
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// After this time a server has started that should not have.
 const TIME_MAX: Duration = Duration::from_secs(5);
+
+/// The number of `io_uring_setup`, which is the same on every architecture.
+const IO_URING_SETUP: i64 = 425;
+
+/// What a container's default profile answers.
+const EPERM: u32 = 1;
 
 /// Something in the way.
 struct Obstacle {
@@ -33,7 +41,7 @@ impl Obstacle {
 pub(super) fn refused(bench: &Bench, findings: &mut Findings) -> Result<()> {
     let taken = TcpListener::bind("127.0.0.1:0")?;
     let mut obstacles = of_settings(bench, &taken.local_addr()?.to_string())?;
-    obstacles.extend(of_the_ring(bench, findings));
+    obstacles.extend(of_the_ring(bench, findings)?);
     obstacles.extend(of_permissions(bench, findings)?);
     for obstacle in obstacles {
         meet(obstacle, findings)?;
@@ -70,21 +78,60 @@ fn of_settings(bench: &Bench, taken: &str) -> Result<Vec<Obstacle>> {
     ])
 }
 
-/// No ring.
-fn of_the_ring(bench: &Bench, findings: &mut Findings) -> Vec<Obstacle> {
+/// No ring: under a filter, by the sysctl, on kernels and in processes that have none to give.
+fn of_the_ring(bench: &Bench, findings: &mut Findings) -> Result<Vec<Obstacle>> {
+    let js5d = |command: &mut Command| {
+        command.arg(&bench.js5d).arg("--cache").arg(&bench.cache);
+        command.args(["--listen", "127.0.0.1:0"]);
+    };
+    let mut filtered = Command::new(std::env::current_exe()?);
+    js5d(filtered.arg("without-ring"));
+    let mut obstacles = vec![Obstacle::new("a seccomp filter", filtered, 69, "seccomp filter")];
     if !has_program("strace") {
         findings.skip("start: ring forbidden", "strace is missing, which forbids it");
-        return Vec::new();
+        return Ok(obstacles);
     }
-    let obstacle = |(name, error)| {
+    let traced = |error: &str| {
         let inject = format!("inject=io_uring_setup:error={error}");
         let mut command = Command::new("strace");
         command.args(["-D", "-f", "-qq", "-o", "/dev/null", "-e", "trace=io_uring_setup"]);
-        command.args(["-e", &inject]).arg(&bench.js5d).arg("--cache").arg(&bench.cache);
-        command.args(["--listen", "127.0.0.1:0"]);
-        Obstacle::new(name, command, 69, "io_uring")
+        js5d(command.args(["-e", &inject]));
+        command
     };
-    [("ring forbidden", "EPERM"), ("ring unknown", "ENOSYS")].map(obstacle).into()
+    let errors = [
+        ("ring forbidden", "EPERM", "not permitted"),
+        ("ring unknown", "ENOSYS", "no io_uring"),
+        ("ring of an old kernel", "EINVAL", "too old"),
+        ("ring without memory", "ENOMEM", "memory"),
+        ("ring without descriptor", "EMFILE", "ulimit -n"),
+    ];
+    obstacles
+        .extend(errors.map(|(name, error, named)| Obstacle::new(name, traced(error), 69, named)));
+    if !is_root() || !has_program("unshare") {
+        findings.skip("start: ring off by sysctl", "only root can show a process another sysctl");
+        return Ok(obstacles);
+    }
+    // The sysctl is the whole machine's: this process alone is shown another one.
+    let value = bench.dir.join("io_uring_disabled");
+    fs::write(&value, "2\n")?;
+    let script = "mount --bind \"$0\" /proc/sys/kernel/io_uring_disabled && exec \"$@\"";
+    let mut command = Command::new("unshare");
+    let inner = traced("EPERM");
+    command.args(["--mount", "sh", "-c", script]).arg(value).arg(inner.get_program());
+    command.args(inner.get_args());
+    obstacles.push(Obstacle::new("ring off by sysctl", command, 69, "io_uring_disabled=2"));
+    Ok(obstacles)
+}
+
+/// Becomes a program that may not set up a ring, as under a container's default profile.
+pub(crate) fn without_ring(command: &[OsString]) -> Result<ExitCode> {
+    let (program, arguments) = command.split_first().ok_or("which program?")?;
+    let denied = [(IO_URING_SETUP, vec![])].into_iter().collect();
+    let not_permitted = SeccompAction::Errno(EPERM);
+    let architecture = std::env::consts::ARCH.try_into()?;
+    let filter = SeccompFilter::new(denied, SeccompAction::Allow, not_permitted, architecture)?;
+    apply_filter(&BpfProgram::try_from(filter)?)?;
+    Err(Command::new(program).args(arguments).exec().into())
 }
 
 /// A cache that belongs to somebody else.
@@ -120,7 +167,11 @@ fn meet(obstacle: Obstacle, findings: &mut Findings) -> Result<()> {
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     let cause = text.lines().find(|line| line.starts_with("js5d: ")).unwrap_or_default();
     let remedy = text.lines().last().unwrap_or_default();
-    let is_told = !cause.is_empty() && text.contains(&named) && remedy.starts_with("  ");
+    let lines = text.lines().skip_while(|line| !line.starts_with("js5d: ")).count();
+    // Of a corrupt cache, each group is named in between.
+    let is_short = lines == 2 || exit == 65;
+    let is_told =
+        !cause.is_empty() && is_short && text.contains(&named) && remedy.starts_with("  ");
     let code = output.status.code();
     let told = if is_told { "told" } else { "not told" };
     let value = format!("exit {}, {told}", code.unwrap_or(-1));
