@@ -112,8 +112,12 @@ impl Connection {
             if let Err(reason) = self.feed() {
                 return reason;
             }
+            let waited = self.wait_for_turn().await;
             if let Err(error) = self.send_ready() {
                 return self.reason_of(&error);
+            }
+            if waited {
+                self.worker.turns.pass_on();
             }
             if self.sending.is_none() && !self.waits_for_credit() {
                 if let Some(reason) = self.closing {

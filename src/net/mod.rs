@@ -37,6 +37,7 @@ mod send;
 #[cfg(test)]
 mod size_tests;
 mod states;
+mod turns;
 mod worker;
 
 pub use front::Front;

@@ -123,6 +123,11 @@ pub(super) fn acceptable(listener: Rc<Listener>) -> InFlight<Rc<Listener>> {
     submit(listener, entry)
 }
 
+/// Does nothing: it completes when everything that was submitted before it has been tried.
+pub(super) fn nothing() -> InFlight<()> {
+    submit((), opcode::Nop::new().build())
+}
+
 fn submit<T: 'static>(owned: T, entry: squeue::Entry) -> InFlight<T> {
     UnsubmittedOneshot::new(owned, GiveBack(PhantomData), entry).submit()
 }

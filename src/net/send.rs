@@ -25,6 +25,7 @@ impl Connection {
             let len_max = self.send_len_max();
             let mut output = self.worker.outputs.borrow_mut().take();
             let queued = self.session.queued();
+            let was_begun = self.current.is_some();
             match &self.worker.egress {
                 None => self.fill(&mut output, len_max, ServerSession::next_step),
                 Some(egress) => self.fill_on_credit(&Rc::clone(egress), &mut output, len_max),
@@ -37,6 +38,7 @@ impl Connection {
                 return Ok(());
             }
             output.seal();
+            self.worker.turns.charge(output.len(), was_begun);
             if self.pace.is_slow() {
                 output.submitted = Some(Instant::now());
             }

@@ -16,6 +16,7 @@ use super::log::{LogGates, LogState};
 use super::output::{OutputPool, SnapshotRef};
 use super::peer::{Peer, Phase};
 use super::states::States;
+use super::turns::Turns;
 use crate::catalog::SnapshotHandle;
 use crate::platform::cpu;
 use crate::platform::socket::{acknowledged_bytes, is_delivered};
@@ -106,6 +107,8 @@ pub(super) struct Worker {
     pub(super) outputs: RefCell<OutputPool>,
     /// What connections may send; none without a cap.
     pub(super) egress: Option<Rc<Egress>>,
+    /// What large batches wait for.
+    pub(super) turns: Rc<Turns>,
     pub(super) draining: Cell<bool>,
     /// The group that was last missed, for the log.
     pub(super) missed: Cell<Option<GroupId>>,
@@ -149,6 +152,7 @@ pub fn run(
         counters: Counters::default(),
         sampler: Sampler::default(),
         outputs: RefCell::default(),
+        turns: Rc::default(),
         draining: Cell::new(false),
         missed: Cell::new(None),
         last_errno: Cell::new(0),
@@ -160,6 +164,7 @@ pub fn run(
         has_earlier: Cell::new(false),
     });
     runtime.block_on(async move {
+        tokio_uring::spawn(Rc::clone(&worker.turns).keep());
         if let Some(egress) = &worker.egress {
             tokio_uring::spawn(Rc::clone(egress).pace());
         }
@@ -230,6 +235,7 @@ impl Worker {
             let connections = self.peers.borrow().len() as u64;
             self.counters.connections.set(connections);
             crowd.beat(connections, self.is_busy());
+            self.turns.beat();
             self.counters.reckon_queued();
             self.egress.iter().for_each(|egress| egress.count_waiting(&self.counters));
             self.sampler.beat(&self.counters);
