@@ -150,8 +150,8 @@ const ROWS: &[(u8, Row)] = &[
 
 /// Runs the rows.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let start = Instant::now();
     let bench = Bench::new(args.quick, Duration::from_secs(args.minutes * 60))?;
+    let start = Instant::now();
     let mut verdicts = Vec::new();
     for &(row, try_it) in ROWS {
         if !args.rows.is_empty() && !args.rows.contains(&row) {
@@ -171,7 +171,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     };
     let failed = count(|outcome| *outcome == Outcome::Fail);
     println!(
-        "{} promises hold, {failed} do not, {} could not be tried, in {:.0} s",
+        "{} promises hold, {failed} do not, {} could not be tried, in {:.0} s after the build",
         count(|outcome| *outcome == Outcome::Pass),
         count(|outcome| matches!(outcome, Outcome::Skip(_))),
         start.elapsed().as_secs_f64(),

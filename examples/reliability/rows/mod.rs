@@ -15,6 +15,9 @@ mod splits;
 mod wire;
 
 use std::cell::Cell;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 
 /// One case: a function of its seed. How many units it did, or what was wrong.
 pub(super) type Case = Box<dyn FnMut(u64) -> Result<u64, String>>;
@@ -120,20 +123,40 @@ pub(super) fn find(number: u8) -> Option<&'static Row> {
     ROWS.iter().find(|row| row.number == number)
 }
 
-/// Runs cases until `wanted` units are done or one fails.
+/// Runs cases on every core until `wanted` units are done or one fails.
 pub(super) fn run(row: &Row, wanted: u64, seed: u64) -> Outcome {
-    let mut case = (row.prepare)();
-    let (mut done, mut seed) = (0, seed);
-    while done < wanted {
-        RUNNING.set(Some((row.number, seed)));
-        match case(seed) {
-            Ok(units) => done += units.max(1),
-            Err(what) => return Outcome { done, failure: Some((seed, what)) },
+    let next = AtomicU64::new(seed);
+    let done = AtomicU64::new(0);
+    let failure = Mutex::new(None);
+    let cores = if row.fixed { 1 } else { thread::available_parallelism().map_or(1, Into::into) };
+    thread::scope(|scope| {
+        for _ in 0..cores {
+            scope.spawn(|| {
+                let mut case = (row.prepare)();
+                let has_failed = || failure.lock().is_ok_and(|failure| failure.is_some());
+                while done.load(Ordering::Relaxed) < wanted && !has_failed() {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    RUNNING.set(Some((row.number, seed)));
+                    match case(seed) {
+                        Ok(units) => _ = done.fetch_add(units.max(1), Ordering::Relaxed),
+                        Err(what) => keep_least(&failure, seed, what),
+                    }
+                }
+                RUNNING.set(None);
+            });
         }
-        seed = seed.wrapping_add(1);
+    });
+    let failure = failure.into_inner().unwrap_or_default();
+    Outcome { done: done.into_inner(), failure }
+}
+
+/// Of several cases that fail at a time, the first is told.
+fn keep_least(failure: &Mutex<Option<(u64, String)>>, seed: u64, what: String) {
+    if let Ok(mut failure) = failure.lock()
+        && failure.as_ref().is_none_or(|(earlier, _)| seed < *earlier)
+    {
+        *failure = Some((seed, what));
     }
-    RUNNING.set(None);
-    Outcome { done, failure: None }
 }
 
 /// The command that runs one case again.

@@ -34,16 +34,24 @@ pub(crate) struct Bench {
     pub(crate) soak: Duration,
 }
 
+/// All that rows run, built before the first of them.
+const BUILDS: &[&[&str]] = &[
+    &["build", "--package", "js5d", "--package", "js5-loadgen"],
+    &["build", "--package", "js5d", "--example", "reliability"],
+    &["test", "--package", "js5d", "--lib", "--test", "features", "--no-run"],
+];
+
 impl Bench {
     /// Builds the binaries and writes the cache.
     pub(crate) fn new(quick: bool, soak: Duration) -> Result<Self> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let build = ["build", "--release", "--locked", "--package", "js5d", "--package"];
-        let built =
-            Command::new(cargo).args(build).arg("js5-loadgen").current_dir(&root).status()?;
-        if !built.success() {
-            return Err("js5d and js5-loadgen cannot be built".into());
+        for build in BUILDS {
+            let mut command = Command::new(&cargo);
+            command.args(*build).args(["--release", "--locked"]).current_dir(&root);
+            if !command.status()?.success() {
+                return Err(format!("cargo {} failed", build.join(" ")).into());
+            }
         }
         let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
         setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?;
