@@ -112,11 +112,14 @@ impl Connection {
             if let Err(reason) = self.feed() {
                 return reason;
             }
-            let waited = self.wait_for_turn().await;
+            let waits = self.queue_for_turn();
+            if waits {
+                self.turn().await;
+            }
             if let Err(error) = self.send_ready() {
                 return self.reason_of(&error);
             }
-            if waited {
+            if waits {
                 self.worker.turns.pass_on();
             }
             if self.sending.is_none() && !self.waits_for_credit() {

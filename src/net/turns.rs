@@ -77,19 +77,9 @@ impl Turns {
         self.left.set(left);
     }
 
-    /// Waits for a turn. Ends early if the peer is woken for another reason, which is rare.
-    fn wait(&self, peer: &Rc<Peer>) -> impl Future<Output = ()> {
-        let mut waits = false;
-        poll_fn(move |context| {
-            if waits {
-                return Poll::Ready(());
-            }
-            waits = true;
-            peer.remember(context);
-            self.waiting.borrow_mut().push_back(Rc::clone(peer));
-            self.somebody.notify_one();
-            Poll::Pending
-        })
+    fn enqueue(&self, peer: &Rc<Peer>) {
+        self.waiting.borrow_mut().push_back(Rc::clone(peer));
+        self.somebody.notify_one();
     }
 
     fn begin(&self) {
@@ -123,14 +113,26 @@ impl Turns {
 }
 
 impl Connection {
-    /// Waits for its turn if the next batch will be a large one. True if it waited.
+    /// Queues for a turn if the next batch will be a large one and there is none. True if it is
+    /// to wait.
     #[inline]
-    pub(super) async fn wait_for_turn(&self) -> bool {
-        let waits = self.worker.turns.is_over() && self.sending.is_none() && self.asks_for_much();
+    pub(super) fn queue_for_turn(&self) -> bool {
+        let turns = &self.worker.turns;
+        let waits = turns.is_over() && self.sending.is_none() && self.asks_for_much();
         if waits {
-            self.worker.turns.wait(&self.peer).await;
+            turns.enqueue(&self.peer);
         }
         waits
+    }
+
+    /// Waits for its turn. Ends early if it is woken for another reason, which is rare.
+    pub(super) fn turn(&self) -> impl Future<Output = ()> {
+        // Small, as it is a part of each connection's task.
+        let mut waits = false;
+        poll_fn(move |context| {
+            self.peer.remember(context);
+            if std::mem::replace(&mut waits, true) { Poll::Ready(()) } else { Poll::Pending }
+        })
     }
 
     /// Whether what is queued may be a large batch.
@@ -149,16 +151,10 @@ mod tests {
     use crate::net::peer::Phase;
     use std::os::fd::OwnedFd;
     use std::os::unix::net::UnixStream;
-    use std::pin::{Pin, pin};
-    use std::task::{Context, Waker};
 
     fn peer() -> Rc<Peer> {
         let (ours, _) = UnixStream::pair().expect("pair");
         Rc::new(Peer::new(OwnedFd::from(ours), Phase::Idle, 0, 0))
-    }
-
-    fn poll(wait: Pin<&mut impl Future<Output = ()>>) -> Poll<()> {
-        wait.poll(&mut Context::from_waker(Waker::noop()))
     }
 
     #[test]
@@ -199,10 +195,7 @@ mod tests {
         turns.charge(TURN_LEN_MAX + 1, false);
         assert!(turns.is_over());
         let peers = [peer(), peer(), peer()];
-        let mut waits = pin!(peers.each_ref().map(|peer| Box::pin(turns.wait(peer))));
-        for wait in waits.iter_mut() {
-            assert_eq!(poll(wait.as_mut()), Poll::Pending);
-        }
+        peers.iter().for_each(|peer| turns.enqueue(peer));
         let waiting = || turns.waiting.borrow().len();
         turns.begin();
         assert_eq!(waiting(), 2);
@@ -218,8 +211,5 @@ mod tests {
         turns.charge(LARGE_FROM, false);
         turns.pass_on();
         assert_eq!(turns.left.get(), TURN_LEN_MAX - LARGE_FROM, "for whoever comes");
-        for wait in waits.iter_mut() {
-            assert_eq!(poll(wait.as_mut()), Poll::Ready(()));
-        }
     }
 }
