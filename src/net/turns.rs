@@ -73,8 +73,13 @@ impl Turns {
 
     /// To be told at each heartbeat: whether turns have an end goes by the time since the last.
     pub(super) fn beat(&self) {
-        let left = if self.small.take() { self.left.get().min(TURN_LEN_MAX) } else { usize::MAX };
-        self.left.set(left);
+        if self.small.take() {
+            self.left.set(self.left.get().min(TURN_LEN_MAX));
+        } else {
+            self.left.set(usize::MAX);
+            // Turn by turn they would wait beside many who need not.
+            self.waiting.borrow_mut().drain(..).for_each(|peer| peer.wake());
+        }
     }
 
     fn enqueue(&self, peer: &Rc<Peer>) {
@@ -187,6 +192,9 @@ mod tests {
         turns.charge(TURN_LEN_MAX, false);
         turns.charge(TURN_LEN_MAX, false);
         assert!(!turns.is_over(), "a turn that begins puts no end to it");
+        turns.enqueue(&peer());
+        turns.beat();
+        assert!(turns.waiting.borrow().is_empty());
     }
 
     #[test]

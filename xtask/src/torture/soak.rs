@@ -5,11 +5,45 @@ use super::bench::Bench;
 use super::load::Load;
 use crate::compare::Result;
 use rustix::process::Signal;
-use std::thread;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 /// How often the cache is loaded again, and memory looked at.
 const INTERVAL: Duration = Duration::from_secs(3);
+
+/// How often a worker's heart beats.
+const HEARTBEAT: Duration = Duration::from_millis(100);
+
+/// A heart that has nothing else to do, on the same cores: when it is late, so was the machine.
+struct Witness {
+    ends: Arc<AtomicBool>,
+    thread: JoinHandle<u32>,
+}
+
+impl Witness {
+    fn new() -> Self {
+        let ends = Arc::new(AtomicBool::new(false));
+        let is_over = Arc::clone(&ends);
+        let thread = thread::spawn(move || {
+            let mut late = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                let began = Instant::now();
+                thread::sleep(HEARTBEAT);
+                late += u32::from(began.elapsed() > HEARTBEAT * 2);
+            }
+            late
+        });
+        Self { ends, thread }
+    }
+
+    /// How often it was late.
+    fn end(self) -> Result<u32> {
+        self.ends.store(true, Ordering::Relaxed);
+        self.thread.join().map_err(|_| "the witness panicked".into())
+    }
+}
 
 /// Churn, resets, slow readers, rekeys, reloads, refusals: memory stays, descriptors come back,
 /// no byte is wrong, no heart misses a beat.
@@ -28,6 +62,7 @@ pub(super) fn soak(bench: &Bench, findings: &mut Findings) -> Result<()> {
     let hostile = start("hostile=1", "100")?;
     // More than the places that are left.
     let crowd = start("churn=1", "300")?;
+    let witness = Witness::new();
     let began = Instant::now();
     let mut memory = Vec::new();
     while began.elapsed() + INTERVAL < time {
@@ -35,6 +70,7 @@ pub(super) fn soak(bench: &Bench, findings: &mut Findings) -> Result<()> {
         server.signal(Signal::HUP)?;
         memory.push(server.memory_bytes() as f64 / 1e6);
     }
+    let machine_late = witness.end()?;
     for (name, load) in [("honest", honest), ("hostile", hostile), ("crowd", crowd)] {
         let found = load.finish()?;
         let promise = format!("soak: wrong bytes, {name}");
@@ -54,6 +90,7 @@ pub(super) fn soak(bench: &Bench, findings: &mut Findings) -> Result<()> {
     let bound = format!(">= {}", memory.len() / 2);
     findings.holds("soak: reloads", reloads, &bound, reloads >= (memory.len() / 2) as f64);
     let late = metrics.value("js5d_late_heartbeats_total");
-    findings.at_most("soak: late heartbeats", late, 0.0, "");
+    // Of both workers.
+    findings.at_most("soak: late heartbeats", late, f64::from(2 * machine_late), "");
     Ok(())
 }
