@@ -19,7 +19,7 @@ pub fn enter() -> io::Result<()> {
     let parameters = libc::sched_param { sched_priority: PRIORITY };
     // Not the C library's function of this name: POSIX means a process by it, Linux a thread, and
     // musl therefore has one that only refuses.
-    // SAFETY: the call reads a `sched_param` through the pointer, which is valid, and keeps nothing.
+    // SAFETY: the call reads a `sched_param` through the valid pointer, and keeps nothing.
     let result = unsafe {
         libc::syscall(libc::SYS_sched_setscheduler, this_thread, policy, &raw const parameters)
     };
