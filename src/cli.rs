@@ -12,7 +12,7 @@ pub mod units;
 
 pub use admin::AdminArgs;
 pub use egress::{EgressArgs, Rate};
-pub use front::{GameArgs, ProxyArgs};
+pub use front::{GameArgs, ProxyArgs, RealtimeArg};
 pub use restart::{InheritedFd, RestartArgs, Role, SandboxArg};
 pub use tools::{CompletionsArgs, ConfigArgs, ManArgs};
 

@@ -238,6 +238,24 @@ fn the_ring_is_allowed() {
 }
 
 #[test]
+fn the_game_threads_priority_is_allowed_and_no_more() {
+    let profile: serde_json::Value =
+        serde_json::from_str(&read("deploy/container/seccomp.json")).expect("JSON");
+    let groups = profile["syscalls"].as_array().expect("groups");
+    let name = serde_json::json!(["sched_setscheduler"]);
+    let group = groups.iter().find(|group| group["names"] == name).expect("a group of its own");
+    // SCHED_RR and SCHED_RESET_ON_FORK, as sched.h numbers them.
+    let policy = serde_json::json!([{ "index": 1, "value": 2 | 0x4000_0000, "op": "SCMP_CMP_EQ" }]);
+    assert_eq!(group["args"], policy);
+    let drop_in = read("deploy/systemd/game.conf");
+    let lines: Vec<_> = drop_in.lines().filter(|line| !line.starts_with('#')).collect();
+    let allowed = ["LimitRTPRIO=1", "RestrictRealtime=no", "SystemCallFilter=sched_setscheduler"];
+    assert_eq!(lines, [&["[Service]"][..], &allowed].concat());
+    let unit = read("deploy/systemd/js5d.service");
+    assert!(!unit.contains("LimitRTPRIO=") && unit.contains("\nRestrictRealtime=yes\n"));
+}
+
+#[test]
 fn the_package_takes_files_that_are_there() {
     let manifest: toml::Table = toml::from_str(&read("Cargo.toml")).expect("TOML");
     let deb = &manifest["package"]["metadata"]["deb"];

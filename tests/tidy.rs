@@ -90,7 +90,7 @@ const MODULES: &[&str] = &[
 
 /// Where `unsafe` may stand, and on how many lines: one more is to be seen by who reviews it.
 const UNSAFE_IN: &[(&str, usize)] = &[
-    ("src/platform/", 8),
+    ("src/platform/", 9),
     ("src/net/ops.rs", 1),
     ("loadgen/src/ring.rs", 13),
     ("benches/compare/src/ring.rs", 9),

@@ -3,7 +3,7 @@
 use super::units::{at_least, duration};
 use super::{Switch, address};
 use crate::proxy::network;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use ipnet::IpNet;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -64,6 +64,22 @@ pub struct GameArgs {
     /// From SIGTERM or SIGINT to the end of game connections, which play on until then
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = duration)]
     pub game_drain_timeout: Duration,
+
+    /// Whether the thread that forwards game connections has real-time priority, so that a packet
+    /// does not wait for milliseconds while JS5 has every core
+    #[arg(long, value_name = "WHETHER", default_value = "best-effort")]
+    pub game_realtime: RealtimeArg,
+}
+
+/// Whether a thread has real-time priority.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RealtimeArg {
+    /// It takes its turn as the others do
+    Off,
+    /// If the system lets it
+    BestEffort,
+    /// It has, or the server does not start
+    Require,
 }
 
 /// A host and a port, with which a resolver can do something.

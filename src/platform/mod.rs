@@ -9,5 +9,6 @@ pub mod limits;
 pub mod memory;
 pub mod prefetch;
 pub mod probe;
+pub mod realtime;
 pub mod sandbox;
 pub mod socket;

@@ -15,6 +15,7 @@ mod fairness;
 mod front_admin;
 mod game;
 mod game_limits;
+mod game_realtime;
 mod handover;
 mod memory;
 mod program;

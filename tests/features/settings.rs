@@ -91,6 +91,7 @@ fn another_value(key: &str, default: &Value) -> String {
         "off",
         "on",
         "close",
+        "require",
         "json",
         "debug",
         "23",

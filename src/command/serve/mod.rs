@@ -3,13 +3,15 @@
 //! `load` makes a snapshot of what was named, `reload` another one when asked to, `sockets` has
 //! what is listened on, whether it is bound here, inherited (`inherit`) or taken over from another
 //! process (`handover`), `sandbox` gives up what is needed no more, `workers` starts the threads
-//! that serve, and `events` is what the main thread waits for from then on.
+//! that serve, one of them with a `priority` of its own, and `events` is what the main thread waits
+//! for from then on.
 
 mod events;
 mod handover;
 mod inherit;
 mod load;
 mod log;
+mod priority;
 mod reload;
 mod sandbox;
 mod sockets;
@@ -27,6 +29,7 @@ use crate::net::{Control, Listener};
 use crate::platform::{memory, probe};
 use handover::Predecessor;
 use std::io;
+use std::iter;
 use std::mem;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -78,7 +81,9 @@ pub fn run(args: &ServeArgs) -> Result<ExitCode, Failure> {
             Ok(done) => Ok(done.to_string()),
             Err(error) => Err(ReloadRefused::Failed(error.to_string())),
         }),
-        notes: vec![("sandbox", sandbox.note)],
+        notes: iter::once(("sandbox", sandbox.note))
+            .chain(threads.game_priority.map(|note| ("game priority", note)))
+            .collect(),
     };
     let admin = admin::start(&args.admin, listening.admin, sources)?;
     let offer = listening.handover.map(|bound| {

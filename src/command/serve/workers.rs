@@ -1,7 +1,7 @@
 //! Starting the workers: a thread each, with what all of them share.
 
 use super::events::Event;
-use super::{spawn, system};
+use super::{priority, spawn, system};
 use crate::catalog::SnapshotHandle;
 use crate::cli::ServeArgs;
 use crate::config::{Game, Settings};
@@ -15,13 +15,15 @@ use crate::platform::{cpu, limits};
 use crate::proxy::Trusted;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{Sender, channel};
 
 /// What each thread publishes.
 pub(super) struct Threads {
     pub(super) workers: Vec<Arc<Published>>,
     /// The thread of the game connections, if there is a game server.
     pub(super) game: Option<Arc<Published>>,
+    /// That thread's priority, for the status page.
+    pub(super) game_priority: Option<String>,
 }
 
 impl Threads {
@@ -57,16 +59,21 @@ pub(super) fn start(
         shaper: Shaper::new(settings.caps, settings.workers),
         log_gates: LogGates::default(),
     });
-    let mut threads = Threads { workers: Vec::new(), game: None };
+    let mut threads = Threads { workers: Vec::new(), game: None, game_priority: None };
     if let Some((Game { server, limits, .. }, inbox)) = game {
         let counters = Arc::new(Published::default());
         threads.game = Some(Arc::clone(&counters));
         let (control, events) = (Arc::clone(control), events.clone());
+        let (wanted, (tell, told)) = (args.game.game_realtime, channel());
         spawn("game", move || {
+            // A thread can ask for itself only. Without the priority that is required, the
+            // process ends.
+            drop(tell.send(priority::begin(wanted)));
             let ready = || drop(events.send(Event::Ready));
             let result = crate::net::game::run(server, limits, inbox, control, counters, ready);
             drop(events.send(Event::Ended(result)));
         })?;
+        threads.game_priority = told.recv().ok().transpose()?;
     }
     for (number, listeners) in listeners.into_iter().enumerate() {
         let core = settings.cores.as_ref().and_then(|cores| cores.get(number).copied());

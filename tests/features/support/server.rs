@@ -37,7 +37,8 @@ impl Server {
         Self::run(command, options)
     }
 
-    fn run(mut command: Command, options: &[&str]) -> Self {
+    /// As [`Server::start`], by a command that becomes `js5d` and takes its options.
+    pub(crate) fn run(mut command: Command, options: &[&str]) -> Self {
         command.args(options).stderr(Stdio::piped());
         if !options.contains(&"--listen") && !options.contains(&"--listen-proxy") {
             command.args(["--listen", "127.0.0.1:0"]);
@@ -167,12 +168,13 @@ pub(crate) fn js5d(arguments: &[&str]) -> Ended {
 /// The same, with these variables.
 pub(crate) fn js5d_with(variables: &[(&str, &str)], arguments: &[&str]) -> Ended {
     let mut command = Command::new(env!("CARGO_BIN_EXE_js5d"));
-    command
-        .envs(variables.iter().copied())
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    command.envs(variables.iter().copied()).args(arguments).stdin(Stdio::null());
+    to_its_end(command)
+}
+
+/// Runs a command that becomes `js5d` to its end.
+pub(crate) fn to_its_end(mut command: Command) -> Ended {
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = command.spawn().expect("js5d starts");
     let pid = Pid::from_child(&child);
     let run = thread::spawn(move || child.wait_with_output().expect("it is ours"));
