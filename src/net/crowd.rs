@@ -5,8 +5,8 @@
 
 use crate::platform::memory;
 
-/// Fewer than so many are no crowd: what they leave is not worth the look.
-const CROWD_MIN: u64 = 256;
+/// Fewer than so many are no crowd: what they leave, 2 MB at most, is not worth the look.
+const CROWD_MIN: u64 = 32;
 
 /// A crowd has gone when one in so many of its peers is left.
 const SHARE_LEFT: u64 = 4;
@@ -44,7 +44,7 @@ mod tests {
     fn a_crowd_has_gone_once_when_a_quarter_of_it_is_left() {
         let mut crowd = Crowd::default();
         let cases = [
-            (255, false, false),
+            (31, false, false),
             (0, false, false), // no crowd
             (2000, false, false),
             (501, false, false),
@@ -52,6 +52,7 @@ mod tests {
             (500, false, true),
             (499, false, false), // a smaller crowd now
             (125, false, true),
+            (31, false, true),
             (0, false, false),
         ];
         for (connections, is_busy, expected) in cases {
