@@ -140,12 +140,21 @@ impl Client {
 
     /// Waits for the next response.
     pub(crate) fn receive(&mut self) -> Answer {
+        self.receive_or_end().unwrap_or_else(|| {
+            let waiting = self.session.outstanding().count();
+            panic!("the end of the stream, {waiting} requests unanswered")
+        })
+    }
+
+    /// Waits for the next response, or for the end of the stream.
+    pub(crate) fn receive_or_end(&mut self) -> Option<Answer> {
         loop {
             if let Some(answer) = self.inbox.answers.pop_front() {
-                return answer;
+                return Some(answer);
             }
-            let waiting = self.session.outstanding().count();
-            assert!(self.read() > 0, "the end of the stream, {waiting} requests unanswered");
+            if self.read() == 0 {
+                return None;
+            }
         }
     }
 
