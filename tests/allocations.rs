@@ -10,6 +10,7 @@ mod fixture;
 use allocation_counter::measure;
 use fixture::{LARGE, MEDIUM, ROUND_LEN, SMALL, open_session, requests, serve, snapshot};
 use js5d::net::output::OutputPool;
+use js5d::net::queue_pool::QueuePool;
 use std::hint::black_box;
 
 const ROUNDS: usize = 10_000;
@@ -18,10 +19,13 @@ const ROUNDS: usize = 10_000;
 /// not counted.
 fn allocations(archive: u8, key: u8) -> u64 {
     let (snapshot, mut session) = (snapshot(), open_session(key));
-    let mut pool = OutputPool::default();
+    let (mut pool, mut queues) = (OutputPool::default(), QueuePool::default());
     let requests = requests(archive, None, ROUND_LEN);
     let mut round = || {
         let mut output = pool.take();
+        if !session.has_queues() {
+            session.lend(queues.take());
+        }
         let sent = serve(&mut session, &snapshot, &mut output, &requests, |output| {
             let all = output.len();
             // In two parts, as a slow socket takes it.
@@ -29,6 +33,7 @@ fn allocations(archive: u8, key: u8) -> u64 {
             assert!(output.advance(all - all / 2), "both halves are");
         });
         pool.put(output);
+        queues.put(session.reclaim().expect("all of it was answered"));
         session.take_received();
         black_box(sent)
     };

@@ -119,6 +119,7 @@ impl Connection {
             if let Err(error) = self.send_ready() {
                 return self.reason_of(&error);
             }
+            self.reclaim_queues();
             if waits {
                 self.worker.turns.pass_on();
             }
@@ -193,10 +194,11 @@ impl Connection {
     /// Gives the session what was read, as far as it takes it. Not while leaving: what is
     /// queued is finished, nothing is added.
     fn feed(&mut self) -> Result<(), Close> {
-        let Some(buffer) = &self.buffer else { return Ok(()) };
         if self.input.is_empty() || self.is_leaving() {
             return Ok(());
         }
+        self.lend_queues();
+        let Some(buffer) = &self.buffer else { return Ok(()) };
         let (start, end) = (usize::from(self.input.start), usize::from(self.input.end));
         let bytes = buffer.get(start..end).unwrap_or_default();
         let queued = self.session.queued();

@@ -6,6 +6,7 @@
 use super::game;
 use super::output::{COPY_LEN_MAX, POOL_LEN_MAX, SCRATCH_KEPT_MAX, Segment};
 use super::pace::SEND_LEN_MAX;
+use super::queue_pool::POOL_BYTES as QUEUE_POOL_BYTES;
 use super::worker::{RING_COMPLETIONS, RING_ENTRIES};
 
 /// A connection whatever it does: task, session, read buffer, its places in the tables. Measured.
@@ -58,11 +59,11 @@ pub const fn peer_bytes_max(queue_len_max: usize) -> u64 {
         + SOCKET_BYTES
 }
 
-/// A worker: its ring, its thread, and outputs kept for reuse.
+/// A worker: its ring, its thread, and outputs and queues kept for reuse.
 #[must_use]
 pub const fn worker_bytes() -> u64 {
     let pool = POOL_LEN_MAX as u64 * (OUTPUT_COPIED_BYTES + OUTPUT_SEGMENTS_BYTES);
-    ring_bytes(RING_ENTRIES, RING_COMPLETIONS) + THREAD_BYTES + pool
+    ring_bytes(RING_ENTRIES, RING_COMPLETIONS) + THREAD_BYTES + pool + QUEUE_POOL_BYTES
 }
 
 /// The game's thread: its ring, and buffers kept for reuse.

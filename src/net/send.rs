@@ -220,12 +220,8 @@ impl Connection {
             let _ = bound_unsent(&*self.peer, self.pace.unsent_max());
         }
         let is_slow = self.pace.is_slow();
-        if self.peer.slow.replace(is_slow) != is_slow {
-            if is_slow {
-                add(&self.worker.counters.slow_peers, 1);
-            } else {
-                self.session.shrink();
-            }
+        if !self.peer.slow.replace(is_slow) && is_slow {
+            add(&self.worker.counters.slow_peers, 1);
         }
     }
 }

@@ -15,6 +15,7 @@ use super::listener::Listener;
 use super::log::{LogGates, LogState};
 use super::output::{OutputPool, SnapshotRef};
 use super::peer::{Peer, Phase};
+use super::queue_pool::QueuePool;
 use super::states::States;
 use super::turns::Turns;
 use crate::catalog::SnapshotHandle;
@@ -105,6 +106,7 @@ pub(super) struct Worker {
     pub(super) counters: Counters,
     pub(super) sampler: Sampler,
     pub(super) outputs: RefCell<OutputPool>,
+    pub(super) queues: RefCell<QueuePool>,
     /// What connections may send; none without a cap.
     pub(super) egress: Option<Rc<Egress>>,
     /// What large batches wait for.
@@ -152,6 +154,7 @@ pub fn run(
         counters: Counters::default(),
         sampler: Sampler::default(),
         outputs: RefCell::default(),
+        queues: RefCell::default(),
         turns: Rc::default(),
         draining: Cell::new(false),
         missed: Cell::new(None),

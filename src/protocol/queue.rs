@@ -1,12 +1,67 @@
-//! A bounded queue of requests of one class.
+//! Requests that wait: a bounded queue for each class.
 
-use super::GroupId;
+use super::{Class, GroupId};
 use std::collections::VecDeque;
+
+/// The queues of a session.
+#[derive(Debug, Default)]
+pub struct Queues {
+    urgent: RequestQueue,
+    prefetch: RequestQueue,
+}
+
+impl Queues {
+    /// Appends a request to its queue, unless `len_max` are there already.
+    #[inline]
+    #[must_use]
+    pub fn push(&mut self, class: Class, id: GroupId, len_max: usize) -> bool {
+        match class {
+            Class::Urgent => self.urgent.push(id, len_max),
+            Class::Prefetch => self.prefetch.push(id, len_max),
+        }
+    }
+
+    /// Takes the oldest urgent request, or the oldest prefetch if none is urgent.
+    #[inline]
+    pub fn pop(&mut self) -> Option<(Class, GroupId)> {
+        if let Some(id) = self.urgent.pop() {
+            return Some((Class::Urgent, id));
+        }
+        self.prefetch.pop().map(|id| (Class::Prefetch, id))
+    }
+
+    /// The request that has `before` others before it, if no more are pushed.
+    #[inline]
+    #[must_use]
+    pub fn peek(&self, before: usize) -> Option<GroupId> {
+        match before.checked_sub(self.urgent.len()) {
+            None => self.urgent.peek(before),
+            Some(before) => self.prefetch.peek(before),
+        }
+    }
+
+    /// How many requests wait, urgent and prefetch.
+    #[inline]
+    #[must_use]
+    pub fn len(&self) -> (usize, usize) {
+        (self.urgent.len(), self.prefetch.len())
+    }
+
+    /// Drops all requests, and what memory the queues have beyond `len_kept` places each. They
+    /// begin at the beginning of their memory again: the next requests stand where the core's
+    /// cache has it.
+    pub fn clear(&mut self, len_kept: usize) {
+        for queue in [&mut self.urgent, &mut self.prefetch] {
+            queue.requests.clear();
+            queue.requests.shrink_to(len_kept);
+        }
+    }
+}
 
 /// Requests in the order in which they came. Full is back-pressure, never an error: the session
 /// stops parsing and the connection stops reading.
 #[derive(Debug, Default)]
-pub struct RequestQueue {
+struct RequestQueue {
     /// Grows to what the peer really keeps in flight, at most `len_max`. One word a request: a
     /// struct of a byte and a half-word is written and read in pieces, which costs 10 ns a
     /// request in stalled loads.
@@ -14,10 +69,8 @@ pub struct RequestQueue {
 }
 
 impl RequestQueue {
-    /// Appends a request, unless `len_max` are there already.
     #[inline]
-    #[must_use]
-    pub fn push(&mut self, id: GroupId, len_max: usize) -> bool {
+    fn push(&mut self, id: GroupId, len_max: usize) -> bool {
         let room = self.requests.len() < len_max;
         if room {
             self.requests.push_back(u32::from(id.archive) << 16 | u32::from(id.group));
@@ -25,41 +78,19 @@ impl RequestQueue {
         room
     }
 
-    /// Takes the oldest request.
     #[inline]
-    pub fn pop(&mut self) -> Option<GroupId> {
+    fn pop(&mut self) -> Option<GroupId> {
         self.requests.pop_front().map(unpack)
     }
 
-    /// The request that has `before` others before it.
     #[inline]
-    #[must_use]
-    pub fn peek(&self, before: usize) -> Option<GroupId> {
+    fn peek(&self, before: usize) -> Option<GroupId> {
         self.requests.get(before).copied().map(unpack)
     }
 
-    /// How many requests wait.
     #[inline]
-    #[must_use]
-    pub fn len(&self) -> usize {
+    fn len(&self) -> usize {
         self.requests.len()
-    }
-
-    /// Whether none waits.
-    #[inline]
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.requests.is_empty()
-    }
-
-    /// Drops all requests and gives most of the memory back.
-    pub fn clear(&mut self) {
-        self.requests = VecDeque::new();
-    }
-
-    /// Gives back what a burst above `len_kept` places left behind.
-    pub fn shrink(&mut self, len_kept: usize) {
-        self.requests.shrink_to(len_kept);
     }
 }
 

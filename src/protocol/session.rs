@@ -2,18 +2,16 @@
 //!
 //! Bytes go in through [`ServerSession::receive`], what to do comes out of
 //! [`ServerSession::next_step`]. The session keeps at most a partial message and two bounded
-//! queues. The surprise: `receive` may take less than it is given. A queue is full then, and the
-//! rest must be offered again once responses have gone out: that is the back-pressure.
+//! queues, which can be lent to it for the time in which requests wait. The surprise: `receive`
+//! may take less than it is given. A queue is full then, and the rest must be offered again once
+//! responses have gone out: that is the back-pressure.
 
 use super::handshake::{Builds, HANDSHAKE_LEN, OPCODE_JS5, Status};
-use super::queue::RequestQueue;
+pub use super::queue::Queues;
 use super::request::{MESSAGE_LEN, Message};
 pub use super::response::Response;
 use super::{Class, GroupId};
 use std::sync::Arc;
-
-/// Queue places that an idle session may keep: a read of 256 bytes holds 64 requests.
-const IDLE_QUEUE_LEN: usize = 64;
 
 /// What a revision of the client expects, and how much a session may hold.
 #[derive(Clone, Debug)]
@@ -106,8 +104,8 @@ pub struct Received {
 #[derive(Debug)]
 pub struct ServerSession {
     profile: Arc<Profile>,
-    urgent: RequestQueue,
-    prefetch: RequestQueue,
+    /// What waits. None is nothing.
+    queues: Option<Box<Queues>>,
     /// The beginning of a message whose end has not come; the first `partial_len` bytes count.
     partial: [u8; HANDSHAKE_LEN],
     partial_len: u8,
@@ -128,8 +126,7 @@ impl ServerSession {
     pub fn new(profile: Arc<Profile>, refusal: Option<Status>) -> Self {
         Self {
             profile,
-            urgent: RequestQueue::default(),
-            prefetch: RequestQueue::default(),
+            queues: None,
             partial: [0; HANDSHAKE_LEN],
             partial_len: 0,
             phase: Phase::Handshake,
@@ -179,10 +176,8 @@ impl ServerSession {
     pub fn next_step(&mut self) -> Step {
         match self.phase {
             Phase::Open => {
-                if let Some(id) = self.urgent.pop() {
-                    self.respond(id, Class::Urgent)
-                } else if let Some(id) = self.prefetch.pop() {
-                    self.respond(id, Class::Prefetch)
+                if let Some((class, id)) = self.queues.as_mut().and_then(|queues| queues.pop()) {
+                    self.respond(id, class)
                 } else if self.disconnected {
                     Step::Close(CloseCause::Disconnected)
                 } else {
@@ -206,7 +201,7 @@ impl ServerSession {
     pub fn next_step_within(&mut self, allowance: Allowance) -> Step {
         let held_back = match allowance {
             Allowance::Nothing => self.has_queued(),
-            Allowance::Urgent => self.urgent.is_empty() && !self.prefetch.is_empty(),
+            Allowance::Urgent => matches!(self.queued(), (0, 1..)),
             Allowance::All => false,
         };
         if held_back && self.phase == Phase::Open { Step::Idle } else { self.next_step() }
@@ -229,23 +224,20 @@ impl ServerSession {
     /// Whether responses wait to be taken by `next_step`.
     #[must_use]
     pub fn has_queued(&self) -> bool {
-        !(self.urgent.is_empty() && self.prefetch.is_empty())
+        self.queued() != (0, 0)
     }
 
     /// What will be answered after `before` others, if nothing more comes in.
     #[inline]
     #[must_use]
     pub fn upcoming(&self, before: usize) -> Option<GroupId> {
-        match before.checked_sub(self.urgent.len()) {
-            None => self.urgent.peek(before),
-            Some(before) => self.prefetch.peek(before),
-        }
+        self.queues.as_ref()?.peek(before)
     }
 
     /// Requests that wait, urgent and prefetch.
     #[must_use]
     pub fn queued(&self) -> (usize, usize) {
-        (self.urgent.len(), self.prefetch.len())
+        self.queues.as_ref().map_or((0, 0), |queues| queues.len())
     }
 
     /// Whether the player is logged in, as far as the peer has said.
@@ -259,10 +251,24 @@ impl ServerSession {
         std::mem::take(&mut self.received)
     }
 
-    /// Gives back memory that a burst left behind.
-    pub fn shrink(&mut self) {
-        self.urgent.shrink(IDLE_QUEUE_LEN);
-        self.prefetch.shrink(IDLE_QUEUE_LEN);
+    /// Whether it has queues, its own or lent ones.
+    #[inline]
+    #[must_use]
+    pub fn has_queues(&self) -> bool {
+        self.queues.is_some()
+    }
+
+    /// Lends it empty queues for requests that come. Without it makes its own.
+    #[inline]
+    pub fn lend(&mut self, queues: Box<Queues>) {
+        debug_assert_eq!((queues.len(), self.queued()), ((0, 0), (0, 0)), "nothing is lost");
+        self.queues = Some(queues);
+    }
+
+    /// Gives the queues back, unless requests wait in them.
+    #[inline]
+    pub fn reclaim(&mut self) -> Option<Box<Queues>> {
+        self.queues.take_if(|queues| queues.len() == (0, 0))
     }
 
     #[inline]
@@ -341,14 +347,13 @@ impl ServerSession {
     fn take(&mut self, message: Message) -> bool {
         let len_max = self.profile.queue_len_max;
         match message {
-            Message::Request(Class::Urgent, id) => {
-                let taken = self.urgent.push(id, len_max);
-                self.received.urgent = self.received.urgent.wrapping_add(u8::from(taken));
-                return taken;
-            }
-            Message::Request(Class::Prefetch, id) => {
-                let taken = self.prefetch.push(id, len_max);
-                self.received.prefetch = self.received.prefetch.wrapping_add(u8::from(taken));
+            Message::Request(class, id) => {
+                let taken = self.queues.get_or_insert_default().push(class, id, len_max);
+                let received = match class {
+                    Class::Urgent => &mut self.received.urgent,
+                    Class::Prefetch => &mut self.received.prefetch,
+                };
+                *received = received.wrapping_add(u8::from(taken));
                 return taken;
             }
             Message::Rekey(key) => {
@@ -361,8 +366,7 @@ impl ServerSession {
             }
             Message::Connected => {}
             Message::Disconnect => {
-                self.urgent.clear();
-                self.prefetch.clear();
+                self.queues = None;
                 self.disconnected = true;
             }
         }

@@ -1,5 +1,6 @@
 //! Targets of what comes from the network.
 
+use super::super::simulation::change_queues;
 use super::super::simulation::model::Model;
 use super::super::wire;
 use js5d::protocol::client::{Answered, Head, Matching, ResponseSink};
@@ -92,7 +93,7 @@ pub(super) fn session(data: &[u8]) {
                 session.refuse(Status::ServerFull);
                 model.refuse();
             }
-            2 => session.shrink(),
+            2 => change_queues(&mut session, count & 1 == 0),
             _ => {
                 let (allowance, held_back) = match count & 3 {
                     0 => (Allowance::Nothing, [true; 2]),

@@ -11,7 +11,7 @@ pub(super) mod model;
 mod server;
 mod world;
 
-pub(super) use server::ServerEnd;
+pub(super) use server::{ServerEnd, change_queues};
 pub(super) use world::World;
 
 use super::Case;
@@ -274,7 +274,7 @@ impl<'a> Connection<'a> {
     fn disturb(&mut self, rng: &mut Rng) {
         match rng.u8(..8) {
             0 | 1 => *self.current = (*self.current + 1) % world::GENERATIONS,
-            2 => self.server.session_mut().shrink(),
+            2 => change_queues(self.server.session_mut(), rng.bool()),
             3 if rng.u8(..8) == 0 => {
                 self.server.session_mut().refuse(Status::ServerFull);
                 self.model.refuse();

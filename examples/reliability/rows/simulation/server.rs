@@ -8,6 +8,17 @@ use js5d::protocol::session::{Profile, Response, Step};
 use js5d::protocol::{ServerSession, Status};
 use std::sync::Arc;
 
+/// Takes the session's queues, if nothing waits in them, and lends it such as have been used
+/// before, or leaves it to make its own.
+pub(crate) fn change_queues(session: &mut ServerSession, lend: bool) {
+    if let Some(mut queues) = session.reclaim()
+        && lend
+    {
+        queues.clear(4);
+        session.lend(queues);
+    }
+}
+
 /// The most that one read takes in, as a connection's buffer.
 pub(super) const READ_LEN: usize = 256;
 

@@ -1,0 +1,89 @@
+//! Queues that a worker lends to its sessions.
+//!
+//! A fast peer's requests are answered in the pass that reads them: its queues are empty again
+//! before the next connection's turn. So a few serve them all. They stay in the core's cache,
+//! where each connection's own would have to be fetched, and an idle connection has none.
+
+use super::connection::Connection;
+use crate::protocol::session::Queues;
+
+/// Queues that a worker keeps.
+const POOL_LEN_MAX: usize = 64;
+
+/// Places of a class that they keep: the default of `--queue-len-max`, as queues grow.
+const PLACES_KEPT: usize = 256;
+
+/// What a worker keeps of them at most.
+pub(super) const POOL_BYTES: u64 =
+    (POOL_LEN_MAX * (2 * PLACES_KEPT * size_of::<u32>() + size_of::<Queues>())) as u64;
+
+/// Queues that nobody has.
+#[derive(Default)]
+pub struct QueuePool {
+    /// Boxed already: a session holds no more than a pointer.
+    #[allow(clippy::vec_box, reason = "queues are boxed when they come and when they go")]
+    free: Vec<Box<Queues>>,
+}
+
+impl QueuePool {
+    /// Empty queues.
+    #[inline]
+    pub fn take(&mut self) -> Box<Queues> {
+        self.free.pop().unwrap_or_default()
+    }
+
+    /// Gives queues back.
+    #[inline]
+    pub fn put(&mut self, mut queues: Box<Queues>) {
+        if self.free.len() < POOL_LEN_MAX {
+            queues.clear(PLACES_KEPT);
+            self.free.push(queues);
+        }
+    }
+}
+
+impl Connection {
+    /// Requests may come: the session is to have queues.
+    #[inline]
+    pub(super) fn lend_queues(&mut self) {
+        if !self.session.has_queues() {
+            let queues = self.worker.queues.borrow_mut().take();
+            self.session.lend(queues);
+        }
+    }
+
+    /// Takes the session's queues back, if nothing waits in them.
+    #[inline]
+    pub(super) fn reclaim_queues(&mut self) {
+        if let Some(queues) = self.session.reclaim() {
+            self.worker.queues.borrow_mut().put(queues);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::{Class, GroupId};
+
+    const ID: GroupId = GroupId { archive: 2, group: 7 };
+
+    #[test]
+    fn queues_that_come_back_are_empty_and_the_same() {
+        let mut pool = QueuePool::default();
+        let mut queues = pool.take();
+        assert!(queues.push(Class::Prefetch, ID, 1));
+        let address = &raw const *queues;
+        pool.put(queues);
+        let queues = pool.take();
+        assert_eq!((&raw const *queues, queues.len()), (address, (0, 0)));
+    }
+
+    #[test]
+    fn no_more_are_kept_than_the_pool_has_room_for() {
+        let mut pool = QueuePool::default();
+        let lent: Vec<_> = (0..=POOL_LEN_MAX).map(|_| pool.take()).collect();
+        lent.into_iter().for_each(|queues| pool.put(queues));
+        assert_eq!(pool.free.len(), POOL_LEN_MAX);
+    }
+}
