@@ -1,5 +1,6 @@
 //! Requests that wait: a bounded queue for each class.
 
+use super::request::MESSAGE_LEN;
 use super::{Class, GroupId};
 use std::collections::VecDeque;
 
@@ -19,6 +20,29 @@ impl Queues {
             Class::Urgent => self.urgent.push(id, len_max),
             Class::Prefetch => self.prefetch.push(id, len_max),
         }
+    }
+
+    /// Appends the requests that `messages` begin with, until another message comes or `len_max`
+    /// of a class wait. Says how many of each.
+    #[inline]
+    #[must_use]
+    pub fn push_all(&mut self, messages: &[[u8; MESSAGE_LEN]], len_max: usize) -> (usize, usize) {
+        let before = self.len();
+        for &message in messages {
+            // The opcode, and then the request as it is queued.
+            let word = u32::from_be_bytes(message);
+            let queue = match word >> 24 {
+                0 => &mut self.prefetch.requests,
+                1 => &mut self.urgent.requests,
+                _ => break,
+            };
+            if queue.len() >= len_max {
+                break;
+            }
+            queue.push_back(word & 0x00FF_FFFF);
+        }
+        let after = self.len();
+        (after.0.saturating_sub(before.0), after.1.saturating_sub(before.1))
     }
 
     /// Takes the oldest urgent request, or the oldest prefetch if none is urgent.

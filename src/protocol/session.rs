@@ -100,6 +100,18 @@ pub struct Received {
     pub state_changes: u8,
 }
 
+impl Received {
+    #[inline]
+    fn count(&mut self, class: Class, requests: usize) {
+        let count = match class {
+            Class::Urgent => &mut self.urgent,
+            Class::Prefetch => &mut self.prefetch,
+        };
+        let [.., low] = requests.to_be_bytes();
+        *count = count.wrapping_add(low);
+    }
+}
+
 /// The server's side of one connection.
 #[derive(Debug)]
 pub struct ServerSession {
@@ -148,6 +160,7 @@ impl ServerSession {
             rest = self.receive_handshake(rest)?;
         }
         while self.accepts_messages() {
+            rest = self.take_requests(rest);
             let Some((message, later)) = self.complete_message(rest) else {
                 rest = self.keep_partial(rest);
                 break;
@@ -331,6 +344,22 @@ impl ServerSession {
         Some((message, rest))
     }
 
+    /// Takes the requests that `input` begins with, as far as there is room. Nearly all that comes
+    /// is requests, and taken together each costs half.
+    #[inline]
+    fn take_requests<'a>(&mut self, input: &'a [u8]) -> &'a [u8] {
+        if self.partial_len != 0 {
+            return input;
+        }
+        let (messages, _) = input.as_chunks::<MESSAGE_LEN>();
+        let queues = self.queues.get_or_insert_default();
+        let taken = queues.push_all(messages, self.profile.queue_len_max);
+        self.received.count(Class::Urgent, taken.0);
+        self.received.count(Class::Prefetch, taken.1);
+        let len = taken.0.saturating_add(taken.1).saturating_mul(MESSAGE_LEN);
+        input.get(len..).unwrap_or_default()
+    }
+
     /// Keeps the beginning of a message; takes all of `input`, which does not complete it.
     fn keep_partial<'a>(&mut self, input: &'a [u8]) -> &'a [u8] {
         for byte in input {
@@ -349,11 +378,7 @@ impl ServerSession {
         match message {
             Message::Request(class, id) => {
                 let taken = self.queues.get_or_insert_default().push(class, id, len_max);
-                let received = match class {
-                    Class::Urgent => &mut self.received.urgent,
-                    Class::Prefetch => &mut self.received.prefetch,
-                };
-                *received = received.wrapping_add(u8::from(taken));
+                self.received.count(class, usize::from(taken));
                 return taken;
             }
             Message::Rekey(key) => {
