@@ -96,14 +96,16 @@ impl Pace {
     /// it may be the worker that took so long: thousands of peers would then count as slow, and
     /// the care for slow peers would keep it busy.
     pub(super) fn was_sent(&mut self, sent: usize, took: Duration, busy: bool) {
+        let whole = sent >= self.send_len_max();
         if busy && took < BUSY_TOOK_MAX {
             if self.is_slow() {
                 *self = Self::new();
+            } else if whole {
+                self.grow();
             }
             return;
         }
         let bytes_a_ms = sent as u128 * 1000 / took.as_micros().max(1);
-        let whole = sent >= self.send_len_max();
         if self.is_slow() {
             let start = whole && self.send_len_max() == SEND_LEN_START;
             if start && bytes_a_ms >= FAST_FROM {
@@ -205,6 +207,15 @@ mod tests {
         assert!(pace.is_slow());
         pace.was_sent(4 * KB, Duration::from_millis(150), true);
         assert!(!pace.is_slow());
+    }
+
+    #[test]
+    fn a_busy_worker_sends_more_at_once_too() {
+        let mut pace = Pace::new();
+        pace.was_sent(15 * KB, Duration::from_millis(150), true);
+        assert_eq!(pace.send_len_max(), 16 * KB, "the send was short of what it might have been");
+        pace.was_sent(16 * KB, Duration::from_millis(150), true);
+        assert_eq!(pace.send_len_max(), 32 * KB);
     }
 
     #[test]
