@@ -33,6 +33,7 @@ pub mod output;
 mod pace;
 mod peer;
 pub mod pulse;
+mod ring;
 mod send;
 #[cfg(test)]
 mod size_tests;
