@@ -184,6 +184,10 @@ fn settings_that_do_not_go_together_are_shown_with_their_origin() {
                         --listen comes from JS5D_LISTEN\n";
         assert_eq!(ended.stderr, expected, "{arguments:?}");
     }
+    let ended = js5d_with(&variables[..0], &["--listen=127.0.0.1:1", "--admin=0.0.0.0:1"]);
+    assert_eq!(ended.code, Some(78), "{ended:?}");
+    let expected = "js5d: --listen 127.0.0.1:1 and --admin 0.0.0.0:1 want the same port\n";
+    assert!(ended.stderr.starts_with(expected), "{ended:?}");
     let ended = js5d_with(&[("JS5D_WORKERS", "1")], &["config", "--check"]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(ended.stdout.starts_with("the settings are right; 1 of "), "{ended:?}");
