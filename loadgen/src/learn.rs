@@ -40,14 +40,28 @@ pub(crate) enum LearnError {
     #[error("{target}: {error}")]
     Network { target: SocketAddr, error: io::Error },
     /// It says no.
-    #[error("the server refuses clients of this build, address or number: {0:?}")]
-    Refused(Status),
+    #[error("{target} refuses a client of build {build}: {}", words(*status))]
+    Refused { target: SocketAddr, build: u32, status: Status },
+    /// Its first byte is none that a JS5 server sends.
+    #[error("{target} does not speak JS5: {fault}")]
+    NotJs5 { target: SocketAddr, fault: String },
     /// It says nothing.
     #[error("no answer to the request for {asked} within {waited:?}")]
     Silent { asked: String, waited: Duration },
     /// What it says is wrong: its fault, and exit code 3.
     #[error("{0}")]
     Wrong(String),
+}
+
+/// A status that is no welcome, in words.
+fn words(status: Status) -> String {
+    let meaning = match status {
+        Status::Ok => "welcome",
+        Status::OutOfDate => "out of date",
+        Status::ServerFull => "full",
+        Status::TooManyConnections => "too many connections from this address",
+    };
+    format!("status {}, {meaning}", status.to_byte())
 }
 
 /// Asks the server for its indexes.
@@ -116,7 +130,9 @@ impl Reader {
         }
         match reader.session.status() {
             Some(Status::Ok) => {}
-            Some(refused) => return Err(LearnError::Refused(refused)),
+            Some(status) => {
+                return Err(LearnError::Refused { target, build: manner.build, status });
+            }
             None => {}
         }
         std::thread::sleep(manner.settle);
@@ -193,7 +209,10 @@ impl Reader {
             Err(error) => return Err(LearnError::Network { target: self.target, error }),
         };
         let received = self.session.receive(&buffer[..len], taken);
-        received.map_err(|fault| LearnError::Wrong(fault.to_string()))
+        received.map_err(|fault| match self.session.status() {
+            None => LearnError::NotJs5 { target: self.target, fault: fault.to_string() },
+            Some(_) => LearnError::Wrong(fault.to_string()),
+        })
     }
 }
 

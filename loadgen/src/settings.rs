@@ -12,6 +12,7 @@ use crate::human::{Ramp, Span};
 use crate::learn::{LearnError, Manner, learn};
 use crate::reference::Reference;
 use crate::scenario;
+use js5d::protocol::Status;
 use js5d::protocol::client::Matching;
 use std::collections::HashMap;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -95,6 +96,17 @@ impl Settings {
             && (rate.to <= 0.0 || rate.from < 0.0)
         {
             return Err(usage(format!("--rate {rate}: the rate must end above 0")));
+        }
+        if options.connections.is_some_and(|count| count.from.max(count.to) < 1.0) {
+            return Err(usage("--connections 0: at least one client is wanted".to_owned()));
+        }
+        let ends = [
+            ("duration", options.duration.map(|span| span.ns() as f64)),
+            ("requests", options.requests.map(|count| count.0)),
+            ("downloads", options.downloads.map(f64::from)),
+        ];
+        if let Some((name, _)) = ends.iter().find(|(_, end)| *end == Some(0.0)) {
+            return Err(usage(format!("--{name} 0 ends before anything is measured")));
         }
         let is_endless = |kind: &Kind| match kind.work {
             Work::Hostile(_) => true,
@@ -214,8 +226,14 @@ impl Settings {
                 error,
                 "Is a JS5 server listening there? Try js5d, or give HOST:PORT.",
             ),
-            LearnError::Refused(_) => {
+            LearnError::NotJs5 { .. } => {
+                Failure::setup(error, "Give the HOST:PORT of a JS5 server.")
+            }
+            LearnError::Refused { status: Status::OutOfDate, .. } => {
                 Failure::setup(error, "Give the build that the server serves with --build.")
+            }
+            LearnError::Refused { .. } => {
+                Failure::setup(error, "Wait for a place, or raise the server's limits.")
             }
             LearnError::Silent { .. } => Failure::wrong(
                 error,

@@ -5,6 +5,7 @@ use crate::cli::OutputOptions;
 use crate::failure::Failure;
 use crate::report::{hlog, html, json, table};
 use crate::result::RunResult;
+use crate::stats::Metric;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 
@@ -14,13 +15,31 @@ pub(crate) fn say(text: impl std::fmt::Display) {
     let _ = write!(out, "{text}").and_then(|()| out.flush());
 }
 
-/// Reads the conditions.
-pub(crate) fn asserts(options: &OutputOptions) -> Result<Vec<Assertion>, Failure> {
+/// Reads the conditions, and sees that the files can be written: before the run, not after it.
+pub(crate) fn prepare(options: &OutputOptions) -> Result<Vec<Assertion>, Failure> {
+    let hgrm = options.hgrm.as_ref().map(|prefix| hlog::hgrm_path(prefix, Metric::UrgentResponse));
+    let files = [&options.json, &options.hlog, &options.html, &hgrm];
+    files.into_iter().flatten().try_for_each(|path| check_writable(path))?;
     let parsed = options.asserts.iter().map(|text| {
         let remedy = "As in --assert 'urgent.response.p99<20ms'.";
         text.parse().map_err(|e| Failure::usage(format!("--assert {text}: {e}"), remedy))
     });
     parsed.collect()
+}
+
+/// Opens a file that is to be written later, and leaves it as it was.
+pub(crate) fn check_writable(path: &Path) -> Result<(), Failure> {
+    let is_there = path.exists();
+    // Pipes and devices are not opened twice: somebody may wait at their other end.
+    if path == Path::new("-") || is_there && !path.is_file() && !path.is_dir() {
+        return Ok(());
+    }
+    let opened = std::fs::OpenOptions::new().append(true).create(true).open(path);
+    let closed = opened.and_then(|_| if is_there { Ok(()) } else { std::fs::remove_file(path) });
+    closed.map_err(|e| {
+        let remedy = "Name a file in a directory that is there and can be written.";
+        Failure::setup(format!("{}: {e}", path.display()), remedy)
+    })
 }
 
 /// A file that cannot be written.

@@ -106,7 +106,11 @@ impl Line<'_> {
             units::count(self.connections),
             units::per_s(self.responses_per_s),
             units::bytes_per_s(self.bytes_per_s),
-            format!("p99 ≤ {}", units::ns(self.p99_ns)),
+            // A worker's percentiles come once a second.
+            match self.p99_ns {
+                0 => "p99 –".to_owned(),
+                ns => format!("p99 ≤ {}", units::ns(ns)),
+            },
             units::count(self.errors),
         )
     }
