@@ -11,6 +11,7 @@ use js5d::protocol::client::{Answered, Head, Matching, ResponseSink};
 use js5d::protocol::{
     ARCHIVE_INDEXES, Class, ClientSession, GroupId, MASTER_INDEX, Status, container,
 };
+use js5d::proxy::{Endpoints, announce};
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -26,6 +27,7 @@ const IN_FLIGHT: usize = 20;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Manner {
     pub(crate) build: u32,
+    pub(crate) proxy_header: bool,
     pub(crate) matching: Matching,
     pub(crate) settle: Duration,
     pub(crate) timeout: Duration,
@@ -45,6 +47,9 @@ pub(crate) enum LearnError {
     /// Its first byte is none that a JS5 server sends.
     #[error("{target} does not speak JS5: {fault}")]
     NotJs5 { target: SocketAddr, fault: String },
+    /// It takes the handshake and says nothing.
+    #[error("{target} says nothing to a handshake within {waited:?}")]
+    NoStatus { target: SocketAddr, waited: Duration },
     /// It says nothing.
     #[error("no answer to the request for {asked} within {waited:?}")]
     Silent { asked: String, waited: Duration },
@@ -122,6 +127,10 @@ impl Reader {
         let session = ClientSession::new(manner.matching);
         let mut reader = Self { stream, session, target, timeout: manner.timeout };
         let mut out = Vec::new();
+        if manner.proxy_header {
+            let source = reader.stream.local_addr().map_err(network)?;
+            out = announce(Endpoints { source, destination: target });
+        }
         reader.session.handshake(manner.build, &mut out);
         reader.stream.write_all(&out).map_err(network)?;
         let mut taken = Taken::default();
@@ -203,6 +212,9 @@ impl Reader {
             Ok(len) => len,
             // No signal: the ring that read the cache is still being taken down.
             Err(e) if e.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock && self.session.status().is_none() => {
+                return Err(LearnError::NoStatus { target: self.target, waited: self.timeout });
+            }
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                 return Err(LearnError::Silent { asked: asked.to_owned(), waited: self.timeout });
             }

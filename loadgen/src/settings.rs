@@ -15,6 +15,7 @@ use crate::scenario;
 use js5d::protocol::Status;
 use js5d::protocol::client::Matching;
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
 use std::sync::Arc;
@@ -58,6 +59,10 @@ pub(crate) fn overlay(given: LoadOptions, file: LoadOptions) -> Result<LoadOptio
     sum.extend(given);
     sum.try_into().map_err(|e: toml::de::Error| bug(&e))
 }
+
+/// What is there is not what was looked for.
+const JS5_WANTED: &str = "Give the HOST:PORT of a JS5 server; one that listens for a balancer's \
+                          clients wants --proxy-header.";
 
 /// The options as a scenario file.
 pub(crate) fn to_file(options: &LoadOptions) -> Result<String, Failure> {
@@ -215,6 +220,7 @@ impl Settings {
         }
         let manner = Manner {
             build: options.build.unwrap_or(550),
+            proxy_header: options.proxy_header == Some(true),
             matching: self.matching(),
             settle: options.settle.map_or(Duration::ZERO, |span| span.0),
             timeout: self.stall_timeout(),
@@ -222,12 +228,20 @@ impl Settings {
             zipf,
         };
         learn(self.targets[0], &manner).map_err(|error| match &error {
+            LearnError::Network { error: network, .. }
+                if matches!(
+                    network.kind(),
+                    ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset
+                ) =>
+            {
+                Failure::setup(error, JS5_WANTED)
+            }
             LearnError::Network { .. } => Failure::setup(
                 error,
                 "Is a JS5 server listening there? Try js5d, or give HOST:PORT.",
             ),
-            LearnError::NotJs5 { .. } => {
-                Failure::setup(error, "Give the HOST:PORT of a JS5 server.")
+            LearnError::NotJs5 { .. } | LearnError::NoStatus { .. } => {
+                Failure::setup(error, JS5_WANTED)
             }
             LearnError::Refused { status: Status::OutOfDate, .. } => {
                 Failure::setup(error, "Give the build that the server serves with --build.")
@@ -266,6 +280,7 @@ impl Settings {
             targets: self.targets.clone(),
             sources: source::plan(self.targets[0].ip(), sources, own, self.churns(), part.index),
             build: options.build.unwrap_or(550),
+            proxy_header: options.proxy_header == Some(true),
             matching: self.matching(),
             seed: options.seed.unwrap_or(1),
             connections,
