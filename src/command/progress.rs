@@ -1,8 +1,8 @@
 //! How far loading is, once it has taken long enough to be asked: a bar on a terminal, a line a
 //! second elsewhere.
 
+use super::text::is_drawable;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 /// Nothing is said before this has passed: most caches are read in less.
@@ -55,11 +55,6 @@ impl Progress {
             bar.finish_and_clear();
         }
     }
-}
-
-/// Whether stderr can go back on a line.
-fn is_drawable() -> bool {
-    std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|name| name != "dumb")
 }
 
 fn bar() -> ProgressBar {

@@ -3,6 +3,7 @@
 use crate::assertion::Assertion;
 use crate::cli::OutputOptions;
 use crate::failure::Failure;
+use crate::report::live::is_dumb;
 use crate::report::{hlog, html, json, table};
 use crate::result::RunResult;
 use crate::stats::Metric;
@@ -51,7 +52,8 @@ pub(crate) fn unwritable(path: &Path, error: &io::Error) -> Failure {
 pub(crate) fn write(result: &RunResult, options: &OutputOptions) -> Result<(), Failure> {
     let json_to_stdout = options.json.as_deref() == Some(Path::new("-"));
     if !options.quiet && !json_to_stdout {
-        let has_color = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        let wishes_none = std::env::var_os("NO_COLOR").is_some_and(|wish| !wish.is_empty());
+        let has_color = io::stdout().is_terminal() && !wishes_none && !is_dumb();
         say(table::summary(result, table::Style { has_color }));
     }
     if json_to_stdout {
