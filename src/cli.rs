@@ -22,7 +22,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
-use units::{at_least, duration, size};
+use units::{at_least, duration, size, whole};
 
 /// Serves a game cache over JS5.
 #[derive(Debug, Parser)]
@@ -94,7 +94,7 @@ pub struct ServeArgs {
     pub listen: Vec<SocketAddr>,
 
     /// Worker threads, each with a ring of its own [default: the cores this process may use]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "N", value_parser = whole(1..=1024_u16))]
     pub workers: Option<u16>,
 
     /// Bind each worker to a core of its own; there must be as many
@@ -166,12 +166,12 @@ pub struct LimitArgs {
     /// Messages a second and connection that ask for nothing (rekeys, state changes, segments of
     /// less than a message), 20 seconds' worth at once; a peer that says more is closed
     #[arg(long, value_name = "N", default_value_t = 100)]
-    #[arg(value_parser = clap::value_parser!(u32).range(1..=3000))]
+    #[arg(value_parser = whole(1..=3000_u32))]
     pub chatter_max: u32,
 
     /// Connections that wait to be accepted, a worker and address (net.core.somaxconn caps it)
     #[arg(long, value_name = "N", default_value_t = 4096)]
-    #[arg(value_parser = clap::value_parser!(i32).range(1..))]
+    #[arg(value_parser = whole(1..=i32::MAX))]
     pub backlog: i32,
 
     /// From accept to a complete handshake
@@ -250,10 +250,12 @@ pub struct DemoCacheArgs {
 
     /// How many groups, archive indexes included; 71273 is a whole build 550 cache, 75 MB
     #[arg(long, value_name = "N", default_value_t = crate::catalog::DEMO_GROUPS)]
+    #[arg(value_parser = at_least::<0>)]
     pub groups: usize,
 
     /// Which demo cache: the same seed writes the same bytes
     #[arg(long, value_name = "SEED", default_value_t = crate::catalog::DEMO_SEED)]
+    #[arg(value_parser = whole(0..=u64::MAX))]
     pub seed: u64,
 
     /// How to store it

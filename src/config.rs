@@ -56,17 +56,7 @@ pub struct Settings {
 /// # Errors
 /// A value does not go with another, or the system does not allow it.
 pub fn settle(args: &ServeArgs) -> Result<Settings, Failure> {
-    let addresses = || {
-        let plain = args.listen.iter().map(|address| ("--listen", address));
-        plain.chain(args.proxy.listen_proxy.iter().map(|address| ("--listen-proxy", address)))
-    };
-    let twice =
-        |address: &SocketAddr| addresses().filter(|(_, other)| *other == address).count() > 1;
-    // Port 0 is another port each time.
-    if let Some((option, address)) = addresses().find(|(_, a)| a.port() != 0 && twice(a)) {
-        let cause = format!("{option} {address} is given twice");
-        return Err(Failure::new(Exit::Config, cause, "give each address once"));
-    }
+    check_addresses(args)?;
     let cores = cpu::allowed().map_err(|error| {
         Failure::new(Exit::System, format!("cores cannot be counted: {error}"), "set --workers")
     })?;
@@ -115,6 +105,35 @@ pub fn settle(args: &ServeArgs) -> Result<Settings, Failure> {
         },
         descriptors,
     })
+}
+
+/// Refuses what no system can bind: a port for two things.
+fn check_addresses(args: &ServeArgs) -> Result<(), Failure> {
+    let plain = args.listen.iter().map(|address| ("--listen", address));
+    let proxy = args.proxy.listen_proxy.iter().map(|address| ("--listen-proxy", address));
+    let admin = args.admin.ports().map(|address| ("--admin", address));
+    let addresses: Vec<_> = plain.chain(proxy).chain(admin).collect();
+    let overlap = |a: &SocketAddr, b: &SocketAddr| {
+        let is_any = a.ip().is_unspecified() || b.ip().is_unspecified();
+        // Port 0 is another port each time.
+        (a.port(), a.is_ipv4()) == (b.port(), b.is_ipv4())
+            && a.port() != 0
+            && (is_any || a.ip() == b.ip())
+    };
+    for (place, (option, address)) in addresses.iter().enumerate() {
+        let (cause, remedy) = match addresses[..place].iter().find(|(_, a)| overlap(a, address)) {
+            None => continue,
+            Some((_, earlier)) if earlier == address => {
+                (format!("{option} {address} is given twice"), "give each address once")
+            }
+            Some((other, earlier)) => (
+                format!("{other} {earlier} and {option} {address} want the same port"),
+                "give each a port of its own",
+            ),
+        };
+        return Err(Failure::new(Exit::Config, cause, remedy));
+    }
+    Ok(())
 }
 
 /// As many peers as asked for, or as descriptors allow beside the refused ones.

@@ -109,8 +109,11 @@ impl From<LoadError> for Failure {
                 let remedy = "raise --generations-memory-max, or serve a smaller cache";
                 Self::new(Exit::Config, error, remedy)
             }
-            LoadError::Corrupt(_) => {
-                let remedy = "mend it or fetch it again; --skip-corrupt serves the rest";
+            LoadError::Corrupt(ref report) => {
+                let remedy = match report.can_serve() {
+                    true => "mend it or fetch it again; --skip-corrupt serves the rest",
+                    false => "fetch it again from its source",
+                };
                 Self::new(Exit::CorruptCache, error, remedy)
             }
         }

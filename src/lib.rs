@@ -5,6 +5,9 @@
 //! [`proxy`] is the header of a balancer in front of it; [`platform`] asks the system for what
 //! that needs; [`admin`] tells operators how it goes. [`cli`], [`settings`], [`config`] and
 //! [`command`] make the program of it.
+//!
+//! No failure that is foreseen is a panic, because one ends the process with all its peers.
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod admin;
 pub mod cache;

@@ -1,4 +1,5 @@
-//! The life of the process, top to bottom.
+//! The life of the process, top to bottom. What is foreseen ends with a cause and an exit code.
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use clap::error::ErrorKind;
 use js5d::cli::Command;

@@ -60,6 +60,15 @@ pub(crate) struct RunArgs {
     /// Where results go.
     #[command(flatten)]
     pub(crate) output: OutputOptions,
+    /// Write the requests, in the order and at the times in which they were written.
+    #[arg(long, help_heading = "Results", value_name = "FILE")]
+    pub(crate) trace: Option<PathBuf>,
+    /// Begin at this Unix time in seconds, on several machines together; or in, as in +5s.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) start_at: Option<String>,
+    /// Start although the limits table says that something is short.
+    #[arg(long)]
+    pub(crate) ignore_limits: bool,
     /// Which part of a run this process is; set by the process that started it.
     #[arg(long, hide = true, value_name = "I/N")]
     pub(crate) child: Option<String>,
@@ -81,18 +90,9 @@ pub(crate) struct OutputOptions {
     /// Write a self-contained page with plots.
     #[arg(long, value_name = "FILE")]
     pub(crate) html: Option<PathBuf>,
-    /// Write the requests, in the order and at the times in which they were written.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) trace: Option<PathBuf>,
     /// What must hold, as in urgent.response.p99<20ms; exit code 4 if it does not.
     #[arg(long = "assert", short = 'a', value_name = "CONDITION")]
     pub(crate) asserts: Vec<String>,
-    /// Begin at this Unix time in seconds, on several machines together; or in, as in +5s.
-    #[arg(long, value_name = "TIME")]
-    pub(crate) start_at: Option<String>,
-    /// Start although the limits table says that something is short.
-    #[arg(long)]
-    pub(crate) ignore_limits: bool,
     /// No live line and no tables; files and exit code only.
     #[arg(long, short = 'q')]
     pub(crate) quiet: bool,
@@ -199,7 +199,7 @@ pub(crate) struct MergeArgs {
 /// `null-server`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct NullServerArgs {
-    /// Where clients connect [default: 127.0.0.1:43595].
+    /// Where clients connect.
     #[arg(long, default_value = "127.0.0.1:43595", value_name = "ADDR:PORT")]
     pub(crate) listen: String,
     /// Bytes of each response on the wire.

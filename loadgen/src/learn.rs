@@ -11,6 +11,7 @@ use js5d::protocol::client::{Answered, Head, Matching, ResponseSink};
 use js5d::protocol::{
     ARCHIVE_INDEXES, Class, ClientSession, GroupId, MASTER_INDEX, Status, container,
 };
+use js5d::proxy::{Endpoints, announce};
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -26,6 +27,7 @@ const IN_FLIGHT: usize = 20;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Manner {
     pub(crate) build: u32,
+    pub(crate) proxy_header: bool,
     pub(crate) matching: Matching,
     pub(crate) settle: Duration,
     pub(crate) timeout: Duration,
@@ -40,14 +42,31 @@ pub(crate) enum LearnError {
     #[error("{target}: {error}")]
     Network { target: SocketAddr, error: io::Error },
     /// It says no.
-    #[error("the server refuses clients of this build, address or number: {0:?}")]
-    Refused(Status),
+    #[error("{target} refuses a client of build {build}: {}", words(*status))]
+    Refused { target: SocketAddr, build: u32, status: Status },
+    /// Its first byte is none that a JS5 server sends.
+    #[error("{target} does not speak JS5: {fault}")]
+    NotJs5 { target: SocketAddr, fault: String },
+    /// It takes the handshake and says nothing.
+    #[error("{target} says nothing to a handshake within {waited:?}")]
+    NoStatus { target: SocketAddr, waited: Duration },
     /// It says nothing.
     #[error("no answer to the request for {asked} within {waited:?}")]
     Silent { asked: String, waited: Duration },
     /// What it says is wrong: its fault, and exit code 3.
     #[error("{0}")]
     Wrong(String),
+}
+
+/// A status that is no welcome, in words.
+fn words(status: Status) -> String {
+    let meaning = match status {
+        Status::Ok => "welcome",
+        Status::OutOfDate => "out of date",
+        Status::ServerFull => "full",
+        Status::TooManyConnections => "too many connections from this address",
+    };
+    format!("status {}, {meaning}", status.to_byte())
 }
 
 /// Asks the server for its indexes.
@@ -108,6 +127,10 @@ impl Reader {
         let session = ClientSession::new(manner.matching);
         let mut reader = Self { stream, session, target, timeout: manner.timeout };
         let mut out = Vec::new();
+        if manner.proxy_header {
+            let source = reader.stream.local_addr().map_err(network)?;
+            out = announce(Endpoints { source, destination: target });
+        }
         reader.session.handshake(manner.build, &mut out);
         reader.stream.write_all(&out).map_err(network)?;
         let mut taken = Taken::default();
@@ -116,7 +139,9 @@ impl Reader {
         }
         match reader.session.status() {
             Some(Status::Ok) => {}
-            Some(refused) => return Err(LearnError::Refused(refused)),
+            Some(status) => {
+                return Err(LearnError::Refused { target, build: manner.build, status });
+            }
             None => {}
         }
         std::thread::sleep(manner.settle);
@@ -187,13 +212,19 @@ impl Reader {
             Ok(len) => len,
             // No signal: the ring that read the cache is still being taken down.
             Err(e) if e.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock && self.session.status().is_none() => {
+                return Err(LearnError::NoStatus { target: self.target, waited: self.timeout });
+            }
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                 return Err(LearnError::Silent { asked: asked.to_owned(), waited: self.timeout });
             }
             Err(error) => return Err(LearnError::Network { target: self.target, error }),
         };
         let received = self.session.receive(&buffer[..len], taken);
-        received.map_err(|fault| LearnError::Wrong(fault.to_string()))
+        received.map_err(|fault| match self.session.status() {
+            None => LearnError::NotJs5 { target: self.target, fault: fault.to_string() },
+            Some(_) => LearnError::Wrong(fault.to_string()),
+        })
     }
 }
 

@@ -4,6 +4,7 @@ use crate::engine::check::Expected;
 use js5d::cache::{Store, block_on};
 use js5d::catalog::{DEMO_GROUPS, DEMO_SEED, Demo, LoadOptions, Loaded, Snapshot, load};
 use js5d::protocol::GroupId;
+use js5d::protocol::frame::{BLOCK_LEN, RESPONSE_HEADER_LEN};
 use std::path::Path;
 
 /// In place of a directory: the demo cache that the server makes up without one.
@@ -29,6 +30,16 @@ impl Reference {
         });
         let Loaded { snapshot, .. } = loaded.map_err(|e| e.to_string())?;
         Ok(Self { snapshot })
+    }
+
+    /// The checksum of a group's container, without what frames it: three bytes in front, and
+    /// one in front of each further block.
+    pub(crate) fn checksum(&self, id: GroupId) -> Option<u32> {
+        let mut blocks = self.snapshot.response(id)?.chunks(BLOCK_LEN);
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(blocks.next()?.get(RESPONSE_HEADER_LEN..)?);
+        blocks.for_each(|block| hasher.update(&block[1..]));
+        Some(hasher.finalize())
     }
 }
 

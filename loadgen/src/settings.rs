@@ -12,8 +12,10 @@ use crate::human::{Ramp, Span};
 use crate::learn::{LearnError, Manner, learn};
 use crate::reference::Reference;
 use crate::scenario;
+use js5d::protocol::Status;
 use js5d::protocol::client::Matching;
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
 use std::sync::Arc;
@@ -58,6 +60,10 @@ pub(crate) fn overlay(given: LoadOptions, file: LoadOptions) -> Result<LoadOptio
     sum.try_into().map_err(|e: toml::de::Error| bug(&e))
 }
 
+/// What is there is not what was looked for.
+const JS5_WANTED: &str = "Give the HOST:PORT of a JS5 server; one that listens for a balancer's \
+                          clients wants --proxy-header.";
+
 /// The options as a scenario file.
 pub(crate) fn to_file(options: &LoadOptions) -> Result<String, Failure> {
     toml::to_string(options).map_err(|e| Failure::usage(e, "This is a defect of js5-loadgen."))
@@ -95,6 +101,17 @@ impl Settings {
             && (rate.to <= 0.0 || rate.from < 0.0)
         {
             return Err(usage(format!("--rate {rate}: the rate must end above 0")));
+        }
+        if options.connections.is_some_and(|count| count.from.max(count.to) < 1.0) {
+            return Err(usage("--connections 0: at least one client is wanted".to_owned()));
+        }
+        let ends = [
+            ("duration", options.duration.map(|span| span.ns() as f64)),
+            ("requests", options.requests.map(|count| count.0)),
+            ("downloads", options.downloads.map(f64::from)),
+        ];
+        if let Some((name, _)) = ends.iter().find(|(_, end)| *end == Some(0.0)) {
+            return Err(usage(format!("--{name} 0 ends before anything is measured")));
         }
         let is_endless = |kind: &Kind| match kind.work {
             Work::Hostile(_) => true,
@@ -203,6 +220,7 @@ impl Settings {
         }
         let manner = Manner {
             build: options.build.unwrap_or(550),
+            proxy_header: options.proxy_header == Some(true),
             matching: self.matching(),
             settle: options.settle.map_or(Duration::ZERO, |span| span.0),
             timeout: self.stall_timeout(),
@@ -210,12 +228,26 @@ impl Settings {
             zipf,
         };
         learn(self.targets[0], &manner).map_err(|error| match &error {
+            LearnError::Network { error: network, .. }
+                if matches!(
+                    network.kind(),
+                    ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset
+                ) =>
+            {
+                Failure::setup(error, JS5_WANTED)
+            }
             LearnError::Network { .. } => Failure::setup(
                 error,
                 "Is a JS5 server listening there? Try js5d, or give HOST:PORT.",
             ),
-            LearnError::Refused(_) => {
+            LearnError::NotJs5 { .. } | LearnError::NoStatus { .. } => {
+                Failure::setup(error, JS5_WANTED)
+            }
+            LearnError::Refused { status: Status::OutOfDate, .. } => {
                 Failure::setup(error, "Give the build that the server serves with --build.")
+            }
+            LearnError::Refused { .. } => {
+                Failure::setup(error, "Wait for a place, or raise the server's limits.")
             }
             LearnError::Silent { .. } => Failure::wrong(
                 error,
@@ -248,6 +280,7 @@ impl Settings {
             targets: self.targets.clone(),
             sources: source::plan(self.targets[0].ip(), sources, own, self.churns(), part.index),
             build: options.build.unwrap_or(550),
+            proxy_header: options.proxy_header == Some(true),
             matching: self.matching(),
             seed: options.seed.unwrap_or(1),
             connections,

@@ -13,13 +13,13 @@ use super::StoreKind;
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The directory is not there.
-    #[error("{}: no such directory; name the directory that holds the cache", path.display())]
+    #[error("{}: no such directory", path.display())]
     Missing {
         /// What was asked for.
         path: PathBuf,
     },
     /// The path leads to a file.
-    #[error("{}: not a directory; name the directory that holds the cache", path.display())]
+    #[error("{}: not a directory", path.display())]
     NotADirectory {
         /// What was asked for.
         path: PathBuf,
@@ -48,6 +48,14 @@ pub enum StoreError {
     NoDataFile {
         /// The directory.
         path: PathBuf,
+    },
+    /// There is a data file, but no idx file that says what is where in it.
+    #[error("{}: {data_file}, but no idx files beside it", path.display())]
+    NoIndexFiles {
+        /// The directory.
+        path: PathBuf,
+        /// Its name.
+        data_file: &'static str,
     },
     /// A part of the store is a directory, a pipe or a device.
     #[error("{}: not a regular file", path.display())]
@@ -82,7 +90,7 @@ pub enum StoreError {
         groups_max: usize,
     },
     /// Asked to write where a store is.
-    #[error("{}: holds a cache already; name an empty directory", path.display())]
+    #[error("{}: holds a cache already", path.display())]
     AlreadyAStore {
         /// The directory.
         path: PathBuf,
@@ -127,7 +135,8 @@ impl StoreError {
             | Self::NotADirectory { .. }
             | Self::Packed { .. }
             | Self::NoStore { .. }
-            | Self::NoDataFile { .. } => StoreFault::Missing,
+            | Self::NoDataFile { .. }
+            | Self::NoIndexFiles { .. } => StoreFault::Missing,
             Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 StoreFault::Permission
             }

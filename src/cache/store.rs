@@ -260,6 +260,9 @@ fn look(dir: &Path) -> Result<Found, StoreError> {
         let nested = names.others.into_iter().find(|other| is_store(other).unwrap_or(false));
         return Err(StoreError::NoStore { path: dir.into(), nested });
     };
+    if let (true, Some(&data_file)) = (archives.is_empty(), files.first()) {
+        return Err(StoreError::NoIndexFiles { path: dir.into(), data_file });
+    }
     if names.dat2 && names.dat {
         warnings.push(StoreWarning::SecondStore { path: dir.join(DAT) });
     }

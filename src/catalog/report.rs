@@ -269,6 +269,12 @@ impl Report {
         self.problem_counts.is_empty()
     }
 
+    /// Whether something is left that can be served.
+    #[must_use]
+    pub fn can_serve(&self) -> bool {
+        !self.archives.is_empty()
+    }
+
     /// The number of problems and the first of them, in one line.
     #[must_use]
     pub fn summary(&self) -> String {

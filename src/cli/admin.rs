@@ -3,6 +3,7 @@
 use super::units::{at_least, duration};
 use crate::admin::Address;
 use clap::Args;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// What operators ask.
@@ -34,6 +35,16 @@ pub struct AdminArgs {
     /// Generation without which /readyz fails, as the ready line prints it [default: any]
     #[arg(long, value_name = "GENERATION", value_parser = generation)]
     pub expect_generation: Option<u64>,
+}
+
+impl AdminArgs {
+    /// The addresses that take a port.
+    pub fn ports(&self) -> impl Iterator<Item = &SocketAddr> {
+        self.admin.iter().filter_map(|address| match address {
+            Address::Tcp(address) => Some(address),
+            Address::Unix(_) => None,
+        })
+    }
 }
 
 fn generation(text: &str) -> Result<u64, String> {

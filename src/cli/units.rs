@@ -3,6 +3,9 @@
 //! A bare number is refused where a unit is possible: 30 could be seconds or milliseconds, and
 //! the mistake would show only in production.
 
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
 use std::time::Duration;
 
 /// Units of a size, with their bytes. Case counts: Mb would be megabits to many.
@@ -67,6 +70,18 @@ pub fn rate(text: &str) -> Result<u64, String> {
 pub fn at_least<const MIN: usize>(text: &str) -> Result<usize, String> {
     let number: usize = text.parse().map_err(|_| "a whole number is wanted".to_owned())?;
     if number < MIN { Err(format!("at least {MIN} is wanted")) } else { Ok(number) }
+}
+
+/// A parser of whole numbers in `range`.
+pub fn whole<T>(range: RangeInclusive<T>) -> impl Fn(&str) -> Result<T, String> + Clone
+where
+    T: FromStr + PartialOrd + Display + Clone,
+{
+    move |text| {
+        let number = text.parse().ok().filter(|number| range.contains(number));
+        let (least, most) = (range.start(), range.end());
+        number.ok_or_else(|| format!("a whole number from {least} to {most} is wanted"))
+    }
 }
 
 fn is_number(text: &str) -> bool {
@@ -141,6 +156,8 @@ mod tests {
             (duration("99ms").map(|_| 0), "deadlines are looked at every 100ms; "),
             (at_least::<20>("19").map(|_| 0), "at least 20 is wanted"),
             (at_least::<20>("-1").map(|_| 0), "a whole number is wanted"),
+            (whole(1..=9)("many"), "a whole number from 1 to 9 is wanted"),
+            (whole(1..=9)("10"), "a whole number from 1 to 9 is wanted"),
         ];
         for (result, message) in cases {
             let error = result.as_ref().expect_err(message);

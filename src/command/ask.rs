@@ -48,7 +48,7 @@ pub fn reload(args: &ReloadArgs) -> Result<ExitCode, Failure> {
             print(format!("{text}\n").as_bytes())?;
             return Ok(ExitCode::SUCCESS);
         }
-        422 => (Exit::CorruptCache, "the old content is served on; mend the cache, and try again"),
+        422 => (Exit::CorruptCache, "what was served is served on; try again when that is mended"),
         409 => (Exit::System, "wait for it to end"),
         _ => (Exit::System, "look at the server's log"),
     };

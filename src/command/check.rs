@@ -84,7 +84,8 @@ fn memory_text(budget: &Budget) -> String {
         };
         let (name, all) = (part.name, megabytes(part.bytes()));
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "  {name:<24} {all:>12}  {each}");
+        let line = format!("  {name:<24} {all:>12}  {each}");
+        let _ = writeln!(text, "{}", line.trim_end());
     }
     let (all, allowed) = (megabytes(budget.bytes()), megabytes(budget.bound.bytes()));
     let whose = match budget.bound {

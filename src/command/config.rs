@@ -18,7 +18,11 @@ pub fn run(args: &ConfigArgs, settings: &[Resolved]) -> Result<ExitCode, Failure
         config::settle(&args.serve)?;
         config::game(&args.serve)?;
         let set = settings.iter().filter(|resolved| resolved.origin != Origin::Default).count();
-        format!("the settings are right; {set} of {} are not left at default\n", settings.len())
+        let count = settings.len();
+        match set {
+            0 => format!("the settings are right; all {count} have their defaults\n"),
+            _ => format!("the settings are right; {set} of {count} are set, the others default\n"),
+        }
     } else if args.json {
         format!("{:#}\n", settings::json(settings))
     } else {

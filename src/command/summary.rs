@@ -20,7 +20,8 @@ pub(super) fn summary(status: &Json) -> String {
 type Lines = Vec<(String, String)>;
 
 fn state(status: &Json) -> Lines {
-    let up = duration(number(&status["uptime_seconds"]) * 1e9);
+    let up = Duration::from_secs(number(&status["uptime_seconds"]) as u64);
+    let up = humantime::format_duration(up);
     let catalog = &status["catalog"];
     let mut lines = vec![
         ("js5d".into(), format!("{}, up {up}", text(&status["version"]))),
@@ -52,9 +53,7 @@ fn traffic(status: &Json) -> Lines {
     ];
     for class in ["urgent", "prefetch"] {
         let latency = &status["latency_seconds"][class];
-        let bound = |name: &str| {
-            latency[name].as_f64().map_or("above 31 s".into(), |seconds| duration(seconds * 1e9))
-        };
+        let bound = |name: &str| latency[name].as_f64().map_or("above 31 s".into(), wait);
         let waits = match latency["p50"].is_null() {
             true => "none timed in the last minute".to_owned(),
             false => format!(
@@ -141,8 +140,21 @@ fn whole(value: &Json) -> u64 {
     number(value) as u64
 }
 
-fn duration(nanoseconds: f64) -> String {
-    humantime::format_duration(Duration::from_nanos(nanoseconds.round() as u64)).to_string()
+/// `17.8 µs`, `5.62 ms`: three digits, in the unit in which they are easiest to read.
+fn wait(seconds: f64) -> String {
+    let units = [(1.0, "s"), (1e3, "ms"), (1e6, "µs")];
+    // What rounds up to a thousand of a unit is one of the next.
+    let fits = |&(factor, _): &(f64, &str)| seconds * factor >= 0.9995;
+    let (factor, unit) = units.into_iter().find(fits).unwrap_or((1e9, "ns"));
+    let value = seconds * factor;
+    let digits = if value >= 99.95 {
+        0
+    } else if value >= 9.995 {
+        1
+    } else {
+        2
+    };
+    format!("{value:.digits$} {unit}")
 }
 
 #[cfg(test)]
@@ -155,7 +167,20 @@ mod tests {
         let values = json!({ "idle": 1200.0, "slow": 0.0, "sending": 3.0 });
         assert_eq!(by_label(&values), "1,200 idle, 3 sending");
         assert_eq!(by_label(&json!({ "idle": 0.0 })), "none");
-        assert_eq!(duration(0.000_031_6 * 1e9), "31us 600ns");
+    }
+
+    #[test]
+    fn waits_have_three_digits_and_a_unit() {
+        for (seconds, text) in [
+            (1e-6, "1.00 µs"),
+            (0.000_031_6, "31.6 µs"),
+            (0.000_999_6, "1.00 ms"),
+            (0.316, "316 ms"),
+            (31.6, "31.6 s"),
+            (0.000_000_5, "500 ns"),
+        ] {
+            assert_eq!(wait(seconds), text);
+        }
     }
 
     #[test]

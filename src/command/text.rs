@@ -1,7 +1,8 @@
 //! What is printed: numbers as people read them, and pages on stdout.
 
 use crate::failure::{Exit, Failure};
-use std::io::{self, Write};
+use std::env;
+use std::io::{self, IsTerminal, Write};
 
 /// `71273` as `71,273`.
 pub(super) fn thousands(number: u64) -> String {
@@ -25,6 +26,16 @@ pub(super) fn megabytes(bytes: u64) -> String {
 /// `1 archive`, `29 archives`.
 pub(super) fn counted(number: u64, noun: &str) -> String {
     format!("{} {noun}{}", thousands(number), if number == 1 { "" } else { "s" })
+}
+
+/// Whether stderr can go back on a line.
+pub(super) fn is_drawable() -> bool {
+    io::stderr().is_terminal() && env::var_os("TERM").is_none_or(|name| name != "dumb")
+}
+
+/// Whether stderr shows colours, and its reader has not asked for none (no-color.org).
+pub(super) fn has_color() -> bool {
+    is_drawable() && env::var_os("NO_COLOR").is_none_or(|wish| wish.is_empty())
 }
 
 /// Prints a page. A reader that has seen enough is no failure: `js5d man | head`.

@@ -115,8 +115,8 @@ impl Budget {
         let fitting = peers.map_or(0, |peers| limit.saturating_sub(others) / peers.bytes_each);
         let remedy = match fitting {
             0 => format!(
-                "allow more: what peers do not take is {} MB, of which --generations-max, \
-                 --workers and --game-connections-max are to be lowered",
+                "allow more, or lower --generations-max, --workers or --game-connections-max: \
+                 what peers do not take is {} MB",
                 megabytes(others)
             ),
             peers => format!("lower --connections-max to {peers}, or allow more"),

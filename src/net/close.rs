@@ -60,21 +60,12 @@ impl Connection {
 impl Worker {
     /// Whose fault it is that an operation on a connection failed. Ours is kept for the log.
     pub(super) fn reason_of(&self, error: &io::Error) -> Close {
-        match error.raw_os_error() {
-            Some(
-                libc::ECONNRESET
-                | libc::EPIPE
-                | libc::ETIMEDOUT
-                | libc::ECONNABORTED
-                | libc::EHOSTUNREACH
-                | libc::ENETUNREACH,
-            ) => Close::ByPeer,
-            errno => {
-                errnos::count(&self.counters.ring_errnos, error);
-                self.last_errno.set(errno.unwrap_or(0));
-                Close::Error
-            }
+        if errnos::is_of_peer(error) {
+            return Close::ByPeer;
         }
+        errnos::count(&self.counters.ring_errnos, error);
+        self.last_errno.set(error.raw_os_error().unwrap_or(0));
+        Close::Error
     }
 }
 

@@ -23,6 +23,21 @@ const KNOWN: [(i32, &str); 15] = [
     (libc::ENETDOWN, "ENETDOWN"),
 ];
 
+/// Whether an operation on a connection failed because of the other end, or the way to it.
+pub(super) fn is_of_peer(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(
+            libc::ECONNRESET
+                | libc::EPIPE
+                | libc::ETIMEDOUT
+                | libc::ECONNABORTED
+                | libc::EHOSTUNREACH
+                | libc::ENETUNREACH
+        )
+    )
+}
+
 /// Counts that a table of errnos has: one a known errno, and one for the others.
 pub const ERRNOS_LEN: usize = KNOWN.len() + 1;
 

@@ -7,7 +7,7 @@ use super::game;
 use super::output::{COPY_LEN_MAX, POOL_LEN_MAX, SCRATCH_KEPT_MAX, Segment};
 use super::pace::SEND_LEN_MAX;
 use super::queue_pool::POOL_BYTES as QUEUE_POOL_BYTES;
-use super::worker::{RING_COMPLETIONS, RING_ENTRIES};
+use super::ring::{self, RingSize};
 
 /// A connection whatever it does: task, session, read buffer, its places in the tables. Measured.
 pub const CONNECTION_BYTES: u64 = 1_060;
@@ -63,19 +63,19 @@ pub const fn peer_bytes_max(queue_len_max: usize) -> u64 {
 #[must_use]
 pub const fn worker_bytes() -> u64 {
     let pool = POOL_LEN_MAX as u64 * (OUTPUT_COPIED_BYTES + OUTPUT_SEGMENTS_BYTES);
-    ring_bytes(RING_ENTRIES, RING_COMPLETIONS) + THREAD_BYTES + pool + QUEUE_POOL_BYTES
+    ring_bytes(ring::WORKER) + THREAD_BYTES + pool + QUEUE_POOL_BYTES
 }
 
 /// The game's thread: its ring, and buffers kept for reuse.
 #[must_use]
 pub const fn game_thread_bytes() -> u64 {
     let pool = (game::POOL_LEN_MAX * super::ops::GAME_BUFFER_LEN) as u64;
-    ring_bytes(game::RING_ENTRIES, game::RING_COMPLETIONS) + THREAD_BYTES + pool
+    ring_bytes(ring::GAME) + THREAD_BYTES + pool
 }
 
 /// Submissions of 64 bytes with an index of 4, completions of 16.
-const fn ring_bytes(entries: u32, completions: u32) -> u64 {
-    entries as u64 * (64 + 4) + completions as u64 * 16
+const fn ring_bytes(size: RingSize) -> u64 {
+    size.entries as u64 * (64 + 4) + size.completions as u64 * 16
 }
 
 #[cfg(test)]
@@ -90,6 +90,7 @@ mod tests {
         assert_eq!(OUTPUT_COPIED_BYTES, 68 << 10);
         assert_eq!(OUTPUT_SEGMENTS_BYTES, 257 * 40);
         assert_eq!(peer_bytes_max(200), 88_420);
-        assert_eq!(ring_bytes(4096, 32768), 784 << 10);
+        assert_eq!(ring_bytes(ring::WORKER), 784 << 10);
+        assert_eq!(ring_bytes(ring::GAME), 324 << 10);
     }
 }

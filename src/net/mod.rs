@@ -34,6 +34,7 @@ mod pace;
 mod peer;
 pub mod pulse;
 pub mod queue_pool;
+mod ring;
 mod send;
 #[cfg(test)]
 mod size_tests;

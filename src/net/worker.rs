@@ -16,6 +16,7 @@ use super::log::{LogGates, LogState};
 use super::output::{OutputPool, SnapshotRef};
 use super::peer::{Peer, Phase};
 use super::queue_pool::QueuePool;
+use super::ring::{self, HEARTBEAT_MS};
 use super::states::States;
 use super::turns::Turns;
 use crate::catalog::SnapshotHandle;
@@ -31,9 +32,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// How often a worker looks at its deadlines.
-const HEARTBEAT_MS: u64 = 100;
-
 /// How often the kernel is asked whether a peer takes anything in, at most.
 const PROGRESS_SAMPLE_MS: u64 = 1000;
 
@@ -45,10 +43,6 @@ const BUSY_PERCENT: u32 = 60;
 
 /// A send that the ring holds this long makes its peer slow.
 const SLOW_AFTER_MS: u64 = 2 * HEARTBEAT_MS;
-
-/// Submission entries; completions are many more, as thousands may come at once.
-pub(super) const RING_ENTRIES: u32 = 4096;
-pub(super) const RING_COMPLETIONS: u32 = 32768;
 
 /// Deadlines and bounds of a connection.
 #[derive(Clone, Debug)]
@@ -141,12 +135,7 @@ pub fn run(
     published: Arc<Published>,
     ready: impl FnOnce(),
 ) -> io::Result<()> {
-    let mut ring = tokio_uring::uring_builder();
-    // Not DEFER_TASKRUN, with which the runtime hangs: it never enters to reap events.
-    ring.setup_cqsize(RING_COMPLETIONS).setup_coop_taskrun().setup_single_issuer();
-    let mut builder = tokio_uring::builder();
-    builder.entries(RING_ENTRIES).uring_builder(&ring);
-    let runtime = tokio_uring::Runtime::new(&builder)?;
+    let runtime = ring::WORKER.runtime()?;
     let snapshot = Rc::new(config.snapshots.load());
     let worker = Rc::new(Worker {
         egress: config.shaper.as_ref().map(|shaper| Rc::new(Egress::new(Arc::clone(shaper)))),

@@ -239,6 +239,24 @@ fn a_demo_cache_overwrites_nothing() {
 }
 
 #[test]
+fn a_demo_cache_that_cannot_be_written_is_no_corrupt_cache() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    fs::write(&file, "").unwrap();
+    let ended = js5d(&["demo-cache", text(&file)]);
+    assert_eq!(ended.code, Some(71), "{ended:?}");
+    assert!(ended.stderr.contains("name a directory that can be written"), "{ended:?}");
+}
+
+#[test]
+fn a_load_that_takes_a_moment_is_not_reported_by_tenths() {
+    let dir = tempfile::tempdir().unwrap();
+    write_dat2(&Cache::sample(), dir.path());
+    let ended = js5d(&["check", "--cache", text(dir.path())]);
+    assert_eq!((ended.code, &ended.stderr[..]), (Some(0), ""), "{ended:?}");
+}
+
+#[test]
 fn a_seed_stands_for_the_same_bytes() {
     let dir = tempfile::tempdir().unwrap();
     let data = |name: &str, seed: &str| {

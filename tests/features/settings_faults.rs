@@ -62,7 +62,7 @@ fn a_wrong_value_is_named_with_what_is_wanted() {
         ("cache = ''", "9: cache = '': it is empty; DIR is wanted"),
         ("queue_len_max = 19", "17: queue_len_max = 19: at least 20 is wanted"),
         ("queue_len_max = 2.5", "17: queue_len_max = 2.5: a whole number is wanted"),
-        ("workers = 2_000", "11: workers = 2_000: 2000 is not in 1..=1024"),
+        ("workers = 2_000", "11: workers = 2_000: a whole number from 1 to 1024 is wanted"),
         ("idle_timeout = 30", "16: idle_timeout = 30: 30 of what? write it as 500ms, 30s or 2m"),
         (
             "idle_timeout = '1ms'",
@@ -120,7 +120,7 @@ fn everything_that_is_wrong_is_said_at_once() {
          \x20 {path}:2:15: build = 'y': a build number, or 'any', is wanted\n\
          \x20 JS5D_CACHE: it is empty; DIR is wanted, or none: unset it\n\
          \x20 JS5D_IDLE_TIMOUT: it stands for no setting; did you mean 'JS5D_IDLE_TIMEOUT'?\n\
-         \x20 JS5D_WORKERS=0: 0 is not in 1..=1024\n\
+         \x20 JS5D_WORKERS=0: a whole number from 1 to 1024 is wanted\n\
          \x20     {REMEDY}\n"
     );
     assert_eq!(ended.stderr, expected);
@@ -184,6 +184,10 @@ fn settings_that_do_not_go_together_are_shown_with_their_origin() {
                         --listen comes from JS5D_LISTEN\n";
         assert_eq!(ended.stderr, expected, "{arguments:?}");
     }
+    let ended = js5d_with(&variables[..0], &["--listen=127.0.0.1:1", "--admin=0.0.0.0:1"]);
+    assert_eq!(ended.code, Some(78), "{ended:?}");
+    let expected = "js5d: --listen 127.0.0.1:1 and --admin 0.0.0.0:1 want the same port\n";
+    assert!(ended.stderr.starts_with(expected), "{ended:?}");
     let ended = js5d_with(&[("JS5D_WORKERS", "1")], &["config", "--check"]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(ended.stdout.starts_with("the settings are right; 1 of "), "{ended:?}");

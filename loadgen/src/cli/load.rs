@@ -115,6 +115,13 @@ pub(crate) struct LoadOptions {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) resume: Option<bool>,
+    /// Open each connection with a PROXY header, as a balancer does for its clients.
+    ///
+    /// For servers that demand one, such as js5d's --listen-proxy. It is of version 2 and
+    /// announces the client's own address.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) proxy_header: Option<bool>,
     /// Connections opened a second at most [default: as fast as it goes].
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -45,6 +45,16 @@ struct Manner {
 
 /// Compares two servers.
 pub(crate) fn compare(args: &CompareArgs) -> Result<Exit, Failure> {
+    let given = [
+        ("--duration", args.run.load.duration.is_some()),
+        ("--warmup", args.run.load.warmup.is_some()),
+        ("--processes", args.run.load.processes.is_some()),
+        ("--print-scenario", args.run.print_scenario),
+        ("--trace", args.run.trace.is_some()),
+        ("--start-at", args.run.start_at.is_some()),
+    ];
+    run::refuse("compare", &given, "Say how long by --rounds and --interval.")?;
+    run::check_limits(&run::settings_of(&args.run)?, &args.run)?;
     let interrupt = Interrupt::watch()?;
     let b = args.b.clone().unwrap_or_else(|| args.a.clone());
     let kind = if b == args.a { Kind::NoiseFloor } else { Kind::Servers };
@@ -89,7 +99,7 @@ pub(crate) fn priority(args: &RunArgs) -> Result<Exit, Failure> {
 }
 
 fn carry_out(sides: &[Side; 2], manner: &Manner, args: &RunArgs) -> Result<Exit, Failure> {
-    let asserts = output::asserts(&args.output)?;
+    let asserts = output::prepare(&args.output)?;
     let mut live = LiveLine::new(args.output.quiet);
     let mut pairs: Vec<[Sample; 2]> = Vec::new();
     let interrupt = &sides[0].bench.interrupt;

@@ -31,13 +31,26 @@ struct Search<'a> {
 
 /// Searches and reports.
 pub(crate) fn find_max(args: &FindMaxArgs) -> Result<Exit, Failure> {
-    let asserts = output::asserts(&args.run.output)?;
+    let given = [
+        ("--rate", args.run.load.rate.is_some()),
+        ("--duration", args.run.load.duration.is_some()),
+        ("--warmup", args.run.load.warmup.is_some()),
+        ("--processes", args.run.load.processes.is_some()),
+        ("--print-scenario", args.run.print_scenario),
+        ("--trace", args.run.trace.is_some()),
+        ("--start-at", args.run.start_at.is_some()),
+    ];
+    let instead = "Say where to look by --rate-min and --rate-max, and how long by --step.";
+    run::refuse("find-max", &given, instead)?;
+    let asserts = output::prepare(&args.run.output)?;
     let (low, high) = (args.rate_min.0, args.rate_max.0);
     if !(low > 0.0 && high > low && args.precision > 0.0) {
         let cause = "--rate-min must be above 0 and below --rate-max, --precision above 0";
         return Err(Failure::usage(cause, "As in --rate-min 1k --rate-max 1M."));
     }
-    let bench = Bench::set_up(run::settings_of(&args.run)?, Interrupt::watch()?)?;
+    let settings = run::settings_of(&args.run)?;
+    run::check_limits(&settings, &args.run)?;
+    let bench = Bench::set_up(settings, Interrupt::watch()?)?;
     let live = LiveLine::new(args.run.output.quiet);
     let mut search =
         Search { args, bench, asserts, live, steps: Vec::new(), best: None, last: None };

@@ -10,6 +10,7 @@ use crate::result::{Load, RunResult};
 use crate::scenario;
 use crate::settings::Settings;
 use crate::stats::{Live, Outcome};
+use js5d::protocol::{GroupId, MASTER_INDEX};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -56,14 +57,30 @@ impl Bench {
             None => None,
             Some(path) => {
                 let loaded = Reference::load(path).map_err(|e| {
-                    let cause = format!("{}: {e}", path.display());
-                    Failure::setup(cause, "Give --cache the directory that the server loads.")
+                    let remedy = "Give --cache the directory that the server loads.";
+                    Failure::setup(format!("--cache: {e}"), remedy)
                 })?;
                 Some(Arc::new(loaded))
             }
         };
         let catalogue = Arc::new(settings.catalogue()?);
         Ok(Self { settings, catalogue, reference, interrupt })
+    }
+
+    /// Says so if the server does not serve the cache that its answers are compared with.
+    pub(crate) fn warn(&self) {
+        let Some(reference) = &self.reference else { return };
+        let listed: Vec<_> =
+            self.catalogue.indexes.iter().filter(|&&id| id != MASTER_INDEX).collect();
+        let differs = |id: &GroupId| self.catalogue.checksum(*id) != reference.checksum(*id);
+        let count = listed.iter().filter(|id| differs(id)).count();
+        if count > 0 {
+            eprintln!(
+                "warning      the server does not serve this --cache: {count} of {} archive \
+                 indexes differ",
+                listed.len()
+            );
+        }
     }
 
     /// The plan of a part of the run.

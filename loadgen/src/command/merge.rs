@@ -8,7 +8,7 @@ use crate::verdict::Exit;
 
 /// Reads, adds, judges, reports.
 pub(crate) fn merge(args: &MergeArgs) -> Result<Exit, Failure> {
-    let asserts = output::asserts(&args.output)?;
+    let asserts = output::prepare(&args.output)?;
     let parts: Result<Vec<RunResult>, Failure> = args
         .files
         .iter()

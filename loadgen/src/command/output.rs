@@ -3,8 +3,10 @@
 use crate::assertion::Assertion;
 use crate::cli::OutputOptions;
 use crate::failure::Failure;
+use crate::report::live::is_dumb;
 use crate::report::{hlog, html, json, table};
 use crate::result::RunResult;
+use crate::stats::Metric;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 
@@ -14,13 +16,31 @@ pub(crate) fn say(text: impl std::fmt::Display) {
     let _ = write!(out, "{text}").and_then(|()| out.flush());
 }
 
-/// Reads the conditions.
-pub(crate) fn asserts(options: &OutputOptions) -> Result<Vec<Assertion>, Failure> {
+/// Reads the conditions, and sees that the files can be written: before the run, not after it.
+pub(crate) fn prepare(options: &OutputOptions) -> Result<Vec<Assertion>, Failure> {
+    let hgrm = options.hgrm.as_ref().map(|prefix| hlog::hgrm_path(prefix, Metric::UrgentResponse));
+    let files = [&options.json, &options.hlog, &options.html, &hgrm];
+    files.into_iter().flatten().try_for_each(|path| check_writable(path))?;
     let parsed = options.asserts.iter().map(|text| {
         let remedy = "As in --assert 'urgent.response.p99<20ms'.";
         text.parse().map_err(|e| Failure::usage(format!("--assert {text}: {e}"), remedy))
     });
     parsed.collect()
+}
+
+/// Opens a file that is to be written later, and leaves it as it was.
+pub(crate) fn check_writable(path: &Path) -> Result<(), Failure> {
+    let is_there = path.exists();
+    // Pipes and devices are not opened twice: somebody may wait at their other end.
+    if path == Path::new("-") || is_there && !path.is_file() && !path.is_dir() {
+        return Ok(());
+    }
+    let opened = std::fs::OpenOptions::new().append(true).create(true).open(path);
+    let closed = opened.and_then(|_| if is_there { Ok(()) } else { std::fs::remove_file(path) });
+    closed.map_err(|e| {
+        let remedy = "Name a file in a directory that is there and can be written.";
+        Failure::setup(format!("{}: {e}", path.display()), remedy)
+    })
 }
 
 /// A file that cannot be written.
@@ -32,7 +52,8 @@ pub(crate) fn unwritable(path: &Path, error: &io::Error) -> Failure {
 pub(crate) fn write(result: &RunResult, options: &OutputOptions) -> Result<(), Failure> {
     let json_to_stdout = options.json.as_deref() == Some(Path::new("-"));
     if !options.quiet && !json_to_stdout {
-        let has_color = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        let wishes_none = std::env::var_os("NO_COLOR").is_some_and(|wish| !wish.is_empty());
+        let has_color = io::stdout().is_terminal() && !wishes_none && !is_dumb();
         say(table::summary(result, table::Style { has_color }));
     }
     if json_to_stdout {

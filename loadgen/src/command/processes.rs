@@ -53,7 +53,7 @@ pub(crate) fn run(
     let failed = |e: &dyn std::fmt::Display| {
         Failure::setup(format!("a process of the run: {e}"), "See its message above.")
     };
-    let start = match &args.output.start_at {
+    let start = match &args.start_at {
         Some(text) => Start::parse(text)?,
         None => Start::now().later(START_AFTER),
     };

@@ -13,6 +13,21 @@ use std::sync::Arc;
 
 /// Replays and reports.
 pub(crate) fn replay(args: &ReplayArgs) -> Result<Exit, Failure> {
+    let load = &args.run.load;
+    let given = [
+        ("--scenario", load.scenario.is_some()),
+        ("--mix", load.mix.is_some()),
+        ("--connections", load.connections.is_some()),
+        ("--rate", load.rate.is_some()),
+        ("--processes", load.processes.is_some()),
+        ("--print-scenario", args.run.print_scenario),
+        ("--start-at", args.run.start_at.is_some()),
+    ];
+    let instead = "The trace says who asks for what and when; --speed makes it faster or slower.";
+    run::refuse("replay", &given, instead)?;
+    if let Some(path) = &args.run.trace {
+        output::check_writable(path)?;
+    }
     let path = &args.from;
     let remedy = "Give a trace that record or run --trace wrote.";
     let unreadable = |e| Failure::usage(format!("{}: {e}", path.display()), remedy);
@@ -24,7 +39,7 @@ pub(crate) fn replay(args: &ReplayArgs) -> Result<Exit, Failure> {
     for request in clients.iter_mut().flat_map(|client| &mut client.requests) {
         request.at_us = (request.at_us as f64 / args.speed) as u64;
     }
-    let asserts = output::asserts(&args.run.output)?;
+    let asserts = output::prepare(&args.run.output)?;
     let mut settings = run::settings_of(&args.run)?;
     let count = clients.len() as f64;
     settings.options.connections = Some(Ramp { from: count, to: count });
@@ -42,14 +57,16 @@ pub(crate) fn replay(args: &ReplayArgs) -> Result<Exit, Failure> {
         paced_visits: false,
         is_download: false,
     }];
+    run::check_limits(&settings, &args.run)?;
     let bench = Bench::set_up(settings, Interrupt::watch()?)?;
-    let mut plan = bench.plan(Part { index: 0, of: 1 }, args.run.output.trace.is_some());
+    bench.warn();
+    let mut plan = bench.plan(Part { index: 0, of: 1 }, args.run.trace.is_some());
     // The trace ends the run, unless a duration was given.
     plan.duration_ns = bench.settings.options.duration.map(crate::human::Span::ns);
     let mut live = LiveLine::new(args.run.output.quiet);
     let (mut result, mut written) = bench.measure(plan, Start::now(), &mut live)?;
     live.finish();
-    if let Some(path) = &args.run.output.trace {
+    if let Some(path) = &args.run.trace {
         trace::write(path, &mut written).map_err(|e| output::unwritable(path, &e))?;
     }
     result.load.scenario = format!("replay of {}", args.from.display());

@@ -6,6 +6,7 @@ use crate::cli::{RunArgs, Scenario};
 use crate::engine::limits;
 use crate::failure::Failure;
 use crate::report::live::LiveLine;
+use crate::report::units;
 use crate::result::RunResult;
 use crate::settings::{self, Settings};
 use crate::trace;
@@ -21,12 +22,15 @@ pub(crate) fn run(args: &RunArgs) -> Result<Exit, Failure> {
     if settings.kinds.iter().any(|kind| kind.scenario == Scenario::Priority) {
         return compare::priority(args);
     }
-    let asserts = output::asserts(&args.output)?;
+    let asserts = output::prepare(&args.output)?;
+    if let Some(path) = &args.trace {
+        output::check_writable(path)?;
+    }
     let interrupt = Interrupt::watch()?;
     check_limits(&settings, args)?;
     let mut live = LiveLine::new(args.output.quiet);
     let mut result = if settings.processes() > 1 && args.child.is_none() {
-        if args.output.trace.is_some() {
+        if args.trace.is_some() {
             let remedy = "Leave --processes out, or record with js5-loadgen record.";
             return Err(Failure::usage("--trace is written by one process", remedy));
         }
@@ -48,11 +52,14 @@ fn run_here(
 ) -> Result<RunResult, Failure> {
     let part = processes::part(args)?;
     let bench = Bench::set_up(settings, interrupt)?;
-    let start = match &args.output.start_at {
+    if args.child.is_none() {
+        bench.warn();
+    }
+    let start = match &args.start_at {
         Some(text) => Start::parse(text)?,
         None => Start::now(),
     };
-    let plan = bench.plan(part, args.output.trace.is_some());
+    let plan = bench.plan(part, args.trace.is_some());
     let threads = f64::from(plan.threads);
     let (mut result, mut written) = if args.child.is_some() {
         bench.measure_with(plan, start, processes::publish)?
@@ -60,25 +67,36 @@ fn run_here(
         bench.measure(plan, start, live)?
     };
     result.ceiling_per_s = ceiling::recall().map(|ceiling| ceiling * threads);
-    if let Some(path) = &args.output.trace {
+    if let Some(path) = &args.trace {
         trace::write(path, &mut written).map_err(|e| output::unwritable(path, &e))?;
     }
     Ok(result)
 }
 
 /// Shows what the run needs, and refuses what cannot work.
-fn check_limits(settings: &Settings, args: &RunArgs) -> Result<(), Failure> {
+pub(super) fn check_limits(settings: &Settings, args: &RunArgs) -> Result<(), Failure> {
     let limits = limits::table(&settings.needs());
     if !args.output.quiet {
         eprint!("{}", limits::text(&limits));
     }
     let short = limits.iter().find(|limit| limit.is_hard && !limit.holds());
     match short {
-        Some(limit) if !args.output.ignore_limits => {
-            let cause = format!("{}: {} needed, {} there", limit.name, limit.needed, limit.there);
+        Some(limit) if !args.ignore_limits => {
+            let (needed, there) = (units::count(limit.needed), units::count(limit.there));
+            let cause = format!("{}: {needed} needed, {there} there", limit.name);
             Err(Failure::setup(cause, &format!("{}; or --ignore-limits.", limit.mend)))
         }
         _ => Ok(()),
+    }
+}
+
+/// Refuses options that another command would not heed, because it decides on that itself.
+pub(super) fn refuse(command: &str, given: &[(&str, bool)], instead: &str) -> Result<(), Failure> {
+    match given.iter().find(|(_, is_given)| *is_given) {
+        Some((option, _)) => {
+            Err(Failure::usage(format!("{option} does not go with {command}"), instead))
+        }
+        None => Ok(()),
     }
 }
 

@@ -232,6 +232,10 @@ impl Client {
         self.phase = Phase::Handshaking;
         self.handshake_sent_ns = core.now_ns;
         let plan = core.plan.clone();
+        if let (true, Some(socket)) = (plan.proxy_header, &self.socket) {
+            // Who is cut off at once has no address; the next operation says so.
+            self.out.extend(socket::proxy_header(socket).unwrap_or_default());
+        }
         if let Work::Hostile(tricks) = &self.kind(&plan).work {
             self.hostile = Some(Hostile::begin(tricks, self.asker.rng()));
         } else {

@@ -1,6 +1,7 @@
 //! What a run needs of the machine, what there is, and the command that mends what is short.
 
 use super::source;
+use crate::report::units::count;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fmt::Write;
 
@@ -99,7 +100,7 @@ pub(crate) fn table(needs: &Needs) -> Vec<Limit> {
             });
         }
         limits.push(Limit {
-            name: "tcp memory, pages",
+            name: "tcp memory pages",
             needed: all * CONNECTION_PAGES,
             // The second number: from there on the kernel saves memory.
             there: sysctl("net.ipv4.tcp_mem", 1).unwrap_or(u64::MAX),
@@ -115,17 +116,19 @@ pub(crate) fn table(needs: &Needs) -> Vec<Limit> {
 pub(crate) fn text(limits: &[Limit]) -> String {
     let mut out = String::new();
     if limits.iter().all(Limit::holds) {
-        let words: Vec<String> =
-            limits.iter().map(|l| format!("{} {} of {}", l.name, l.needed, l.there)).collect();
-        let _ = writeln!(out, "limits       {}", words.join(", "));
+        let words = limits.iter().map(|limit| {
+            format!("{} {} of {}", limit.name, count(limit.needed), count(limit.there))
+        });
+        let _ = writeln!(out, "limits       {}", words.collect::<Vec<_>>().join("; "));
         return out;
     }
     let _ = writeln!(out, "{:<20}{:>12}{:>14}", "limits", "needed", "there");
     for limit in limits {
         let mend = if limit.holds() { "" } else { &limit.mend };
         let mark = if limit.holds() { " " } else { "!" };
-        let Limit { name, needed, there, .. } = limit;
-        let _ = writeln!(out, "{mark} {name:<18}{needed:>12}{there:>14}   {mend}");
+        let (needed, there) = (count(limit.needed), count(limit.there));
+        let line = format!("{mark} {:<18}{needed:>12}{there:>14}   {mend}", limit.name);
+        let _ = writeln!(out, "{}", line.trim_end());
     }
     out
 }

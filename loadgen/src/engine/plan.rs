@@ -17,6 +17,8 @@ pub(crate) struct Plan {
     pub(crate) targets: Vec<SocketAddr>,
     pub(crate) sources: Vec<IpAddr>,
     pub(crate) build: u32,
+    /// Whether a PROXY header stands before everything else.
+    pub(crate) proxy_header: bool,
     pub(crate) matching: Matching,
     pub(crate) seed: u64,
     /// Clients of the whole run, all processes together.

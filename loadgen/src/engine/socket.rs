@@ -1,8 +1,9 @@
 //! Sockets of clients: opened without waiting, bound without a port, sent to directly.
 
 use crate::ring;
+use js5d::proxy::{Endpoints, announce};
 use rustix::net::SendFlags;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
@@ -40,6 +41,17 @@ pub(crate) fn connect_result(socket: &OwnedFd) -> io::Result<()> {
         Ok(result) => result.map_err(io::Error::from),
         Err(e) => Err(e.into()),
     }
+}
+
+/// A PROXY header that announces the socket's own ends.
+///
+/// # Errors
+/// It is not connected, or no longer.
+pub(crate) fn proxy_header(socket: &OwnedFd) -> io::Result<Vec<u8>> {
+    let socket = SockRef::from(socket);
+    let ip = |address: SockAddr| address.as_socket().ok_or(io::ErrorKind::Unsupported);
+    let (source, destination) = (ip(socket.local_addr()?)?, ip(socket.peer_addr()?)?);
+    Ok(announce(Endpoints { source, destination }))
 }
 
 /// Sends what the socket takes now; 0 if it takes nothing.

@@ -11,6 +11,11 @@ use std::time::Duration;
 const PLAIN_EARLY: Duration = Duration::from_secs(10);
 const PLAIN_LATER: Duration = Duration::from_secs(10);
 
+/// A terminal that cannot go back on a line, and shows no colours.
+pub(crate) fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_some_and(|name| name == "dumb")
+}
+
 /// The line.
 #[derive(Debug)]
 pub(crate) struct LiveLine {
@@ -29,7 +34,7 @@ enum View {
 impl LiveLine {
     /// On standard error, so that standard output can be a file of results.
     pub(crate) fn new(is_quiet: bool) -> Self {
-        let view = match std::io::stderr().is_terminal() {
+        let view = match std::io::stderr().is_terminal() && !is_dumb() {
             _ if is_quiet => View::Nothing,
             true => {
                 let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
@@ -106,7 +111,11 @@ impl Line<'_> {
             units::count(self.connections),
             units::per_s(self.responses_per_s),
             units::bytes_per_s(self.bytes_per_s),
-            format!("p99 ≤ {}", units::ns(self.p99_ns)),
+            // A worker's percentiles come once a second.
+            match self.p99_ns {
+                0 => "p99 –".to_owned(),
+                ns => format!("p99 ≤ {}", units::ns(ns)),
+            },
             units::count(self.errors),
         )
     }

@@ -60,10 +60,12 @@ fn a_mix_at_a_rate_is_offered_as_asked() {
     assert_eq!(result["load"]["scenario"], "play=3,churn=1");
     assert_eq!(result["stats"]["faults"], serde_json::json!({}));
     let offered = result["offered"].as_u64().unwrap();
-    assert!((290..=330).contains(&offered), "500 a second for 0.6 s: {offered}");
+    // A generator that gets its core late measures for longer.
+    let due = result["measured_ms"].as_u64().unwrap() / 2;
+    assert!((due - 15..=due + 30).contains(&offered), "500 a second, {due} due: {offered}");
     let requests = &result["stats"]["requests"];
     let written = requests["urgent"].as_u64().unwrap() + requests["prefetch"].as_u64().unwrap();
-    assert!((200..=400).contains(&written), "{written}");
+    assert!((due * 2 / 3..=due * 4 / 3).contains(&written), "{due} due: {written}");
 }
 
 #[test]

@@ -34,13 +34,14 @@ fn the_kind_and_the_archives_are_found_by_looking() {
 fn a_directory_without_a_store_says_what_to_do() {
     let nothing = Image::default().with("readme.txt", b"hello");
     for (image, below, ending) in [
-        (Image::default(), "absent", "absent: no such directory; name the directory that holds"),
-        (nothing.clone(), "readme.txt", "readme.txt: not a directory; name the directory that"),
+        (Image::default(), "absent", "absent: no such directory"),
+        (nothing.clone(), "readme.txt", "readme.txt: not a directory"),
         (nothing.clone(), "", "no cache in this directory (neither main_file_cache.dat2, nor"),
         (nothing.with("cache/7/1.dat", b"x"), "", ".dat files); there is one in "),
         (Image::default().with("disk.zip", b"PK"), "", "disk.zip: a packed cache; unpack it first"),
         (Image::default().with("a.tar.gz", b"x"), "a.tar.gz", "a packed cache; unpack it first"),
         (Image::default().with("main_file_cache.idx0", []), "", "no main_file_cache.dat2 beside"),
+        (Image::default().with("main_file_cache.dat2", []), "", "dat2, but no idx files beside it"),
     ] {
         let error = open(&dir_of(&image).path().join(below)).unwrap_err();
         assert_eq!(error.fault(), StoreFault::Missing, "{error}");

@@ -1,8 +1,9 @@
 //! The log: on stderr, for people or for programs.
 
 use crate::cli::{LogArgs, LogFormat};
+use crate::command::text::has_color;
 use crate::failure::{Exit, Failure};
-use std::io::{self, IsTerminal};
+use std::io;
 
 /// Starts the log.
 pub(super) fn start(args: &LogArgs) -> Result<(), Failure> {
@@ -12,7 +13,7 @@ pub(super) fn start(args: &LogArgs) -> Result<(), Failure> {
     })?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     match args.log_format {
-        LogFormat::Text => log.with_target(false).with_ansi(io::stderr().is_terminal()).init(),
+        LogFormat::Text => log.with_target(false).with_ansi(has_color()).init(),
         LogFormat::Json => log.json().init(),
     }
     Ok(())

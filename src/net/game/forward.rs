@@ -7,6 +7,7 @@
 
 use super::{Game, reset};
 use crate::net::counters::add;
+use crate::net::errnos;
 use crate::net::ops::{self, GAME_BUFFER_LEN, GameBuffer};
 use crate::proxy::{Endpoints, announce};
 use rustix::io::Errno;
@@ -293,17 +294,7 @@ impl Direction {
     }
 
     fn fail(&self, error: &io::Error) {
-        let is_theirs = matches!(
-            error.raw_os_error(),
-            Some(
-                libc::ECONNRESET
-                    | libc::EPIPE
-                    | libc::ETIMEDOUT
-                    | libc::ECONNABORTED
-                    | libc::EHOSTUNREACH
-                    | libc::ENETUNREACH
-            )
-        );
+        let is_theirs = errnos::is_of_peer(error);
         if !is_theirs {
             debug!(%error, "a game connection failed");
         }

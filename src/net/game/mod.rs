@@ -13,6 +13,7 @@ use super::admission::{Admission, Permit};
 use super::counters::{Counters, Published, add};
 use super::log::Gate;
 use super::ops::{GAME_BUFFER_LEN, GameBuffer};
+use super::ring::{self, HEARTBEAT_MS};
 use super::worker::{Control, millis};
 use crate::proxy::Endpoints;
 use forward::{Cut, Pair};
@@ -28,13 +29,6 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tracing::{info, warn};
-
-/// How often deadlines are looked at and counters published, as in a worker.
-const HEARTBEAT_MS: u64 = 100;
-
-/// Completions are at most three a connection: one a direction, and a deadline's.
-pub(super) const RING_ENTRIES: u32 = 1024;
-pub(super) const RING_COMPLETIONS: u32 = 16384;
 
 /// Buffers kept for reuse: 256 KB.
 pub(super) const POOL_LEN_MAX: usize = 64;
@@ -123,11 +117,7 @@ pub fn run(
     published: Arc<Published>,
     ready: impl FnOnce(),
 ) -> io::Result<()> {
-    let mut ring = tokio_uring::uring_builder();
-    ring.setup_cqsize(RING_COMPLETIONS).setup_coop_taskrun().setup_single_issuer();
-    let mut builder = tokio_uring::builder();
-    builder.entries(RING_ENTRIES).uring_builder(&ring);
-    let runtime = tokio_uring::Runtime::new(&builder)?;
+    let runtime = ring::GAME.runtime()?;
     let game = Rc::new(Game {
         server,
         limits,
