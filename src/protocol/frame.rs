@@ -137,7 +137,9 @@ mod tests {
 
     #[test]
     fn every_length_to_4096_is_framed_as_the_slow_model_does() {
-        for len in 1..=4096 {
+        // Miri has time for the edges of the blocks and some lengths between them.
+        let lens = (1..=4096).filter(|len| !cfg!(miri) || len % 511 > 507 || len % 97 == 0);
+        for len in lens {
             let container = sample(len);
             let expected = slow_frame(ID, &container);
             assert_eq!(frame(ID, &container), expected, "container of {len}");
