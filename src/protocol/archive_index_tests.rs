@@ -125,9 +125,10 @@ fn counts_are_believed_only_as_far_as_the_bytes_go() {
 
 #[test]
 fn what_is_encoded_is_decoded() {
+    let count = if cfg!(miri) { 10 } else { 500 };
     for format in 5..=7 {
         for flags in 0..16 {
-            let groups = (0..500_u32).map(|i| IndexEntry {
+            let groups = (0..count).map(|i| IndexEntry {
                 id: i * 3 + if format == 7 { i * 70_000 } else { 0 },
                 crc: i.wrapping_mul(0x9E37_79B9),
                 version: i * 1000,

@@ -50,9 +50,9 @@ fn a_claimed_length_that_is_not_met_exactly_is_refused() {
 
 #[test]
 fn a_bomb_is_refused_by_its_claim_and_by_its_bytes() {
-    let bomb = compress(Compression::Gzip, &vec![0; 4 << 20]).unwrap();
-    let claimed = 4 << 20;
-    let len_max = 1 << 20;
+    let len_max = if cfg!(miri) { 16 << 10 } else { 1 << 20 };
+    let claimed = 4 * len_max;
+    let bomb = compress(Compression::Gzip, &vec![0; claimed]).unwrap();
     assert_eq!(
         decompress(&bomb, len_max),
         Err(ContainerError::TooLong { claimed, len_max }),
@@ -97,12 +97,13 @@ fn headers_that_lie_are_named() {
 
 #[test]
 fn every_cut_and_every_changed_byte_is_survived() {
+    let step = if cfg!(miri) { 5 } else { 1 };
     for (kind, hex) in [(1, BZIP2), (2, GZIP), (3, LZMA)] {
         let bytes = container(kind, hex, 27);
-        for len in 0..bytes.len() {
+        for len in (0..bytes.len()).step_by(step) {
             assert!(decompress(&bytes[..len], 1000).is_err(), "compression {kind} cut at {len}");
         }
-        for at in 0..bytes.len() {
+        for at in (0..bytes.len()).step_by(step) {
             let mut changed = bytes.clone();
             changed[at] ^= 0x15;
             // Some bytes (gzip's time) mean nothing; whatever comes out has the claimed length.
@@ -115,7 +116,8 @@ fn every_cut_and_every_changed_byte_is_survived() {
 
 #[test]
 fn what_is_packed_is_unpacked() {
-    let payload: Vec<u8> = (0..200_000_u64).map(|i| ((i * i) >> 7) as u8).collect();
+    let len: u64 = if cfg!(miri) { 300 } else { 200_000 };
+    let payload: Vec<u8> = (0..len).map(|i| ((i * i) >> 7) as u8).collect();
     for compression in [Compression::None, Compression::Bzip2, Compression::Gzip, Compression::Lzma]
     {
         for payload in [&payload[..], &payload[..1], &[]] {

@@ -137,7 +137,10 @@ mod tests {
 
     #[test]
     fn every_length_to_4096_is_framed_as_the_slow_model_does() {
-        for len in 1..=4096 {
+        // Miri has time for the edges of the first blocks and some lengths between them.
+        let under_miri = |len: usize| len < 2100 && (len % 511 > 508 || len % 409 < 2);
+        let lens = (1..=4096).filter(|&len| !cfg!(miri) || under_miri(len));
+        for len in lens {
             let container = sample(len);
             let expected = slow_frame(ID, &container);
             assert_eq!(frame(ID, &container), expected, "container of {len}");

@@ -80,7 +80,9 @@ fn a_whole_header_announces_what_it_says_and_takes_no_byte_behind_it() {
 
 #[test]
 fn any_split_of_a_header_reads_as_one_piece() {
-    for (header, announced) in good() {
+    // A header is read from its beginning at each byte: too much of the long ones for Miri.
+    let read = good().into_iter().filter(|(header, _)| !cfg!(miri) || header.len() < 70);
+    for (header, announced) in read {
         let input = [&header[..], b"\x0F\0"].concat();
         for split in 1..header.len() {
             let mut reader = HeaderReader::default();

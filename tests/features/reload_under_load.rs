@@ -105,7 +105,10 @@ fn check(client_count: usize, reload_count: usize) {
     assert!(served_in_between > 0 && connections > client_count as u64);
     // Pools of outputs grow with use: 66 KB each, 64 a worker.
     let pools_kb = 2 * 64 * 66;
-    assert!(resident_after < resident_before + pools_kb + 1000, "{resident_after} KB");
+    // The address sanitizer (.ci/deep) holds back what is freed.
+    let sanitized = std::env::var_os("ASAN_OPTIONS").is_some();
+    let within = resident_after < resident_before + pools_kb + 1000;
+    assert!(sanitized || within, "{resident_after} KB");
     let mut server = site.server;
     server.signal(Signal::TERM);
     assert_eq!(server.wait().0, Some(0));
