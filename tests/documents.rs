@@ -152,6 +152,6 @@ fn every_test_that_a_document_names_is_there() {
             }
         }
     }
-    assert!(count > 3, "only {count} names were found");
+    assert!(count > 0, "no name was found");
     assert!(offences.is_empty(), "\n{}", offences.join("\n"));
 }
