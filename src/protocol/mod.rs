@@ -23,6 +23,7 @@ pub mod handshake;
 mod id;
 pub mod master_index;
 pub mod queue;
+mod received;
 pub mod request;
 mod response;
 pub mod session;

@@ -8,6 +8,7 @@
 
 use super::handshake::{Builds, HANDSHAKE_LEN, OPCODE_JS5, Status};
 pub use super::queue::Queues;
+pub use super::received::Received;
 use super::request::{MESSAGE_LEN, Message};
 pub use super::response::Response;
 use super::{Class, GroupId};
@@ -83,33 +84,6 @@ enum Phase {
     Open,
     /// The status byte has been taken; nothing is parsed and nothing served.
     Refused(Status),
-}
-
-/// What a session took in since it was last asked. Ask after each read, of 256 bytes or 64
-/// messages at most: beyond 255 requests of a class the count begins again at 0. To stop there
-/// costs three instructions a request, and a wider count makes an idle connection larger.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Received {
-    /// Urgent requests.
-    pub urgent: u8,
-    /// Prefetch requests.
-    pub prefetch: u8,
-    /// Opcode 4.
-    pub rekeys: u8,
-    /// Opcodes 2 and 3.
-    pub state_changes: u8,
-}
-
-impl Received {
-    #[inline]
-    fn count(&mut self, class: Class, requests: usize) {
-        let count = match class {
-            Class::Urgent => &mut self.urgent,
-            Class::Prefetch => &mut self.prefetch,
-        };
-        let [.., low] = requests.to_be_bytes();
-        *count = count.wrapping_add(low);
-    }
 }
 
 /// The server's side of one connection.
