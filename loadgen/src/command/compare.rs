@@ -45,14 +45,7 @@ struct Manner {
 
 /// Compares two servers.
 pub(crate) fn compare(args: &CompareArgs) -> Result<Exit, Failure> {
-    let given = [
-        ("--duration", args.run.load.duration.is_some()),
-        ("--warmup", args.run.load.warmup.is_some()),
-        ("--processes", args.run.load.processes.is_some()),
-        ("--print-scenario", args.run.print_scenario),
-        ("--trace", args.run.trace.is_some()),
-        ("--start-at", args.run.start_at.is_some()),
-    ];
+    let given = run::of_one_measurement(&args.run);
     run::refuse("compare", &given, "Say how long by --rounds and --interval.")?;
     run::check_limits(&run::settings_of(&args.run)?, &args.run)?;
     let interrupt = Interrupt::watch()?;

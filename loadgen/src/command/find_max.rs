@@ -31,17 +31,9 @@ struct Search<'a> {
 
 /// Searches and reports.
 pub(crate) fn find_max(args: &FindMaxArgs) -> Result<Exit, Failure> {
-    let given = [
-        ("--rate", args.run.load.rate.is_some()),
-        ("--duration", args.run.load.duration.is_some()),
-        ("--warmup", args.run.load.warmup.is_some()),
-        ("--processes", args.run.load.processes.is_some()),
-        ("--print-scenario", args.run.print_scenario),
-        ("--trace", args.run.trace.is_some()),
-        ("--start-at", args.run.start_at.is_some()),
-    ];
     let instead = "Say where to look by --rate-min and --rate-max, and how long by --step.";
-    run::refuse("find-max", &given, instead)?;
+    run::refuse("find-max", &[("--rate", args.run.load.rate.is_some())], instead)?;
+    run::refuse("find-max", &run::of_one_measurement(&args.run), instead)?;
     let asserts = output::prepare(&args.run.output)?;
     let (low, high) = (args.rate_min.0, args.rate_max.0);
     if !(low > 0.0 && high > low && args.precision > 0.0) {

@@ -90,6 +90,18 @@ pub(super) fn check_limits(settings: &Settings, args: &RunArgs) -> Result<(), Fa
     }
 }
 
+/// Options of a run that is one measurement, and whether they were given.
+pub(super) fn of_one_measurement(args: &RunArgs) -> [(&'static str, bool); 6] {
+    [
+        ("--duration", args.load.duration.is_some()),
+        ("--warmup", args.load.warmup.is_some()),
+        ("--processes", args.load.processes.is_some()),
+        ("--print-scenario", args.print_scenario),
+        ("--trace", args.trace.is_some()),
+        ("--start-at", args.start_at.is_some()),
+    ]
+}
+
 /// Refuses options that another command would not heed, because it decides on that itself.
 pub(super) fn refuse(command: &str, given: &[(&str, bool)], instead: &str) -> Result<(), Failure> {
     match given.iter().find(|(_, is_given)| *is_given) {
