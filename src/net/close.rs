@@ -22,7 +22,9 @@ impl Connection {
             self.peer.enter(Phase::Lingering, self.worker().now_ms());
             self.discard_input().await;
         }
-        self.peer.shut_down();
+        if self.peer.cut.get().is_none() {
+            self.peer.shut_down();
+        }
         if let Some(sending) = self.sending.take() {
             let _ = sending.await;
         }

@@ -228,21 +228,23 @@ impl Worker {
         door.hand_on(Handed { socket, address, announced, first, permit });
     }
 
-    /// Looks at the deadline of a connection that has not shown what it is.
-    pub(super) fn sweep_opening(&self, peer: &Peer, now_ms: u64) {
+    /// Holds a connection that has not shown what it is to its deadline. True if it is cut.
+    pub(super) fn enforce_opening(&self, peer: &Peer, now_ms: u64) -> bool {
         let (timeout, reason) = match peer.phase() {
             Phase::Proxy => (self.config.front.proxy_timeout, Close::ProxyTimeout),
             Phase::Opening => (self.config.limits.handshake_timeout, Close::HandshakeTimeout),
-            _ => return,
+            _ => return false,
         };
         let is_draining = self.draining.get();
         let timeout = match is_draining || self.config.front.is_crowded() {
             true => timeout.min(self.config.limits.linger_timeout),
             false => timeout,
         };
-        if peer.waited_ms(now_ms) > millis(timeout) {
+        let is_late = peer.waited_ms(now_ms) > millis(timeout);
+        if is_late {
             peer.cut(if is_draining { Close::Drain } else { reason });
         }
+        is_late
     }
 }
 

@@ -21,7 +21,7 @@ const QUIET_MS: u64 = 1000;
 const BUSY_TIMES: u64 = 2;
 const CUT_TIMES: u64 = 3;
 
-/// Connections that a worker asks to come back at one heartbeat: 500 a second, so that 15,000
+/// Connections that a worker asks to come back in one sweep: 500 a second at most, so that 15,000
 /// clients do not reconnect at once.
 const LEAVES_MAX: usize = 50;
 
@@ -29,6 +29,8 @@ const LEAVES_MAX: usize = 50;
 #[derive(Default)]
 pub(super) struct Generations {
     earlier: Vec<Earlier>,
+    /// Connections that were ended in this sweep.
+    leaves: usize,
 }
 
 /// An earlier snapshot. As many as [`--generations-max`](crate::catalog::ReloadLimits) allows.
@@ -40,41 +42,52 @@ struct Earlier {
 }
 
 impl Generations {
-    /// Counts the connections of earlier snapshots, and ends those whose time has come.
-    pub(super) fn sweep(&mut self, worker: &Worker, now_ms: u64) {
+    /// To be told when a sweep begins. True if it is to show its connections here.
+    pub(super) fn begin(&mut self, worker: &Worker) -> bool {
         // An earlier snapshot is let go here, even if nobody connects.
         let current = worker.snapshot().ordinal();
-        if !worker.has_earlier.get() {
-            return;
+        // A reload during the sweep sets it again.
+        if !worker.has_earlier.take() {
+            return false;
         }
         self.earlier.retain(|earlier| earlier.ordinal != current);
         self.earlier.iter_mut().for_each(|earlier| earlier.connections = 0);
-        let timeout = worker.config.limits.generation_timeout;
-        let mut leaves = 0;
-        for (_, peer) in &*worker.peers.borrow() {
-            if peer.ordinal() == current {
-                continue;
-            }
-            let earlier = self.entry(peer.ordinal(), now_ms);
-            earlier.connections += 1;
-            let age_ms = now_ms - earlier.since_ms;
-            if leaves == LEAVES_MAX {
-                continue;
-            }
-            match due(peer, age_ms, timeout, now_ms) {
-                Due::Stay => continue,
-                Due::Leave => {
-                    peer.leave.set(true);
-                    peer.wake();
-                }
-                Due::Cut => peer.cut(Close::Generation),
-            }
-            leaves += 1;
+        self.leaves = 0;
+        true
+    }
+
+    /// Counts a connection if it is of an earlier snapshot than the `current`, and ends it if its
+    /// time has come. True if something was done.
+    pub(super) fn look(&mut self, worker: &Worker, peer: &Peer, current: u32, now_ms: u64) -> bool {
+        if peer.ordinal() == current {
+            return false;
         }
+        let earlier = self.entry(peer.ordinal(), now_ms);
+        earlier.connections += 1;
+        let age_ms = now_ms - earlier.since_ms;
+        if self.leaves == LEAVES_MAX {
+            return false;
+        }
+        match due(peer, age_ms, worker.config.limits.generation_timeout, now_ms) {
+            Due::Stay => return false,
+            Due::Leave => {
+                peer.leave.set(true);
+                peer.wake();
+            }
+            Due::Cut => peer.cut(Close::Generation),
+        }
+        self.leaves += 1;
+        true
+    }
+
+    /// To be told when the sweep has shown all connections.
+    pub(super) fn end(&mut self, worker: &Worker) {
         self.earlier.retain(|earlier| earlier.connections > 0);
         let outdated = self.earlier.iter().map(|earlier| earlier.connections).sum();
         worker.counters.connections_outdated.set(outdated);
-        worker.has_earlier.set(outdated > 0);
+        if outdated > 0 {
+            worker.has_earlier.set(true);
+        }
     }
 
     fn entry(&mut self, ordinal: u32, now_ms: u64) -> &mut Earlier {

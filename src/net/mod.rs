@@ -39,6 +39,7 @@ mod send;
 #[cfg(test)]
 mod size_tests;
 mod states;
+mod sweep;
 mod turns;
 mod worker;
 

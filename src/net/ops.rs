@@ -128,6 +128,13 @@ pub(super) fn nothing() -> InFlight<()> {
     submit((), opcode::Nop::new().build())
 }
 
+/// Completes after `duration`, to some microseconds; the runtime's timers know milliseconds.
+pub(super) fn timer(duration: Duration) -> InFlight<Box<types::Timespec>> {
+    let timespec = Box::new(types::Timespec::from(duration));
+    let entry = opcode::Timeout::new(&raw const *timespec).build();
+    submit(timespec, entry)
+}
+
 fn submit<T: 'static>(owned: T, entry: squeue::Entry) -> InFlight<T> {
     UnsubmittedOneshot::new(owned, GiveBack(PhantomData), entry).submit()
 }

@@ -9,19 +9,16 @@ use super::counters::{Close, Counters, Published, add};
 use super::crowd::Crowd;
 use super::egress::{Egress, Shaper};
 use super::front::Front;
-use super::generations::Generations;
 use super::latency::Sampler;
 use super::listener::Listener;
 use super::log::{LogGates, LogState};
 use super::output::{OutputPool, SnapshotRef};
-use super::peer::{Peer, Phase};
+use super::peer::Peer;
 use super::queue_pool::QueuePool;
 use super::ring::{self, HEARTBEAT_MS};
-use super::states::States;
 use super::turns::Turns;
 use crate::catalog::SnapshotHandle;
 use crate::platform::cpu;
-use crate::platform::socket::{acknowledged_bytes, is_delivered};
 use crate::protocol::GroupId;
 use crate::protocol::session::Profile;
 use slab::Slab;
@@ -31,18 +28,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-
-/// How often the kernel is asked whether a peer takes anything in, at most.
-const PROGRESS_SAMPLE_MS: u64 = 1000;
-
-/// And how many times at least before a peer is cut for taking in nothing.
-const PROGRESS_SAMPLES: u64 = 4;
+use tokio::sync::Notify;
 
 /// A worker that runs for a larger share of the time is busy.
 const BUSY_PERCENT: u32 = 60;
-
-/// A send that the ring holds this long makes its peer slow.
-const SLOW_AFTER_MS: u64 = 2 * HEARTBEAT_MS;
 
 /// Deadlines and bounds of a connection.
 #[derive(Clone, Debug)]
@@ -121,6 +110,8 @@ pub(super) struct Worker {
     busy: Cell<bool>,
     /// Whether connections may serve from an earlier snapshot.
     pub(super) has_earlier: Cell<bool>,
+    /// Told at each heartbeat.
+    pub(super) beaten: Notify,
 }
 
 /// Runs a worker on the calling thread until it has drained. `ready` is called once its ring is
@@ -154,9 +145,11 @@ pub fn run(
         snapshot: RefCell::new(snapshot),
         busy: Cell::new(false),
         has_earlier: Cell::new(false),
+        beaten: Notify::new(),
     });
     runtime.block_on(async move {
         tokio_uring::spawn(Rc::clone(&worker.turns).keep());
+        tokio_uring::spawn(Rc::clone(&worker).sweep(Arc::clone(&published)));
         if let Some(egress) = &worker.egress {
             tokio_uring::spawn(Rc::clone(egress).pace());
         }
@@ -195,15 +188,14 @@ impl Worker {
         Rc::clone(&mine)
     }
 
-    /// Deadlines, counters, the log and the end, every [`HEARTBEAT_MS`].
+    /// Time, counters, the log and the end, every [`HEARTBEAT_MS`]; and the sweep begins.
     async fn beat(self: &Rc<Self>, control: &Control, published: &Published) {
         let interval = Duration::from_millis(HEARTBEAT_MS);
         let mut ticks = tokio::time::interval(interval);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut ran = cpu::thread_time();
         let (mut last, mut drain_ms) = (Instant::now(), 0);
-        let (mut logged, mut generations) = (LogState::default(), Generations::default());
-        let mut crowd = Crowd::default();
+        let (mut logged, mut crowd) = (LogState::default(), Crowd::default());
         loop {
             ticks.tick().await;
             let elapsed = last.elapsed();
@@ -221,8 +213,7 @@ impl Worker {
                 self.stop_listening(control.handed_over.load(Ordering::Relaxed));
                 self.peers.borrow().iter().for_each(|(_, peer)| peer.wake());
             }
-            self.sweep(now_ms);
-            generations.sweep(self, now_ms);
+            self.beaten.notify_one();
             logged.report(self, now_ms);
             let connections = self.peers.borrow().len() as u64;
             self.counters.connections.set(connections);
@@ -242,67 +233,6 @@ impl Worker {
                 }
             }
         }
-    }
-
-    /// Looks at every connection's deadline.
-    fn sweep(&self, now_ms: u64) {
-        let limits = &self.config.limits;
-        let handshake_ms = millis(limits.handshake_timeout);
-        let idle_ms = millis(limits.idle_timeout);
-        let send_ms = millis(limits.send_timeout);
-        let linger_ms = millis(limits.linger_timeout);
-        let sample_ms = PROGRESS_SAMPLE_MS.min(send_ms / PROGRESS_SAMPLES);
-        let mut states = States::default();
-        for (_, peer) in &*self.peers.borrow() {
-            states.add(peer);
-            let waited = peer.waited_ms(now_ms);
-            match peer.phase() {
-                Phase::Proxy | Phase::Opening => self.sweep_opening(peer, now_ms),
-                Phase::Handshake if waited > handshake_ms => peer.cut(Close::HandshakeTimeout),
-                Phase::Refusing if waited > linger_ms => {
-                    peer.hurry.set(true);
-                    peer.wake();
-                }
-                Phase::Idle if waited > idle_ms / 2 && peer.unsampled_ms(now_ms) > idle_ms / 2 => {
-                    // Whether it takes in what is on its way is seen by two looks.
-                    peer.look(acknowledged_bytes(&**peer).unwrap_or(0), now_ms);
-                }
-                Phase::Idle if waited > idle_ms => {
-                    // What it asked for last may still be on its way: taking it in is progress.
-                    if !is_delivered(&**peer).unwrap_or(true) {
-                        peer.sample(acknowledged_bytes(&**peer).unwrap_or(0), now_ms);
-                    }
-                    if peer.waited_ms(now_ms) > idle_ms {
-                        peer.cut(Close::IdleTimeout);
-                    }
-                }
-                Phase::Lingering if waited > linger_ms => {
-                    // A slow peer still gets what was begun.
-                    if peer.unsampled_ms(now_ms) >= sample_ms {
-                        peer.sample(acknowledged_bytes(&**peer).unwrap_or(0), now_ms);
-                    }
-                    let waited = peer.waited_ms(now_ms);
-                    if is_delivered(&**peer).unwrap_or(true) || waited > send_ms {
-                        peer.shut_down();
-                    }
-                }
-                Phase::LastCredit if waited > send_ms => peer.cut(Close::ByPeer),
-                Phase::Sending if waited >= SLOW_AFTER_MS => {
-                    if !peer.slow.replace(true) {
-                        add(&self.counters.slow_peers, 1);
-                        peer.wake();
-                    }
-                    if peer.unsampled_ms(now_ms) >= sample_ms {
-                        peer.sample(acknowledged_bytes(&**peer).unwrap_or(0), now_ms);
-                    }
-                    if peer.waited_ms(now_ms) > send_ms {
-                        peer.cut(Close::SendTimeout);
-                    }
-                }
-                _ => {}
-            }
-        }
-        states.publish(&self.counters);
     }
 }
 

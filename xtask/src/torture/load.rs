@@ -106,7 +106,10 @@ impl Found {
     }
 }
 
-/// A hundred honest peers for some seconds: small urgent requests with think times, beside
+/// Honest peers that are on a server at a time.
+pub(crate) const HONEST: usize = 100;
+
+/// [`HONEST`] peers for some seconds: small urgent requests with think times, beside
 /// whatever else goes on.
 pub(crate) fn honest(bench: &Bench, server: &Server, seconds: u64) -> Result<Found> {
     honest_begin(bench, server, seconds)?.finish()
@@ -115,7 +118,8 @@ pub(crate) fn honest(bench: &Bench, server: &Server, seconds: u64) -> Result<Fou
 /// The same, under way.
 pub(crate) fn honest_begin(bench: &Bench, server: &Server, seconds: u64) -> Result<Load> {
     let time = format!("{seconds}s");
-    let options = ["--scenario", "play", "--connections", "100", "--think", "100ms"];
+    let connections = HONEST.to_string();
+    let options = ["--scenario", "play", "--connections", &connections, "--think", "100ms"];
     Load::start(
         bench,
         server,
@@ -123,25 +127,40 @@ pub(crate) fn honest_begin(bench: &Bench, server: &Server, seconds: u64) -> Resu
     )
 }
 
-/// How a server does beside one that has nothing else to do.
+/// Honest peers on a server in trouble and, at the same time, on an idle twin of it: what else the
+/// machine does slows both. A calm minute before would be compared with another machine.
 pub(crate) struct Beside {
-    /// The p99 of its honest peers, as a multiple of the other's: the median of the rounds.
-    pub(crate) ratio: f64,
-    /// Rounds in which its peers saw a fault.
-    pub(crate) faults: u64,
+    troubled: Load,
+    calm: Load,
 }
 
-/// Honest peers on a server in trouble and, at the same time, on its idle `twin`: what else the
-/// machine does slows both. A calm minute before would be compared with another machine.
-pub(crate) fn beside(bench: &Bench, server: &Server, twin: &Server) -> Result<Beside> {
-    const ROUNDS: usize = 3;
-    let (mut ratios, mut faults) = (Vec::new(), 0);
-    for _ in 0..ROUNDS {
-        let calm = honest_begin(bench, twin, 2)?;
-        let troubled = honest_begin(bench, server, 2)?.finish()?;
-        ratios.push(troubled.p99_us() / calm.finish()?.p99_us());
-        faults += u64::from(troubled.code != 0);
+impl Beside {
+    pub(crate) fn begin(
+        bench: &Bench,
+        server: &Server,
+        twin: &Server,
+        seconds: u64,
+    ) -> Result<Self> {
+        let calm = honest_begin(bench, twin, seconds)?;
+        Ok(Self { troubled: honest_begin(bench, server, seconds)?, calm })
     }
-    ratios.sort_by(f64::total_cmp);
-    Ok(Beside { ratio: ratios[ROUNDS / 2], faults })
+
+    /// Waits for the end of both.
+    pub(crate) fn finish(self) -> Result<Compared> {
+        let (troubled, calm) = (self.troubled.finish()?, self.calm.finish()?);
+        Ok(Compared {
+            p99: troubled.p99_us() / calm.p99_us(),
+            slowest: troubled.slowest_us() / calm.slowest_us(),
+            faults: troubled.faults(),
+        })
+    }
+}
+
+/// How honest peers did beside those that nobody troubled.
+pub(crate) struct Compared {
+    /// Times of responses, as a multiple of the others'.
+    pub(crate) p99: f64,
+    pub(crate) slowest: f64,
+    /// What they saw of wrong bytes, stalls and cuts.
+    pub(crate) faults: String,
 }
