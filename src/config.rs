@@ -49,6 +49,8 @@ pub struct Settings {
     pub reload: ReloadLimits,
     /// What the process may open.
     pub descriptors: u64,
+    /// What it opens at most.
+    pub descriptors_used_max: u64,
 }
 
 /// Checks the options against each other and the system. Raises the descriptors' limit.
@@ -104,6 +106,8 @@ pub fn settle(args: &ServeArgs) -> Result<Settings, Failure> {
             memory_bytes_max: generations_memory_max(args),
         },
         descriptors,
+        descriptors_used_max: descriptors_besides(args, workers)
+            .saturating_add(connections_max as u64),
     })
 }
 
@@ -142,16 +146,7 @@ fn clamp_connections(
     workers: usize,
     descriptors: u64,
 ) -> Result<(usize, Option<usize>), Failure> {
-    let others = (DESCRIPTORS_RESERVED
-        + DESCRIPTORS_A_WORKER * (workers as u64)
-        + (workers * (args.listen.len() + args.proxy.listen_proxy.len())) as u64
-            * if args.restart.handover.is_some() { 2 } else { 1 }
-        + args.limits.refusals_max as u64
-        + match args.admin.admin.len() {
-            0 => 0,
-            addresses => DESCRIPTORS_ADMIN + (addresses + args.admin.admin_connections_max) as u64,
-        })
-    .saturating_add(front::descriptors(args));
+    let others = descriptors_besides(args, workers);
     let allowed = usize::try_from(descriptors.saturating_sub(others)).unwrap_or(usize::MAX);
     if allowed == 0 {
         return Err(Failure::new(
@@ -163,6 +158,20 @@ fn clamp_connections(
     }
     let wanted = args.limits.connections_max;
     Ok((wanted.min(allowed), (wanted > allowed).then_some(wanted)))
+}
+
+/// Descriptors that are no JS5 peers' which are served.
+fn descriptors_besides(args: &ServeArgs, workers: usize) -> u64 {
+    (DESCRIPTORS_RESERVED
+        + DESCRIPTORS_A_WORKER * (workers as u64)
+        + (workers * (args.listen.len() + args.proxy.listen_proxy.len())) as u64
+            * if args.restart.handover.is_some() { 2 } else { 1 }
+        + args.limits.refusals_max as u64
+        + match args.admin.admin.len() {
+            0 => 0,
+            addresses => DESCRIPTORS_ADMIN + (addresses + args.admin.admin_connections_max) as u64,
+        })
+    .saturating_add(front::descriptors(args))
 }
 
 /// What was asked for, or what leaves room for connections on this machine.

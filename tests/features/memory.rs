@@ -39,15 +39,34 @@ fn start(options: &[&str]) -> (Server, Http) {
 }
 
 #[test]
-fn an_idle_connection_takes_what_the_sum_says() {
+fn an_idle_connection_takes_what_the_sum_says_before_and_after_it_was_served() {
     const COUNT: u64 = 3000;
     let (server, http) = start(&[]);
     let before_kb = settled_kb(&server);
-    let clients: Vec<_> = (0..COUNT).map(|_| Client::connect(&server, 0)).collect();
+    let mut clients: Vec<_> = (0..COUNT).map(|_| Client::connect(&server, 0)).collect();
     let idle = "js5d_connections{state=\"idle\"}";
     eventually("all are idle", || http.metrics().value(idle) == COUNT as f64);
     check("idle", settled_kb(&server).saturating_sub(before_kb), COUNT, CONNECTION_BYTES);
+    // What a connection needed while it was served it does not keep.
+    for client in &mut clients {
+        client.request((0..40).map(|group| (Class::Prefetch, id(1, group))));
+    }
+    for client in &mut clients {
+        client.receive_many(40);
+    }
+    eventually("all are idle again", || http.metrics().value(idle) == COUNT as f64);
+    check("served", settled_kb(&server).saturating_sub(before_kb), COUNT, CONNECTION_BYTES);
     drop(clients);
+}
+
+#[test]
+fn the_table_of_descriptors_need_not_grow_for_peers() {
+    raise_descriptors();
+    for (peers, at_least, below) in [("5000", 5000, 20_000), ("100", 100, 4096)] {
+        let server = Server::with_cache(&Cache::sample(), &["--connections-max", peers]);
+        let table = server.descriptor_table();
+        assert!((at_least..below).contains(&table), "{table} for {peers}");
+    }
 }
 
 #[test]

@@ -5,15 +5,15 @@
 //! differs from round to round, so that what drifts, drifts for all. What counts is the ratio of
 //! CPU time a response within a round, and the median of these ratios.
 
-mod cache;
+pub(crate) mod cache;
 mod measure;
 mod redis;
 mod report;
-mod server;
-mod stats;
+pub(crate) mod server;
+pub(crate) mod stats;
 mod svg;
 mod table;
-mod workload;
+pub(crate) mod workload;
 
 use cache::Bytes;
 use clap::Parser;
@@ -55,12 +55,19 @@ pub(crate) struct Args {
     /// Write the cache that all serve, say where it is, and end.
     #[arg(long)]
     write_cache: bool,
+    #[command(flatten)]
+    cores: Cores,
+}
+
+/// Who runs where.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(crate) struct Cores {
     /// The core of the servers.
     #[arg(long, value_name = "CORE", default_value_t = 0)]
-    server_core: usize,
+    pub(crate) server_core: usize,
     /// The core of the generator, and of this program.
     #[arg(long, value_name = "CORE", default_value_t = 1)]
-    generator_core: usize,
+    pub(crate) generator_core: usize,
 }
 
 /// Samples by workload and server, each with its round.
@@ -69,15 +76,13 @@ pub(crate) type Samples = BTreeMap<(&'static str, String), Vec<(u32, Sample)>>;
 /// Runs the comparison. The exit code says whether every server of ours answered rightly; a
 /// figure that is not reached is no failure of the run.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let binaries = std::env::current_exe()?.parent().ok_or("no directory")?.to_owned();
-    let out = binaries.parent().unwrap_or(&binaries).join("compare");
-    std::fs::create_dir_all(&out)?;
+    let (binaries, out) = directories()?;
     let bytes = cache::write(&out)?;
     if args.write_cache {
         println!("{}", bytes.dir.display());
         return Ok(ExitCode::SUCCESS);
     }
-    build()?;
+    build(&["js5d", "js5-loadgen", "js5-compare-peers"])?;
     let chosen = |workload: &&Workload| {
         args.workload.is_empty() || args.workload.iter().any(|name| name == workload.name)
     };
@@ -89,11 +94,11 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         samples: Samples::new(),
         failures: Vec::new(),
     };
-    server::pin_to(args.generator_core)?;
+    server::pin_to(args.cores.generator_core)?;
     comparison.verify();
     let timing = Timing::new(args.quick, args.rounds);
     comparison.measure(timing);
-    let redis = redis::measure(args.server_core, args.generator_core, args.quick);
+    let redis = redis::measure(args.cores.server_core, args.cores.generator_core, args.quick);
     let report = Report::new(&comparison, timing, redis);
     write(&report, &out)?;
     let ours_failed = report.failures.iter().any(|failure| !failure.is_foreign);
@@ -175,19 +180,27 @@ fn order(round: u32, servers: usize) -> Vec<usize> {
     order
 }
 
+/// Where the binaries are, and what is written for a comparison.
+pub(crate) fn directories() -> Result<(PathBuf, PathBuf)> {
+    let binaries = std::env::current_exe()?.parent().ok_or("no directory")?.to_owned();
+    let out = binaries.parent().unwrap_or(&binaries).join("compare");
+    std::fs::create_dir_all(&out)?;
+    Ok((binaries, out))
+}
+
 /// Builds what is compared, with the same profile as this program.
-fn build() -> Result<()> {
+pub(crate) fn build(packages: &[&str]) -> Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let packages = ["-p", "js5d", "-p", "js5-loadgen", "-p", "js5-compare-peers"];
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut command = Command::new(cargo);
-    let status = command.args(["build", "--release"]).args(packages).current_dir(root).status()?;
+    command.args(["build", "--release"]).current_dir(root);
+    let status = command.args(packages.iter().flat_map(|name| ["-p", name])).status()?;
     if status.success() { Ok(()) } else { Err("the build failed".into()) }
 }
 
 /// Starts what is ours, and names what runs already.
 fn start(args: &Args, binaries: &Path, bytes: &Bytes) -> Result<Vec<Server>> {
-    server::pin_to(args.server_core)?;
+    server::pin_to(args.cores.server_core)?;
     let js5d = ["--workers", "1", "--build", "any", "--log-level", "error"];
     let mut servers = Vec::new();
     for (name, options) in [("js5d", &js5d[..]), ("ring-limit", &[]), ("epoll", &[])] {

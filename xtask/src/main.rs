@@ -2,6 +2,7 @@
 
 mod compare;
 mod docs;
+mod fairness;
 mod metrics;
 mod torture;
 
@@ -22,6 +23,8 @@ struct Cli {
 enum Chore {
     /// Measure js5d beside the bare ring, plain tokio, and servers that run already.
     Compare(compare::Args),
+    /// Measure small requests beside downloads that never pause.
+    Fairness(fairness::Args),
     /// Run the table of what must hold when things go wrong.
     Torture(torture::Args),
     /// Become a program that is killed when its parent ends; torture uses it.
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
     let Cli { chore } = Cli::parse();
     let done = match chore {
         Chore::Compare(args) => compare::run(&args),
+        Chore::Fairness(args) => fairness::run(&args),
         Chore::Torture(args) => torture::run(&args),
         Chore::Guarded { command } => torture::become_guarded(&command),
         Chore::WithoutRing { command } => torture::without_ring(&command),

@@ -47,6 +47,7 @@ pub(crate) fn run(
     stop: &AtomicBool,
     mut progress: impl FnMut(&[Live]),
 ) -> io::Result<Harvest> {
+    limits::reserve_descriptors(plan.connections.div_ceil(plan.part.of));
     let clock = Clock { start };
     let lives: Vec<Live> = (0..plan.threads).map(|_| Live::default()).collect();
     let harvests: Vec<io::Result<worker::Harvest>> = std::thread::scope(|scope| {

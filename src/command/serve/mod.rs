@@ -26,7 +26,7 @@ use crate::cli::ServeArgs;
 use crate::config::{self, Settings};
 use crate::failure::{Exit, Failure};
 use crate::net::{Control, Listener};
-use crate::platform::{memory, probe};
+use crate::platform::{limits, memory, probe};
 use handover::Predecessor;
 use std::io;
 use std::iter;
@@ -35,7 +35,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::thread;
-use tracing::info;
+use tracing::{info, warn};
 
 /// Serves until a signal ends it, or another process takes over.
 ///
@@ -57,6 +57,9 @@ pub fn run(args: &ServeArgs) -> Result<ExitCode, Failure> {
     let handed = handed.unwrap_or_default();
     let mut listening = sockets::listen(args, settings.workers, inherited, handed)?;
     let sandbox = sandbox::begin(args, &listening)?;
+    if let Err(error) = limits::reserve_descriptors(settings.descriptors_used_max) {
+        warn!(%error, "connections that come at once will wait while the kernel makes room for them");
+    }
     // Threads from here on.
     let (events, inbox) = channel();
     let ready = ready_line(&snapshot, &listening.workers, &settings);

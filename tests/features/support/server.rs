@@ -118,6 +118,14 @@ impl Server {
         fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("it runs").count()
     }
 
+    /// For how many descriptors the kernel has a table.
+    pub(crate) fn descriptor_table(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+        let status = status.expect("it runs");
+        let number = status.lines().find_map(|line| line.strip_prefix("FDSize:"));
+        number.expect("Linux says so").trim().parse().expect("a number")
+    }
+
     /// Memory of its own that it has touched, in kilobytes, to the page. (The numbers in
     /// `status` are kept by core, and lag by hundreds of kilobytes.)
     pub(crate) fn resident_kb(&self) -> u64 {

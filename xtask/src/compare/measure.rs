@@ -145,7 +145,7 @@ impl Generator {
         command.arg("run").arg(server.address.to_string());
         command.arg("--file").arg(bytes.scenario(groups)?);
         command.args(["--scenario", "download", "--threads", "1", "--json", "-", "--quiet"]);
-        command.args(["--pin", &self.args.generator_core.to_string()]);
+        command.args(["--pin", &self.args.cores.generator_core.to_string()]);
         if let Some(settle) = &server.settle {
             command.args(["--settle", settle]);
         }
