@@ -58,7 +58,7 @@ pub fn run(args: &ServeArgs) -> Result<ExitCode, Failure> {
     let mut listening = sockets::listen(args, settings.workers, inherited, handed)?;
     let sandbox = sandbox::begin(args, &listening)?;
     if let Err(error) = limits::reserve_descriptors(settings.descriptors_used_max) {
-        warn!(%error, "connections that come at once will wait while the kernel makes room for them");
+        warn!(%error, "peers that come at once will wait until the kernel has room for them");
     }
     // Threads from here on.
     let (events, inbox) = channel();
