@@ -8,8 +8,8 @@ use serde_json::{Map, Value as Json, json};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Moments that are kept: five minutes. One has about 50 numbers and two rows of latencies,
-/// 1 KB together.
+/// Moments that are kept: five minutes. One has about 50 numbers with their labels and two rows
+/// of latencies, 6 KB together.
 const MOMENTS_MAX: usize = 300;
 
 /// How often a moment is taken.

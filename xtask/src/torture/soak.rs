@@ -66,8 +66,9 @@ pub(super) fn soak(bench: &Bench, findings: &mut Findings) -> Result<()> {
     let began = Instant::now();
     let mut memory = Vec::new();
     while began.elapsed() + INTERVAL < time {
-        thread::sleep(INTERVAL);
         server.signal(Signal::HUP)?;
+        thread::sleep(INTERVAL);
+        // The reload is over: what it read is gone again.
         memory.push(server.memory_bytes() as f64 / 1e6);
     }
     let machine_late = witness.end()?;
