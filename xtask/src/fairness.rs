@@ -21,10 +21,12 @@ use std::time::Duration;
 pub(crate) struct Args {
     /// Rounds, each with a server of its own
     #[arg(long, value_name = "N", default_value_t = 6)]
-    rounds: usize,
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
 
     /// How long each of the two measurements of a round is
     #[arg(long, value_name = "SECONDS", default_value_t = 3)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     seconds: u64,
 
     #[command(flatten)]
