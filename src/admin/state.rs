@@ -100,8 +100,8 @@ pub(super) mod tests {
     use crate::admin::{Bounds, Facts, ReloadRefused};
     use crate::catalog::{SnapshotBuilder, SnapshotHandle};
     use crate::net::Control;
-    use crate::net::counters::Published;
-    use crate::net::pulse::Pulse;
+    use crate::net::count::Published;
+    use crate::net::count::Pulse;
     use std::sync::Arc;
 
     /// Sources of which nothing happens, and options with which nothing is late.

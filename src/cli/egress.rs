@@ -33,7 +33,7 @@ pub struct Rate(pub u64);
 const RATE_MIN: u64 = 1000;
 
 /// A terabyte a second: more than any line, and what the arithmetic is good for.
-const RATE_MAX: u64 = crate::net::egress::RATE_MAX;
+const RATE_MAX: u64 = crate::net::line::RATE_MAX;
 
 /// Units, and how many bits each is.
 const UNITS: [(&str, u64); 12] = [

@@ -2,7 +2,7 @@
 
 use crate::cli::{ServeArgs, Switch};
 use crate::failure::{Exit, Failure};
-use crate::net::game::{GameServer, Limits};
+use crate::net::game::{GameLimits, GameServer};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 /// A socket of the client's and one of the server's.
@@ -17,7 +17,7 @@ pub struct Game {
     /// Where it is.
     pub server: GameServer,
     /// Deadlines of its connections.
-    pub limits: Limits,
+    pub limits: GameLimits,
     /// At once.
     pub connections_max: usize,
     /// At once from one address.
@@ -50,7 +50,7 @@ pub fn game(args: &ServeArgs) -> Result<Option<Game>, Failure> {
     let game = &args.game;
     Ok(Some(Game {
         server,
-        limits: Limits {
+        limits: GameLimits {
             announce: game.game_server_proxy == Switch::On,
             connect_timeout: game.game_connect_timeout,
             idle_timeout: game.game_idle_timeout,

@@ -1,6 +1,6 @@
 //! Listening sockets: bound before the workers start, one a worker and address.
 
-use super::pace::UNSENT_MAX;
+use super::connection::UNSENT_MAX;
 use crate::platform::socket::bound_unsent;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;

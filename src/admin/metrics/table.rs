@@ -3,7 +3,7 @@
 //! Base units, `_total` for what only grows, and no label that a peer could make many values of.
 
 use super::{Metric, counter, gauge, histogram};
-use crate::net::errnos;
+use crate::net::count::errno_names;
 
 /// All metrics.
 pub const METRICS: &[Metric] = &[
@@ -220,7 +220,7 @@ pub const METRICS: &[Metric] = &[
         &["errno"],
         "Connections that could not be accepted. EMFILE and ENFILE: no descriptor was left.",
         |s, out| {
-            errnos::names().zip(s.totals.accept_errnos).for_each(|(n, count)| {
+            errno_names().zip(s.totals.accept_errnos).for_each(|(n, count)| {
                 out.labelled(n, count);
             });
         },
@@ -231,7 +231,7 @@ pub const METRICS: &[Metric] = &[
         "Operations on connections that failed, those that are tried again included; what a peer \
          brings about, such as a reset, is not.",
         |s, out| {
-            errnos::names().zip(s.totals.ring_errnos).for_each(|(n, count)| {
+            errno_names().zip(s.totals.ring_errnos).for_each(|(n, count)| {
                 out.labelled(n, count);
             });
         },

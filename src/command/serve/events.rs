@@ -7,7 +7,7 @@ use crate::catalog::Reloader;
 use crate::command::text::{counted, megabytes, thousands};
 use crate::failure::{Exit, Failure};
 use crate::net::Control;
-use crate::net::counters::{Published, Totals};
+use crate::net::count::{Published, Totals};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io;

@@ -10,11 +10,9 @@ mod server;
 pub use server::GameServer;
 
 use super::admission::{Admission, Permit};
-use super::counters::{Counters, Published, add};
-use super::log::Gate;
-use super::ops::{GAME_BUFFER_LEN, GameBuffer};
-use super::ring::{self, HEARTBEAT_MS};
-use super::worker::{Control, millis};
+use super::control::{Control, millis};
+use super::count::{Counters, Gate, Published, add};
+use super::driver::{Buffer, GAME, HEARTBEAT_MS, Runtime, Socket, spawn};
 use crate::proxy::Endpoints;
 use forward::{Cut, Pair};
 use rustix::net::sockopt::set_socket_linger;
@@ -30,12 +28,19 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tracing::{info, warn};
 
+/// A buffer of a game connection, one a direction: a game's largest packet, and what both sides
+/// have to wait for each other.
+pub(super) const GAME_BUFFER_LEN: usize = 4096;
+
+/// What is being forwarded in one direction of a game connection.
+type GameBuffer = Buffer<GAME_BUFFER_LEN>;
+
 /// Buffers kept for reuse: 256 KB.
 pub(super) const POOL_LEN_MAX: usize = 64;
 
 /// What holds for each connection to the game server.
 #[derive(Clone, Debug)]
-pub struct Limits {
+pub struct GameLimits {
     /// Begin with a PROXY header that names the client.
     pub announce: bool,
     /// For each address of the server to take a connection.
@@ -95,7 +100,7 @@ pub(super) struct Handed {
 /// The thread's own state.
 struct Game {
     server: GameServer,
-    limits: Limits,
+    limits: GameLimits,
     counters: Counters,
     pairs: RefCell<Slab<Rc<Pair>>>,
     buffers: RefCell<Vec<GameBuffer>>,
@@ -111,13 +116,13 @@ struct Game {
 /// The ring cannot be set up.
 pub fn run(
     server: GameServer,
-    limits: Limits,
+    limits: GameLimits,
     inbox: Inbox,
     control: Arc<Control>,
     published: Arc<Published>,
     ready: impl FnOnce(),
 ) -> io::Result<()> {
-    let runtime = ring::GAME.runtime()?;
+    let runtime = Runtime::new(GAME)?;
     let game = Rc::new(Game {
         server,
         limits,
@@ -128,7 +133,7 @@ pub fn run(
         last_errno: Cell::new(0),
     });
     runtime.block_on(async move {
-        tokio_uring::spawn(Rc::clone(&game).take_in(inbox));
+        spawn(Rc::clone(&game).take_in(inbox));
         ready();
         game.beat(&control, &published).await;
         published.pulse.end();
@@ -139,10 +144,10 @@ pub fn run(
 impl Game {
     async fn take_in(self: Rc<Self>, mut inbox: Inbox) {
         while let Some(handed) = inbox.0.recv().await {
-            let pair = Rc::new(Pair::new(handed.socket, self.now_ms.get()));
+            let pair = Rc::new(Pair::new(Socket::new(handed.socket), self.now_ms.get()));
             let place = self.pairs.borrow_mut().insert(Rc::clone(&pair));
             let game = Rc::clone(&self);
-            tokio_uring::spawn(async move {
+            spawn(async move {
                 let first = game.begin(handed.first, handed.address, handed.announced, &pair);
                 forward::run(&game, &pair, first).await;
                 game.pairs.borrow_mut().remove(place);

@@ -116,6 +116,8 @@ counters! {
     waiting_prefetch_logged_out: "Under a cap: other peers that wait with a prefetch response.",
     credit_waits: "Under a cap: times that a connection had to wait for its turn.",
     slow_peers: "Times that a peer became slow.",
+    broken_off: "Prefetch responses broken off for an urgent one; each is sent again, whole.",
+    wasted_bytes: "Bytes of responses that were broken off.",
     closed_by_peer: "Connections that the peer ended or reset.",
     closed_disconnect: "Connections closed on opcode 7.",
     closed_refused: "Connections closed after a status that refuses.",
@@ -189,6 +191,38 @@ pub enum Close {
     ProxyTimeout,
     /// The socket or the ring failed.
     Error,
+}
+
+impl Close {
+    /// Whether the peer may have something of ours to read still.
+    #[must_use]
+    pub fn is_orderly(self) -> bool {
+        match self {
+            Self::Refused
+            | Self::Disconnect
+            | Self::Generation
+            | Self::Drain
+            | Self::MissingGroup
+            | Self::Violation(_) => true,
+            // It has ended its side and may be reading; there is nothing to discard.
+            Self::ByPeer => false,
+            Self::HandshakeTimeout | Self::IdleTimeout | Self::SendTimeout | Self::Error => false,
+            // It would go on.
+            Self::Chatter => false,
+            // Nothing was ever sent to it.
+            Self::ProxyUntrusted
+            | Self::ProxyMalformed
+            | Self::ProxyTooLong
+            | Self::ProxyTimeout => false,
+        }
+    }
+
+    /// Whether the peer takes nothing in: the kernel would go on offering it what it holds, and
+    /// keep the memory for minutes. A reset ends that.
+    #[must_use]
+    pub fn is_reset(self) -> bool {
+        matches!(self, Self::SendTimeout | Self::Drain | Self::Generation)
+    }
 }
 
 /// Adds to a counter.
