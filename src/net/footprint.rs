@@ -9,8 +9,8 @@ use super::driver::{GAME, RingSize, WORKER};
 use super::game;
 use super::queue_pool::POOL_BYTES as QUEUE_POOL_BYTES;
 
-/// A connection whatever it does: task, session, read buffer, its places in the tables. Measured.
-pub const CONNECTION_BYTES: u64 = 1_000;
+/// A connection whatever it does: machine, read buffer, its places in the tables. Measured.
+pub const CONNECTION_BYTES: u64 = 650;
 
 /// Beside it, with a cap on what is sent: its place in the order, and a tree's while it waits.
 pub const CAPPED_BYTES: u64 = 170;

@@ -474,6 +474,7 @@ impl Connection {
         }
         let Stage::Opening(opening) = &mut self.stage else { return None };
         if let Some(reason) = opening.ending() {
+            opening.leave(shared);
             shared.counters.count_close(reason);
             tracing::debug!(address = %opening.address(), ?reason, "connection closed");
             return self.close(reason);
