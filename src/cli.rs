@@ -113,6 +113,11 @@ pub struct ServeArgs {
     #[arg(long, value_name = "WHAT", default_value = "ignore")]
     pub missing_group: MissingGroup,
 
+    /// Whether a prefetch response that has begun is broken off for an urgent one, where the wait
+    /// that is saved is worth what was sent in vain; auto: for clients that know it
+    #[arg(long, value_name = "auto|off", default_value = "auto")]
+    pub break_off: BreakOff,
+
     /// Bounds and deadlines.
     #[command(flatten)]
     pub limits: LimitArgs,
@@ -311,6 +316,15 @@ pub enum Switch {
     On,
     /// It is not done.
     #[value(help = None::<&str>)]
+    Off,
+}
+
+/// Whether responses are broken off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum BreakOff {
+    /// For clients that know it.
+    Auto,
+    /// Never.
     Off,
 }
 

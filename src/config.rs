@@ -7,7 +7,7 @@ pub use front::{Game, game, has_openings};
 pub use memory::{Bound, Budget, Part};
 
 use crate::catalog::ReloadLimits;
-use crate::cli::{BuildArg, EgressArgs, MissingGroup, Rate, ServeArgs, Switch};
+use crate::cli::{BreakOff, BuildArg, EgressArgs, MissingGroup, Rate, ServeArgs, Switch};
 use crate::failure::{Exit, Failure};
 use crate::net::ConnectionLimits;
 use crate::net::line::Caps;
@@ -91,7 +91,7 @@ pub fn settle(args: &ServeArgs) -> Result<Settings, Failure> {
             drain_timeout: args.limits.drain_timeout,
             chatter_max: args.limits.chatter_max,
             close_on_missing_group: args.missing_group == MissingGroup::Close,
-            break_off: true,
+            break_off: args.break_off == BreakOff::Auto,
         },
         profile: Arc::new(Profile {
             builds: builds(&args.build),

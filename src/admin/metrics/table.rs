@@ -216,6 +216,18 @@ pub const METRICS: &[Metric] = &[
         |s, out| out.value(s.totals.slow_peers),
     ),
     counter(
+        "js5d_broken_off_total",
+        &[],
+        "Prefetch responses that were broken off for an urgent one; each is sent again, whole.",
+        |s, out| out.value(s.totals.broken_off),
+    ),
+    counter(
+        "js5d_wasted_bytes_total",
+        &[],
+        "Bytes of responses that were broken off: sent in vain.",
+        |s, out| out.value(s.totals.wasted_bytes),
+    ),
+    counter(
         "js5d_accept_errors_total",
         &["errno"],
         "Connections that could not be accepted. EMFILE and ENFILE: no descriptor was left.",

@@ -664,6 +664,7 @@ impl Machine {
     fn breaks_off(&mut self, cursor: &Cursor, shared: &Shared) -> bool {
         let response = cursor.response();
         if !shared.config.limits.break_off
+            || !shared.config.profile.prefetch_bit
             || response.class() == Class::Urgent
             || self.closing.is_some()
             || self.session.queued().0 == 0

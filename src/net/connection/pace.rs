@@ -34,7 +34,7 @@ const SLOW_SEND_MS: u128 = 12;
 
 /// Batches up to this length are sent directly first: 219 ns a request against 254 by the ring
 /// alone, at 1,000 connections.
-pub(in crate::net) const DIRECT_LEN_MAX: usize = 64 << 10;
+pub(in crate::net) const DIRECT_LEN_MAX: usize = 16 << 10;
 
 /// Unsent bytes that the kernel keeps for any peer. What it has not put onto the line it cannot
 /// take back: without a bound a peer that reads nothing ties up megabytes, and an urgent
