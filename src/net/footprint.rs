@@ -89,7 +89,7 @@ mod tests {
         assert_eq!(queues_bytes(257), 4096);
         assert_eq!(OUTPUT_COPIED_BYTES, 68 << 10);
         assert_eq!(OUTPUT_SEGMENTS_BYTES, 257 * 40);
-        assert_eq!(peer_bytes_max(200), 88_360);
+        assert_eq!(peer_bytes_max(200), 88_010);
         assert_eq!(ring_bytes(WORKER), 784 << 10);
         assert_eq!(ring_bytes(GAME), 324 << 10);
     }

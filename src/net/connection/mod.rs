@@ -12,8 +12,6 @@
 
 mod chatter;
 mod machine;
-#[cfg(test)]
-mod machine_tests;
 mod opening;
 mod pace;
 
