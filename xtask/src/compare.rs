@@ -193,7 +193,7 @@ pub(crate) fn build(packages: &[&str]) -> Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut command = Command::new(cargo);
-    command.args(["build", "--release"]).current_dir(root);
+    command.args(["build", "--release", "--locked"]).current_dir(root);
     let status = command.args(packages.iter().flat_map(|name| ["-p", name])).status()?;
     if status.success() { Ok(()) } else { Err("the build failed".into()) }
 }
