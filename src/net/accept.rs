@@ -8,6 +8,7 @@ use super::connection::Connection;
 use super::counters::add;
 use super::errnos;
 use super::listener::Listener;
+use super::openings::Opening;
 use super::ops::{self, ReadBuffer};
 use super::peer::{Peer, Phase};
 use super::worker::Worker;
@@ -84,12 +85,16 @@ impl Worker {
 
     fn welcome(self: &Rc<Self>, socket: OwnedFd, address: SocketAddr, proxy: bool) {
         add(&self.counters.accepted, 1);
+        let opening = match self.let_in(&socket, address, proxy) {
+            Ok(opening) => opening,
+            Err(reason) => return self.counters.count_close(reason),
+        };
         if self.has_front(proxy) {
-            return self.open(socket, address, proxy);
+            return self.open(socket, address, proxy, opening);
         }
         let verdict = self.decide(address);
         let (place, peer) = self.enlist(socket, Phase::of(&verdict));
-        self.serve(place, peer, verdict, None);
+        self.serve(place, peer, verdict, opening, None);
     }
 
     /// What becomes of a JS5 connection from `address`.
@@ -122,6 +127,7 @@ impl Worker {
         place: usize,
         peer: Rc<Peer>,
         verdict: Verdict,
+        opening: Option<Box<Opening>>,
         read: Option<(ReadBuffer, Range<u16>)>,
     ) {
         let (permit, refusal) = match verdict {
@@ -131,7 +137,7 @@ impl Worker {
         let snapshot = self.snapshot();
         peer.serve_from(snapshot.ordinal());
         let session = ServerSession::new(Arc::clone(&self.config.profile), refusal);
-        let mut connection = Connection::new(Rc::clone(self), peer, session, snapshot);
+        let mut connection = Connection::new(Rc::clone(self), peer, session, snapshot, opening);
         if let Some((buffer, input)) = read {
             connection.begin_with(buffer, input);
         }

@@ -11,6 +11,7 @@ use super::errnos;
 use super::ops;
 use super::peer::Phase;
 use super::worker::Worker;
+use crate::protocol::session::Violation;
 use std::io;
 use std::rc::Rc;
 
@@ -79,16 +80,19 @@ fn is_orderly(reason: Close) -> bool {
         | Close::Generation
         | Close::Drain
         | Close::MissingGroup
-        | Close::Violation(_) => true,
+        | Close::Violation(Violation::UnknownOpcode { .. }) => true,
         // It has ended its side and may be reading; there is nothing to discard.
         Close::ByPeer => false,
         Close::HandshakeTimeout | Close::IdleTimeout | Close::SendTimeout | Close::Error => false,
         // It would go on.
         Close::Chatter => false,
         // Nothing was ever sent to it.
-        Close::ProxyUntrusted
+        Close::Violation(Violation::NotJs5 { .. })
+        | Close::ProxyUntrusted
         | Close::ProxyMalformed
         | Close::ProxyTooLong
         | Close::ProxyTimeout => false,
+        // Refused before it was a connection.
+        Close::Openings => false,
     }
 }

@@ -9,6 +9,7 @@
 use super::chatter::Chatter;
 use super::counters::Close;
 use super::latency::{NOT_PICKED, PickId};
+use super::openings::Opening;
 use super::ops::{self, InFlight, READ_LEN, ReadBuffer, Receiving, Retry, Sending};
 use super::output::{Cursor, Output, SnapshotRef};
 use super::pace::Pace;
@@ -34,6 +35,9 @@ pub(super) struct Connection {
     pub(super) worker: Rc<Worker>,
     pub(super) peer: Rc<Peer>,
     pub(super) session: ServerSession,
+    /// Its place among those that have said nothing yet; a peer that is refused keeps it to the
+    /// end, so that those of one address do not take every place of `--refusals-max`.
+    pub(super) opening: Option<Box<Opening>>,
     pub(super) snapshot: SnapshotRef,
     /// The response that an earlier output holds the beginning of.
     pub(super) current: Option<Cursor>,
@@ -59,11 +63,13 @@ impl Connection {
         peer: Rc<Peer>,
         session: ServerSession,
         snapshot: SnapshotRef,
+        opening: Option<Box<Opening>>,
     ) -> Self {
         Self {
             worker,
             peer,
             session,
+            opening,
             snapshot,
             current: None,
             buffer: Some(Box::new([0; READ_LEN])),

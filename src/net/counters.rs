@@ -145,6 +145,7 @@ counters! {
     game_closed_idle: "Game connections without a byte for too long.",
     game_closed_drain: "Game connections cut because the server stops.",
     game_closed_error: "Game connections ended by an error of a socket or the ring.",
+    closed_openings: "Connections of an address with as many that have said nothing as may.",
     closed_error: "Connections closed by an error of the socket or the ring.",
     late_heartbeats: "Heartbeats that came more than one interval late.",
     ;
@@ -187,6 +188,8 @@ pub enum Close {
     ProxyTooLong,
     /// No PROXY header in time.
     ProxyTimeout,
+    /// As many connections of its address have said nothing yet as may.
+    Openings,
     /// The socket or the ring failed.
     Error,
 }
@@ -217,6 +220,7 @@ impl Counters {
             Close::ProxyMalformed => &self.closed_proxy_malformed,
             Close::ProxyTooLong => &self.closed_proxy_too_long,
             Close::ProxyTimeout => &self.closed_proxy_timeout,
+            Close::Openings => &self.closed_openings,
             Close::Error => &self.closed_error,
         };
         add(counter, 1);

@@ -9,16 +9,19 @@
 use super::admission::Verdict;
 use super::counters::{Close, add};
 use super::game::{Door, Handed, reset};
+use super::openings::{Opening, Openings, has_spoken};
 use super::ops::{self, READ_LEN, ReadBuffer};
 use super::peer::{Peer, Phase};
 use super::worker::{Worker, millis};
-use crate::protocol::handshake::is_js5;
+use crate::protocol::Status;
+use crate::protocol::handshake::{HANDSHAKE_LEN, is_js5};
 use crate::proxy::{Endpoints, HeaderFault, HeaderReader, Progress, Trusted};
 use rustix::net::{RecvFlags, SendFlags, Shutdown};
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tracing::debug;
@@ -34,6 +37,8 @@ pub struct Front {
     pub openings_max: usize,
     /// The openings that there are.
     pub openings: AtomicUsize,
+    /// Who has said nothing yet, by address: openings, and handshakes that are awaited.
+    pub openings_by_address: Arc<Openings>,
     /// The way to the game server, if there is one.
     pub game: Option<Door>,
 }
@@ -71,23 +76,68 @@ impl Worker {
         proxy || self.config.front.game.is_some()
     }
 
-    /// Takes in a connection about which more must be known.
-    pub(super) fn open(self: &Rc<Self>, socket: OwnedFd, address: SocketAddr, proxy: bool) {
-        let front = &self.config.front;
-        if proxy && !front.trusted.contains(address.ip()) {
-            self.counters.count_close(Close::ProxyUntrusted);
-            debug!(%address, "closed: its network is not among --proxy-trusted");
-            return;
+    /// Whether a new connection may come in at all, and its place among those that have said
+    /// nothing yet.
+    ///
+    /// # Errors
+    /// It may not, and is to be closed.
+    pub(super) fn let_in(
+        &self,
+        socket: &OwnedFd,
+        address: SocketAddr,
+        proxy: bool,
+    ) -> Result<Option<Box<Opening>>, Close> {
+        if !proxy {
+            return self.take_opening(socket, address, &[]);
         }
+        if !self.config.front.trusted.contains(address.ip()) {
+            debug!(%address, "closed: its network is not among --proxy-trusted");
+            return Err(Close::ProxyUntrusted);
+        }
+        // All clients of a balancer have its address; their own is counted once it is announced.
+        Ok(None)
+    }
+
+    /// The place of a connection from `source` among those that have said nothing yet; none for
+    /// one that has `said` enough, here or in what waits to be read.
+    ///
+    /// # Errors
+    /// Its address has no place left: the peer has been told so, and is to be closed.
+    pub(super) fn take_opening(
+        &self,
+        socket: impl AsFd,
+        source: SocketAddr,
+        said: &[u8],
+    ) -> Result<Option<Box<Opening>>, Close> {
+        let opening = self.config.front.openings_by_address.take(source.ip());
+        if opening.is_some() || has_spoken(said) || (said.is_empty() && is_heard(&socket)) {
+            return Ok(opening);
+        }
+        self.crowded.set(Some(source.ip()));
+        self.counters.count_status(Status::TooManyConnections);
+        debug!(%source, "closed: as many of its address have said nothing yet as may");
+        refuse_at_once(socket, Status::TooManyConnections.to_byte());
+        Err(Close::Openings)
+    }
+
+    /// Takes in a connection about which more must be known.
+    pub(super) fn open(
+        self: &Rc<Self>,
+        socket: OwnedFd,
+        address: SocketAddr,
+        proxy: bool,
+        opening: Option<Box<Opening>>,
+    ) {
+        let front = &self.config.front;
         front.openings.fetch_add(1, Ordering::Relaxed);
         let phase = if proxy { Phase::Proxy } else { Phase::Opening };
         let (place, peer) = self.enlist(socket, phase);
         let worker = Rc::clone(self);
         tokio_uring::spawn(async move {
-            let opened = worker.hear(&peer, address, proxy).await;
+            let heard = worker.hear(&peer, address, proxy, opening).await;
             worker.config.front.openings.fetch_sub(1, Ordering::Relaxed);
-            match opened {
-                Ok(opened) => worker.go_on(place, peer, address, opened),
+            match heard {
+                Ok((opened, opening)) => worker.go_on(place, peer, address, opened, opening),
                 Err(reason) => {
                     worker.strike(place);
                     worker.counters.count_close(reason);
@@ -103,17 +153,21 @@ impl Worker {
         peer: &Rc<Peer>,
         address: SocketAddr,
         proxy: bool,
-    ) -> Result<Opened, Close> {
+        mut opening: Option<Box<Opening>>,
+    ) -> Result<(Opened, Option<Box<Opening>>), Close> {
         let buffer = Box::new([0; READ_LEN]);
         let mut opened = Opened { announced: None, buffer, input: 0..0 };
         if proxy {
             opened = self.hear_header(peer, address, opened).await?;
             peer.enter(Phase::Opening, self.now_ms());
+            if let Some(Endpoints { source, .. }) = opened.announced {
+                opening = self.take_opening(&**peer, source, opened.bytes())?;
+            }
         }
         if self.config.front.game.is_some() && opened.input.is_empty() {
             opened = self.read(peer, opened).await?;
         }
-        Ok(opened)
+        Ok((opened, opening))
     }
 
     async fn hear_header(
@@ -171,12 +225,20 @@ impl Worker {
     }
 
     /// Decides on a connection that has shown what it is.
-    fn go_on(self: &Rc<Self>, place: usize, peer: Rc<Peer>, address: SocketAddr, opened: Opened) {
+    fn go_on(
+        self: &Rc<Self>,
+        place: usize,
+        peer: Rc<Peer>,
+        address: SocketAddr,
+        opened: Opened,
+        opening: Option<Box<Opening>>,
+    ) {
         let source = opened.announced.map_or(address, |ends| ends.source);
         let Some(door) = &self.config.front.game else {
             let verdict = self.decide(source);
             peer.enter(Phase::of(&verdict), self.now_ms());
-            return self.serve(place, peer, verdict, Some((opened.buffer, opened.input)));
+            let read = Some((opened.buffer, opened.input));
+            return self.serve(place, peer, verdict, opening, read);
         };
         if !opened.bytes().first().copied().is_some_and(is_js5) {
             return self.hand_on(door, place, peer, address, &opened);
@@ -194,7 +256,8 @@ impl Worker {
                     Verdict::Admitted(_) => peer.go_on_as(Phase::Handshake),
                     Verdict::Refused(..) => peer.enter(Phase::Refusing, self.now_ms()),
                 }
-                self.serve(place, peer, verdict, Some((opened.buffer, opened.input)));
+                let read = Some((opened.buffer, opened.input));
+                self.serve(place, peer, verdict, opening, read);
             }
         }
     }
@@ -256,6 +319,14 @@ impl Phase {
             Verdict::Refused(..) => Self::Refusing,
         }
     }
+}
+
+/// Whether what waits to be read is all that is waited for.
+fn is_heard(socket: impl AsFd) -> bool {
+    let mut said = [0; HANDSHAKE_LEN];
+    let flags = RecvFlags::DONTWAIT | RecvFlags::PEEK;
+    rustix::net::recv(socket, &mut said, flags)
+        .is_ok_and(|(len, _)| said.get(..len).is_some_and(has_spoken))
 }
 
 /// Tells a peer why it is refused and lets it go without waiting for it: as many as may be

@@ -14,6 +14,7 @@ pub struct LogGates {
     missing_groups: Gate,
     accept_errors: Gate,
     errors: Gate,
+    openings: Gate,
     late_heartbeats: Gate,
 }
 
@@ -41,6 +42,7 @@ pub(super) struct LogState {
     missing_groups: u64,
     accept_errors: u64,
     errors: u64,
+    openings: u64,
     late_heartbeats: u64,
 }
 
@@ -71,6 +73,12 @@ impl LogState {
         if let Some(times) = news(&mut self.errors, errors, &gates.errors) {
             let last = io::Error::from_raw_os_error(worker.last_errno.get());
             warn!(times, %last, "connections ended by a failure; look at memory and dmesg");
+        }
+        let openings = counters.closed_openings.get();
+        if let Some(times) = news(&mut self.openings, openings, &gates.openings)
+            && let Some(last) = worker.crowded.get()
+        {
+            warn!(times, %last, "refused: an address has --openings-per-ip-max silent connections");
         }
         let late = counters.late_heartbeats.get();
         if let Some(times) = news(&mut self.late_heartbeats, late, &gates.late_heartbeats) {

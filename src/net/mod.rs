@@ -7,6 +7,7 @@
 
 mod accept;
 pub mod admission;
+mod by_address;
 mod chatter;
 mod close;
 mod connection;
@@ -24,6 +25,7 @@ mod generations;
 pub mod latency;
 mod listener;
 mod log;
+mod openings;
 mod ops;
 #[cfg(test)]
 mod ops_faults;
@@ -46,4 +48,5 @@ mod worker;
 pub use front::Front;
 pub use listener::{ListenError, Listener, adopt, bind};
 pub use log::LogGates;
+pub use openings::Openings;
 pub use worker::{Control, Limits, ServeConfig, run};

@@ -8,6 +8,8 @@
 use super::listener::Listener;
 use super::output::Output;
 use super::peer::Peer;
+use crate::protocol::request::MESSAGE_LEN;
+use crate::protocol::session::Received;
 use io_uring::{cqueue, opcode, squeue, types};
 use std::io;
 use std::marker::PhantomData;
@@ -21,6 +23,9 @@ use tokio_uring::{InFlightOneshot, OneshotOutputTransform, UnsubmittedOneshot};
 /// Bytes read at once: 64 requests. 64 bytes cost 2.2 times as much CPU a request at 40 in
 /// flight, 1,024 gain nothing (docs/decisions/0002).
 pub(super) const READ_LEN: usize = 256;
+
+// A connection counts what a read brought after each read, a message that began before included.
+const _: () = assert!(READ_LEN.div_ceil(MESSAGE_LEN) <= Received::MESSAGES_MAX);
 
 /// A connection's read buffer.
 pub(super) type ReadBuffer = Box<[u8; READ_LEN]>;

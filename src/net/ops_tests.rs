@@ -3,7 +3,7 @@
 use super::admission::Admission;
 use super::counters::Published;
 use super::game::Door;
-use super::{Control, Front, Limits, LogGates, ServeConfig, bind, ops_faults, run};
+use super::{Control, Front, Limits, LogGates, Openings, ServeConfig, bind, ops_faults, run};
 use crate::catalog::{Snapshot, SnapshotBuilder, SnapshotHandle};
 use crate::protocol::frame::{append_keyed, framed_len, place};
 use crate::protocol::handshake::handshake;
@@ -68,6 +68,7 @@ fn config(snapshot: Snapshot) -> Arc<ServeConfig> {
             proxy_timeout: minute,
             openings_max: 10,
             openings: AtomicUsize::new(0),
+            openings_by_address: Openings::new(1000),
             game: None::<Door>,
         },
         snapshots: Arc::new(SnapshotHandle::new(snapshot)),

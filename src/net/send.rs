@@ -12,7 +12,7 @@ use super::pace::{DIRECT_LEN_MAX, Pace};
 use super::peer::Phase;
 use crate::platform::socket::bound_unsent;
 use crate::protocol::session::{CloseCause, ServerSession, Step};
-use crate::protocol::{Class, GroupId};
+use crate::protocol::{Class, GroupId, Status};
 use std::io;
 use std::rc::Rc;
 use std::time::Instant;
@@ -94,6 +94,9 @@ impl Connection {
                 },
                 Step::Status(status) => {
                     self.worker.counters.count_status(status);
+                    if status == Status::Ok {
+                        self.opening = None;
+                    }
                     output.push_status(status.to_byte());
                 }
                 Step::Close(cause) => {

@@ -24,6 +24,7 @@ use crate::protocol::session::Profile;
 use slab::Slab;
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -97,6 +98,8 @@ pub(super) struct Worker {
     pub(super) draining: Cell<bool>,
     /// The group that was last missed, for the log.
     pub(super) missed: Cell<Option<GroupId>>,
+    /// The address that last had too many openings, for the log.
+    pub(super) crowded: Cell<Option<IpAddr>>,
     /// The failure that last ended a connection and was not the peer's, for the log.
     pub(super) last_errno: Cell<i32>,
     /// Emptied when the worker drains, and shut unless they are kept.
@@ -138,6 +141,7 @@ pub fn run(
         turns: Rc::default(),
         draining: Cell::new(false),
         missed: Cell::new(None),
+        crowded: Cell::new(None),
         last_errno: Cell::new(0),
         listeners: RefCell::default(),
         peers: RefCell::default(),

@@ -10,7 +10,7 @@ use crate::net::admission::Admission;
 use crate::net::counters::Published;
 use crate::net::egress::Shaper;
 use crate::net::game::{Inbox, door};
-use crate::net::{Control, Front, Listener, LogGates, ServeConfig};
+use crate::net::{Control, Front, Listener, LogGates, Openings, ServeConfig};
 use crate::platform::{cpu, limits};
 use crate::proxy::Trusted;
 use std::sync::Arc;
@@ -104,6 +104,7 @@ fn front(args: &ServeArgs, game: Option<Game>) -> (Option<(Game, Inbox)>, Front)
         proxy_timeout: args.proxy.proxy_timeout,
         openings_max: args.proxy.openings_max,
         openings: AtomicUsize::new(0),
+        openings_by_address: Openings::new(args.limits.openings_per_ip_max),
         game: door,
     };
     (game, front)
