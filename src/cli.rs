@@ -160,6 +160,12 @@ pub struct LimitArgs {
     #[arg(long, value_name = "N", value_parser = at_least::<1>)]
     pub connections_per_ip_max: Option<usize>,
 
+    /// Connections at once from one IPv4 address or IPv6 /64 that have said nothing yet; more read
+    /// status 9 at once [default: 256 with --game-server or --listen-proxy, else no limit but
+    /// --connections-per-ip-max]
+    #[arg(long, value_name = "N", value_parser = at_least::<1>)]
+    pub openings_per_ip_max: Option<usize>,
+
     /// Refused peers that are being told so at once; while there are as many, none is accepted
     #[arg(long, value_name = "N", default_value_t = 900, value_parser = at_least::<1>)]
     pub refusals_max: usize,
@@ -183,7 +189,8 @@ pub struct LimitArgs {
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
     pub handshake_timeout: Duration,
 
-    /// Without a request; the real client is quiet for up to 30 s and comes back
+    /// Without a byte from the peer, and with nothing on its way to it; the real client is quiet
+    /// for up to 30 s and comes back
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
     pub idle_timeout: Duration,
 

@@ -3,7 +3,7 @@
 mod front;
 mod memory;
 
-pub use front::{Game, game, has_openings};
+pub use front::{Game, game, has_openings, openings_per_ip_max};
 pub use memory::{Bound, Budget, Part};
 
 use crate::catalog::ReloadLimits;

@@ -239,6 +239,35 @@ fn unsafe_stands_where_it_may_with_its_reason() {
 }
 
 #[test]
+fn documents_name_every_place_with_unsafe_code() {
+    let mut offences = Vec::new();
+    for document in ["SECURITY.md", "CONTRIBUTING.md"] {
+        let text = fs::read_to_string(root().join(document)).expect("UTF-8");
+        let missing = UNSAFE_IN.iter().filter(|(place, _)| !text.contains(&format!("`{place}`")));
+        offences.extend(missing.map(|(place, _)| format!("{document} does not name {place}")));
+    }
+    check(&offences);
+}
+
+#[test]
+fn chores_build_what_is_locked() {
+    let alias = fs::read_to_string(root().join(".cargo/config.toml")).expect("UTF-8");
+    let lines = alias.lines().filter(|line| line.starts_with("xtask ="));
+    let mut offences: Vec<_> = lines
+        .filter(|line| !line.contains(" --locked "))
+        .map(|line| format!(".cargo/config.toml: {line}"))
+        .collect();
+    // Each file that runs cargo builds one command.
+    let runs = |source: &Source| source.text.contains("var_os(\"CARGO\")");
+    for source in sources().iter().filter(|source| source.path != "tests/tidy.rs" && runs(source)) {
+        if !source.text.contains("\"--locked\"") {
+            offences.push(format!("{}: cargo without --locked", source.path));
+        }
+    }
+    check(&offences);
+}
+
+#[test]
 fn files_say_what_they_are() {
     let mut offences = Vec::new();
     for source in sources() {

@@ -85,6 +85,18 @@ pub(super) fn descriptors(args: &ServeArgs) -> u64 {
     game.saturating_add(if has_openings(args) { args.proxy.openings_max as u64 } else { 0 })
 }
 
+/// Silent connections an address may have, where a silent one holds a place of the openings and
+/// not one of the peers.
+const OPENINGS_PER_IP_MAX: usize = 256;
+
+/// How many connections that have said nothing one address may have; none is no limit. Without
+/// openings a silent connection is a peer, and bounded as peers are.
+#[must_use]
+pub fn openings_per_ip_max(args: &ServeArgs) -> Option<usize> {
+    let default = has_openings(args).then_some(OPENINGS_PER_IP_MAX);
+    args.limits.openings_per_ip_max.or(default)
+}
+
 /// Whether connections have to show whose or what they are before they are decided on.
 pub fn has_openings(args: &ServeArgs) -> bool {
     args.game.game_server.is_some() || !args.proxy.listen_proxy.is_empty()

@@ -3,12 +3,13 @@
 //! Accepting is bounded twice: other work has its turn after so many, and nothing is accepted
 //! while there is no room to tell a peer that it is refused.
 
-use super::connection::{Connection, Opening};
+use super::connection::{Connection, Opening, refuse_at_once, take_silent_place};
 use super::connections::Connections;
 use super::count::{Close, add, count_errno};
 use super::driver::{self, Socket};
 use super::listener::Listener;
 use super::shared::Shared;
+use crate::protocol::Status;
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
 use std::io;
@@ -84,17 +85,29 @@ fn welcome(
 ) {
     add(&shared.counters.accepted, 1);
     let front = &shared.config.front;
-    if !front.is_needed(proxy) {
-        let verdict = shared.decide(address);
-        return connections.insert(Connection::new(Socket::new(socket), verdict, shared));
-    }
     if proxy && !front.trusted.contains(address.ip()) {
         shared.counters.count_close(Close::ProxyUntrusted);
         debug!(%address, "closed: its network is not among --proxy-trusted");
         return;
     }
-    let opening = Opening::new(address, proxy, shared);
-    connections.insert(Connection::opening(Socket::new(socket), opening));
+    // All clients of a balancer have its address; their own is counted once it is announced.
+    let silent = match proxy {
+        true => Ok(None),
+        false => take_silent_place(&socket, address, &[], shared),
+    };
+    let silent = match silent {
+        Ok(silent) => silent,
+        Err(reason) => {
+            refuse_at_once(&socket, Status::TooManyConnections);
+            return shared.counters.count_close(reason);
+        }
+    };
+    let socket = Socket::new(socket);
+    connections.insert(if front.is_needed(proxy) {
+        Connection::opening(socket, Opening::new(address, proxy, silent, shared))
+    } else {
+        Connection::new(socket, shared.decide(address), silent, shared)
+    });
 }
 
 /// Tells those that wait to be accepted that they come too late, and shuts the listeners; unless

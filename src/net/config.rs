@@ -4,6 +4,7 @@ use super::admission::Admission;
 use super::count::LogGates;
 use super::game::Door;
 use super::line::Shaper;
+use super::openings::Openings;
 use crate::catalog::SnapshotHandle;
 use crate::protocol::session::Profile;
 use crate::proxy::Trusted;
@@ -64,6 +65,8 @@ pub struct Front {
     pub openings_max: usize,
     /// The openings that there are.
     pub openings: AtomicUsize,
+    /// Who has said nothing yet, by address: openings, and handshakes that are awaited.
+    pub openings_by_address: Arc<Openings>,
     /// The way to the game server, if there is one.
     pub game: Option<Door>,
 }

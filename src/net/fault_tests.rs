@@ -4,7 +4,7 @@ use super::admission::Admission;
 use super::count::{LogGates, Published};
 use super::driver::{begin_faults, end_faults};
 use super::game::Door;
-use super::{ConnectionLimits, Control, Front, ServeConfig, bind, run};
+use super::{ConnectionLimits, Control, Front, Openings, ServeConfig, bind, run};
 use crate::catalog::{Snapshot, SnapshotBuilder, SnapshotHandle};
 use crate::protocol::frame::{append_keyed, framed_len, place};
 use crate::protocol::handshake::handshake;
@@ -70,6 +70,7 @@ fn config(snapshot: Snapshot) -> Arc<ServeConfig> {
             proxy_timeout: minute,
             openings_max: 10,
             openings: AtomicUsize::new(0),
+            openings_by_address: Openings::new(None),
             game: None::<Door>,
         },
         snapshots: Arc::new(SnapshotHandle::new(snapshot)),

@@ -18,6 +18,7 @@ mod game_limits;
 mod game_realtime;
 mod handover;
 mod memory;
+mod openings;
 mod program;
 mod proxy;
 mod reload;

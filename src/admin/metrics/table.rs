@@ -57,7 +57,8 @@ pub const METRICS: &[Metric] = &[
         &["reason"],
         "Handshakes answered with a status that refuses. out_of_date: the build is not served; \
          server_full: --connections-max, a late handshake, or the server stops; \
-         too_many_connections: --connections-per-ip-max.",
+         too_many_connections: --connections-per-ip-max, or --openings-per-ip-max, which refuses \
+         before there is a handshake.",
         |s, out| {
             out.labelled("out_of_date", s.totals.refused_out_of_date);
             out.labelled("server_full", s.totals.refused_server_full);
@@ -96,6 +97,7 @@ pub const METRICS: &[Metric] = &[
             out.labelled("proxy_malformed", s.totals.closed_proxy_malformed);
             out.labelled("proxy_too_long", s.totals.closed_proxy_too_long);
             out.labelled("proxy_timeout", s.totals.closed_proxy_timeout);
+            out.labelled("openings", s.totals.closed_openings);
             out.labelled("error", s.totals.closed_error);
         },
     ),

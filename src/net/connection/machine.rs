@@ -13,6 +13,7 @@ use crate::net::control::millis;
 use crate::net::count::{Close, NOT_PICKED, PickId, add};
 use crate::net::driver::Key;
 use crate::net::line::{Credit, Egress, LARGE_FROM, Rank, Share, Ticket};
+use crate::net::openings::SilentPlace;
 use crate::net::shared::Shared;
 use crate::protocol::frame::BLOCK_LEN;
 use crate::protocol::session::{Allowance, CloseCause, Received, Response, ServerSession, Step};
@@ -147,6 +148,9 @@ pub trait Progress {
 /// One connection, without its socket.
 pub struct Machine {
     session: ServerSession,
+    /// Its place among those that have said nothing yet; a peer that is refused keeps it to the
+    /// end, so that those of one address do not take every place of `--refusals-max`.
+    silent: Option<Box<SilentPlace>>,
     snapshot: SnapshotRef,
     /// The response that an earlier batch holds the beginning of.
     begun: Option<Cursor>,
@@ -186,10 +190,16 @@ pub struct Machine {
 impl Machine {
     /// A connection that waits for its handshake; with a `refusal`, to answer it with that.
     #[must_use]
-    pub fn new(shared: &Shared, refusal: Option<Status>, since_ms: u64) -> Self {
+    pub(in crate::net) fn new(
+        shared: &Shared,
+        refusal: Option<Status>,
+        silent: Option<Box<SilentPlace>>,
+        since_ms: u64,
+    ) -> Self {
         let profile = Arc::clone(&shared.config.profile);
         Self {
             session: ServerSession::new(profile, refusal),
+            silent,
             snapshot: shared.snapshot(),
             begun: None,
             doing: if refusal.is_some() { Doing::Refuses } else { Doing::AwaitsHandshake },
@@ -566,6 +576,9 @@ impl Machine {
                 }
                 Step::Status(status) => {
                     shared.counters.count_status(status);
+                    if status == Status::Ok {
+                        self.silent = None;
+                    }
                     batch.push_status(status.to_byte());
                 }
                 Step::Close(cause) => {

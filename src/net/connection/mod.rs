@@ -16,15 +16,17 @@ mod opening;
 mod pace;
 
 pub use machine::{Action, Check, Deadlines, Doing, Machine, Progress};
-pub(super) use opening::Opening;
+pub(super) use opening::{Opening, refuse_at_once, take_silent_place};
 pub(super) use pace::{SEND_LEN_MAX, UNSENT_MAX};
 
 use super::admission::{Permit, Verdict};
 use super::batch::{COPY_LEN_MAX, Sealed};
 use super::count::{Close, count_errno};
 use super::driver::{self, Key, READ_LEN, ReadBuffer, Receiving, Room, Sending, Socket, wake};
+use super::openings::SilentPlace;
 use super::shared::Shared;
 use crate::platform::socket::{acknowledged_bytes, bound_unsent, is_delivered};
+use crate::protocol::Status;
 use opening::Opened;
 use pace::DIRECT_LEN_MAX;
 use std::io;
@@ -99,8 +101,13 @@ pub(super) struct Connection {
 
 impl Connection {
     /// A JS5 connection that was accepted.
-    pub(super) fn new(socket: Socket, verdict: Verdict, shared: &Shared) -> Self {
-        let (machine, permit) = decided(verdict, shared, shared.now_ms());
+    pub(super) fn new(
+        socket: Socket,
+        verdict: Verdict,
+        silent: Option<Box<SilentPlace>>,
+        shared: &Shared,
+    ) -> Self {
+        let (machine, permit) = decided(verdict, silent, shared, shared.now_ms());
         Self::with(socket, Stage::Serving(machine), Some(permit))
     }
 
@@ -462,7 +469,7 @@ impl Connection {
         if let (None, Some(Input::Here(buffer, range))) = (opening.ending(), &mut self.input)
             && range.start < range.end
         {
-            let opened = opening.receive(bytes_of(buffer, range), shared);
+            let opened = opening.receive(bytes_of(buffer, range), &self.socket, shared);
             range.start = (range.start + opened.taken()).min(range.end);
             match opened {
                 Opened::Partial { .. } => {}
@@ -473,6 +480,9 @@ impl Connection {
         let Stage::Opening(opening) = &mut self.stage else { return None };
         if let Some(reason) = opening.ending() {
             opening.leave(shared);
+            if reason == Close::Openings {
+                refuse_at_once(&self.socket, Status::TooManyConnections);
+            }
             shared.counters.count_close(reason);
             tracing::debug!(address = %opening.address(), ?reason, "connection closed");
             return self.close(reason);
@@ -490,12 +500,13 @@ impl Connection {
             Verdict::Refused(_, status) if has_game && !may_linger => {
                 shared.counters.count_status(status);
                 shared.counters.count_close(Close::Refused);
-                opening::refuse_at_once(&self.socket, status);
+                refuse_at_once(&self.socket, status);
                 self.is_closing = true;
                 self.has_nothing_under_way().then_some(Flow::Ended)
             }
             verdict => {
-                let (machine, permit) = decided(verdict, shared, since_ms);
+                let silent = opening.take_silent_place();
+                let (machine, permit) = decided(verdict, silent, shared, since_ms);
                 self.stage = Stage::Serving(machine);
                 self.permit = Some(permit);
                 self.act(key, shared)
@@ -505,14 +516,19 @@ impl Connection {
 }
 
 /// How a JS5 connection goes on that was decided on.
-fn decided(verdict: Verdict, shared: &Shared, since_ms: u64) -> (Machine, Permit) {
+fn decided(
+    verdict: Verdict,
+    silent: Option<Box<SilentPlace>>,
+    shared: &Shared,
+    since_ms: u64,
+) -> (Machine, Permit) {
     let (permit, refusal) = match verdict {
         Verdict::Admitted(permit) => (permit, None),
         Verdict::Refused(permit, status) => (permit, Some(status)),
     };
     // Who is refused is given his time from here on.
     let since_ms = if refusal.is_some() { shared.now_ms() } else { since_ms };
-    (Machine::new(shared, refusal, since_ms), permit)
+    (Machine::new(shared, refusal, silent, since_ms), permit)
 }
 
 #[inline]

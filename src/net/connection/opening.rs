@@ -10,9 +10,10 @@ use super::Check;
 use crate::net::control::millis;
 use crate::net::count::{Close, add};
 use crate::net::driver::READ_LEN;
+use crate::net::openings::{SilentPlace, has_spoken};
 use crate::net::shared::Shared;
 use crate::protocol::Status;
-use crate::protocol::handshake::is_js5;
+use crate::protocol::handshake::{HANDSHAKE_LEN, is_js5};
 use crate::proxy::{Endpoints, HeaderFault, HeaderReader, Progress};
 use rustix::net::{RecvFlags, SendFlags, Shutdown};
 use std::net::SocketAddr;
@@ -36,6 +37,8 @@ pub(in crate::net) struct Opening {
     /// What a balancer announced.
     announced: Option<Endpoints>,
     reader: HeaderReader,
+    /// Its place among those of its address that have said nothing yet.
+    silent: Option<Box<SilentPlace>>,
     kind: OpeningKind,
     since_ms: u64,
     ending: Option<Close>,
@@ -63,12 +66,18 @@ impl Opened {
 
 impl Opening {
     /// A connection that was accepted. It takes a place among the openings.
-    pub(in crate::net) fn new(address: SocketAddr, proxy: bool, shared: &Shared) -> Self {
+    pub(in crate::net) fn new(
+        address: SocketAddr,
+        proxy: bool,
+        silent: Option<Box<SilentPlace>>,
+        shared: &Shared,
+    ) -> Self {
         shared.config.front.openings.fetch_add(1, Ordering::Relaxed);
         Self {
             address,
             announced: None,
             reader: HeaderReader::default(),
+            silent,
             kind: if proxy { OpeningKind::Proxy } else { OpeningKind::FirstByte },
             since_ms: shared.now_ms(),
             ending: None,
@@ -109,8 +118,13 @@ impl Opening {
         self.since_ms
     }
 
-    /// Takes in what was read.
-    pub(super) fn receive(&mut self, bytes: &[u8], shared: &Shared) -> Opened {
+    /// The place that it holds among the silent ones of its address.
+    pub(super) fn take_silent_place(&mut self) -> Option<Box<SilentPlace>> {
+        self.silent.take()
+    }
+
+    /// Takes in what was read of `socket`.
+    pub(super) fn receive(&mut self, bytes: &[u8], socket: impl AsFd, shared: &Shared) -> Opened {
         let mut taken = 0;
         if self.kind == OpeningKind::Proxy {
             match self.reader.receive(bytes) {
@@ -122,6 +136,16 @@ impl Opening {
                     self.kind = OpeningKind::FirstByte;
                     self.since_ms = shared.now_ms();
                     self.count_header(shared);
+                    let said = bytes.get(header..).unwrap_or_default();
+                    if announced.is_some() {
+                        match take_silent_place(socket, self.source(), said, shared) {
+                            Ok(place) => self.silent = place,
+                            Err(reason) => {
+                                self.cut(reason);
+                                return Opened::Partial { taken: all(bytes) };
+                            }
+                        }
+                    }
                 }
                 Err(fault) => {
                     self.cut(match fault {
@@ -176,6 +200,39 @@ impl Opening {
     }
 }
 
+/// The place of a connection from `source` among those that have said nothing yet; none for one
+/// that has `said` enough, here or in what waits to be read, and none without a bound.
+///
+/// # Errors
+/// Its address has no place left: the peer is to be told so, and closed.
+pub(in crate::net) fn take_silent_place(
+    socket: impl AsFd,
+    source: SocketAddr,
+    said: &[u8],
+    shared: &Shared,
+) -> Result<Option<Box<SilentPlace>>, Close> {
+    let openings = &shared.config.front.openings_by_address;
+    if !openings.is_bounded() {
+        return Ok(None);
+    }
+    let place = openings.take(source.ip());
+    if place.is_some() || has_spoken(said) || (said.is_empty() && is_heard(&socket)) {
+        return Ok(place);
+    }
+    shared.notes.crowded.set(Some(source.ip()));
+    shared.counters.count_status(Status::TooManyConnections);
+    debug!(%source, "closed: as many of its address have said nothing yet as may");
+    Err(Close::Openings)
+}
+
+/// Whether what waits to be read is all that is waited for.
+fn is_heard(socket: impl AsFd) -> bool {
+    let mut said = [0; HANDSHAKE_LEN];
+    let flags = RecvFlags::DONTWAIT | RecvFlags::PEEK;
+    rustix::net::recv(socket, &mut said, flags)
+        .is_ok_and(|(len, _)| said.get(..len).is_some_and(has_spoken))
+}
+
 fn all(bytes: &[u8]) -> u16 {
     u16::try_from(bytes.len()).unwrap_or(u16::MAX)
 }
@@ -183,7 +240,7 @@ fn all(bytes: &[u8]) -> u16 {
 /// Tells a peer why it is refused and lets it go without waiting for it: as many as may be
 /// waited for are being told already, and a game client must not wait behind them. What it has
 /// sent is read first, as unread input would make the close a reset.
-pub(super) fn refuse_at_once(socket: impl AsFd, status: Status) {
+pub(in crate::net) fn refuse_at_once(socket: impl AsFd, status: Status) {
     let mut discarded = [0; READ_LEN];
     let _ = rustix::net::recv(&socket, &mut discarded, RecvFlags::DONTWAIT);
     let (status, flags) = ([status.to_byte()], SendFlags::DONTWAIT | SendFlags::NOSIGNAL);

@@ -147,6 +147,7 @@ counters! {
     game_closed_idle: "Game connections without a byte for too long.",
     game_closed_drain: "Game connections cut because the server stops.",
     game_closed_error: "Game connections ended by an error of a socket or the ring.",
+    closed_openings: "Connections of an address with as many that have said nothing as may.",
     closed_error: "Connections closed by an error of the socket or the ring.",
     late_heartbeats: "Heartbeats that came more than one interval late.",
     ;
@@ -189,6 +190,8 @@ pub enum Close {
     ProxyTooLong,
     /// No PROXY header in time.
     ProxyTimeout,
+    /// As many connections of its address have said nothing yet as may.
+    Openings,
     /// The socket or the ring failed.
     Error,
 }
@@ -203,17 +206,20 @@ impl Close {
             | Self::Generation
             | Self::Drain
             | Self::MissingGroup
-            | Self::Violation(_) => true,
+            | Self::Violation(Violation::UnknownOpcode { .. }) => true,
             // It has ended its side and may be reading; there is nothing to discard.
             Self::ByPeer => false,
             Self::HandshakeTimeout | Self::IdleTimeout | Self::SendTimeout | Self::Error => false,
             // It would go on.
             Self::Chatter => false,
             // Nothing was ever sent to it.
-            Self::ProxyUntrusted
+            Self::Violation(Violation::NotJs5 { .. })
+            | Self::ProxyUntrusted
             | Self::ProxyMalformed
             | Self::ProxyTooLong
             | Self::ProxyTimeout => false,
+            // It has been told already.
+            Self::Openings => false,
         }
     }
 
@@ -251,6 +257,7 @@ impl Counters {
             Close::ProxyMalformed => &self.closed_proxy_malformed,
             Close::ProxyTooLong => &self.closed_proxy_too_long,
             Close::ProxyTimeout => &self.closed_proxy_timeout,
+            Close::Openings => &self.closed_openings,
             Close::Error => &self.closed_error,
         };
         add(counter, 1);

@@ -4,6 +4,7 @@ use super::counters::Counters;
 use crate::protocol::GroupId;
 use std::cell::Cell;
 use std::io;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tracing::{info, warn};
 
@@ -16,6 +17,7 @@ pub struct LogGates {
     missing_groups: Gate,
     accept_errors: Gate,
     errors: Gate,
+    openings: Gate,
     late_heartbeats: Gate,
 }
 
@@ -24,6 +26,8 @@ pub struct LogGates {
 pub(in crate::net) struct Notes {
     /// The group that was last missed.
     pub(in crate::net) missed: Cell<Option<GroupId>>,
+    /// The address that last had too many silent connections.
+    pub(in crate::net) crowded: Cell<Option<IpAddr>>,
     /// The failure that last ended a connection and was not the peer's.
     pub(in crate::net) last_errno: Cell<i32>,
 }
@@ -52,6 +56,7 @@ pub(in crate::net) struct LogState {
     missing_groups: u64,
     accept_errors: u64,
     errors: u64,
+    openings: u64,
     late_heartbeats: u64,
 }
 
@@ -86,6 +91,12 @@ impl LogState {
         if let Some(times) = news(&mut self.errors, errors, &gates.errors) {
             let last = io::Error::from_raw_os_error(notes.last_errno.get());
             warn!(times, %last, "connections ended by a failure; look at memory and dmesg");
+        }
+        let openings = counters.closed_openings.get();
+        if let Some(times) = news(&mut self.openings, openings, &gates.openings)
+            && let Some(last) = notes.crowded.get()
+        {
+            warn!(times, %last, "refused: an address has --openings-per-ip-max silent connections");
         }
         let late = counters.late_heartbeats.get();
         if let Some(times) = news(&mut self.late_heartbeats, late, &gates.late_heartbeats) {

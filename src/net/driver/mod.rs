@@ -19,6 +19,8 @@ pub(super) use ready::{ReadyList, wake};
 pub(super) use ring::{GAME, RingSize, Runtime, WORKER, everything_tried, pause_us, spawn};
 
 use super::batch::Sealed;
+use crate::protocol::request::MESSAGE_LEN;
+use crate::protocol::session::Received;
 use rustix::net::{SendFlags, Shutdown};
 use std::future::poll_fn;
 use std::io;
@@ -32,6 +34,9 @@ pub(super) const HEARTBEAT_MS: u64 = 100;
 /// Bytes read at once: 64 requests. 64 bytes cost 2.2 times as much CPU a request at 40 in
 /// flight, 1,024 gain nothing (docs/decisions/0002).
 pub(super) const READ_LEN: usize = 256;
+
+// A connection counts what a read brought after each read, a message that began before included.
+const _: () = assert!(READ_LEN.div_ceil(MESSAGE_LEN) <= Received::MESSAGES_MAX);
 
 /// Memory that a receive writes to.
 pub(super) type Buffer<const LEN: usize> = Box<[u8; LEN]>;

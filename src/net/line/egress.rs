@@ -103,10 +103,6 @@ struct Sharer {
     own: Option<Bucket>,
 }
 
-/// Memory of a connection that has sent or waited under a cap.
-#[cfg(test)]
-pub(in crate::net) const SHARER_LEN: usize = size_of::<Sharer>();
-
 /// Leave to send: to be settled as soon as it is known what is sent on it.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::net) struct Credit {
@@ -363,5 +359,15 @@ impl Egress {
         });
         *share = Share(u32::try_from(place + 1).ok().and_then(NonZeroU32::new));
         place
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_cap_costs_a_connection_is_known() {
+        assert_eq!(size_of::<Sharer>(), 120, "as docs/limits.md says");
     }
 }

@@ -95,6 +95,8 @@ impl Bench {
         let log = admin.with_extension("log");
         command.arg("--cache").arg(&self.cache).args(["--build", "any", "--listen", listen]);
         command.arg("--admin").arg(format!("unix:{}", admin.display()));
+        // All peers have one address.
+        command.args(["--openings-per-ip-max", "1000000"]);
         if !options.contains(&"--workers") {
             command.args(["--workers", "2"]);
         }
