@@ -6,7 +6,7 @@
 use super::fill::{Filled, Slot, State};
 use super::report::{ArchiveReport, Cause, NoticeKind, Problem, Report};
 use crate::cache::StoredGroup;
-use crate::protocol::archive_index::{ArchiveIndex, IndexEntry};
+use crate::protocol::archive_index::{ArchiveIndex, FLAGS_KNOWN, IndexEntry};
 use crate::protocol::container::decompress;
 use crate::protocol::master_index::{MasterEntry, MasterFormat};
 use crate::protocol::{ARCHIVE_INDEXES, GroupId, frame};
@@ -90,9 +90,7 @@ fn archive_index(
                 .map_err(Cause::Container)
                 .and_then(|payload| ArchiveIndex::decode(&payload).map_err(Cause::ArchiveIndex))
         }
-        // Reported when it failed.
-        (State::Failed, _) => return None,
-        _ => Err(filled.refused.remove(&number).unwrap_or(Cause::NoRoom)),
+        _ => Err(filled.cause(number)),
     };
     let group = u16::from(archive);
     match result {
@@ -103,12 +101,30 @@ fn archive_index(
             if decoded.trailing_len > 0 {
                 report.note(archive, NoticeKind::IndexTrailing, decoded.trailing_len as u32);
             }
+            if decoded.flags & !FLAGS_KNOWN != 0 {
+                let unknown = decoded.flags & !FLAGS_KNOWN;
+                report.note(archive, NoticeKind::IndexFlags, unknown.into());
+            }
+            if decoded.repeated_count > 0 {
+                report.note(archive, NoticeKind::IndexRepeated, decoded.repeated_count as u32);
+            }
             Some(Index { crc: slot.crc, decoded })
         }
         Err(cause) => {
             let (archive, group) = (Some(ARCHIVE_INDEXES), Some(group.into()));
             report.problem(Problem { archive, group, cause });
             None
+        }
+    }
+}
+
+/// Reports each group of `filled` that could not be read, of a store that has no index to check
+/// the others against.
+pub(super) fn report_unreadable(groups: &[StoredGroup], filled: &mut Filled, report: &mut Report) {
+    for (number, group) in groups.iter().enumerate() {
+        if filled.slots[number].state == State::Failed {
+            let (archive, group) = (Some(group.archive), Some(group.group));
+            report.problem(Problem { archive, group, cause: filled.cause(number) });
         }
     }
 }
@@ -147,8 +163,7 @@ fn check_archive(
         let group = groups[number];
         match check_group(entry, group, number, filled) {
             Ok(()) => {}
-            Err(None) => continue,
-            Err(Some(cause)) => {
+            Err(cause) => {
                 let (archive, group) = (Some(archive), Some(entry.id));
                 report.problem(Problem { archive, group, cause });
                 continue;
@@ -176,33 +191,27 @@ fn check_archive(
     });
 }
 
-/// Whether a stored group is what its index entry says. The cause is none if it has been
-/// reported.
+/// Whether a stored group is what its index entry says.
 fn check_group(
     entry: &IndexEntry,
     group: StoredGroup,
     number: usize,
     filled: &mut Filled,
-) -> Result<(), Option<Cause>> {
+) -> Result<(), Cause> {
     let slot = filled.slots[number];
-    match slot.state {
-        State::Whole => {}
-        State::Failed => return Err(None),
-        State::Begun | State::Filling | State::Refused => {
-            return Err(Some(filled.refused.remove(&number).unwrap_or(Cause::NoRoom)));
-        }
+    if slot.state != State::Whole {
+        return Err(filled.cause(number));
     }
     if slot.crc != entry.crc {
-        return Err(Some(Cause::Checksum { expected: entry.crc, found: slot.crc }));
+        return Err(Cause::Checksum { expected: entry.crc, found: slot.crc });
     }
-    // The trailer has the low half of the version. Where the store holds more than a trailer,
-    // it may stand right behind the container or at the end.
+    // The trailer has the low half of the version. Of more or fewer bytes than two nobody knows
+    // what they are: they are cut off, and the checksum alone vouches for the group.
     let found = u16::from_be_bytes(slot.trailer);
-    let behind = u16::from_be_bytes(slot.behind);
     let [_, _, high, low] = entry.version.to_be_bytes();
     let expected = u16::from_be_bytes([high, low]);
-    if beyond_container(group, slot) >= TRAILER_LEN && ![found, behind].contains(&expected) {
-        return Err(Some(Cause::Version { expected, found }));
+    if beyond_container(group, slot) == TRAILER_LEN && found != expected {
+        return Err(Cause::Version { expected, found });
     }
     Ok(())
 }
