@@ -148,7 +148,7 @@ pub async fn load(
         (verify(groups, &mut filled, &mut report), Cause::Nothing)
     } else {
         // It was read all the same, so that the report names the groups that cannot be.
-        report_unreadable(groups, &mut filled, &mut report);
+        report_unreadable(groups, 0..groups.len(), &mut filled, &mut report);
         (Vec::new(), Cause::Legacy)
     };
     if master.is_empty() {

@@ -35,7 +35,7 @@ pub(super) fn verify(
         let slots = slots_of(groups, archive);
         let Some(index) = archive_index(groups, filled, report, archive) else {
             if !slots.is_empty() {
-                without_index(groups, slots, report, archive);
+                without_index(groups, slots, filled, report, archive);
             }
             continue;
         };
@@ -118,10 +118,16 @@ fn archive_index(
     }
 }
 
-/// Reports each group of `filled` that could not be read, of a store that has no index to check
-/// the others against.
-pub(super) fn report_unreadable(groups: &[StoredGroup], filled: &mut Filled, report: &mut Report) {
-    for (number, group) in groups.iter().enumerate() {
+/// Reports each of these groups that could not be read, where there is no index to check the
+/// others against.
+pub(super) fn report_unreadable(
+    groups: &[StoredGroup],
+    slots: Range<usize>,
+    filled: &mut Filled,
+    report: &mut Report,
+) {
+    for number in slots {
+        let group = groups[number];
         if filled.slots[number].state == State::Failed {
             let (archive, group) = (Some(group.archive), Some(group.group));
             report.problem(Problem { archive, group, cause: filled.cause(number) });
@@ -130,12 +136,19 @@ pub(super) fn report_unreadable(groups: &[StoredGroup], filled: &mut Filled, rep
 }
 
 /// Reports the groups of an archive whose index is missing or bad.
-fn without_index(groups: &[StoredGroup], slots: Range<usize>, report: &mut Report, archive: u8) {
+fn without_index(
+    groups: &[StoredGroup],
+    slots: Range<usize>,
+    filled: &mut Filled,
+    report: &mut Report,
+    archive: u8,
+) {
     let group_count = slots.len();
     let wanted = (ARCHIVE_INDEXES, u32::from(archive));
     let stored = groups.binary_search_by_key(&wanted, |group| (group.archive, group.group));
     let cause = Cause::NoIndex { group_count, stored: stored.is_ok() };
     report.problem(Problem { archive: Some(archive), group: None, cause });
+    report_unreadable(groups, slots, filled, report);
 }
 
 /// Goes through the index and the stored groups of one archive side by side.

@@ -25,7 +25,7 @@ const MEMORY_UNPACKING_MAX: u64 = MEMORY_MAX + (128 << 20);
 /// Where the sectors are.
 const INDEX_7: usize = 1;
 const INDEX_8: usize = 2;
-const GROUP_8_0: usize = 3;
+
 const GROUP_7_5: usize = 4;
 const GROUP_7_4: usize = 6;
 const LAST: usize = 7;

@@ -188,6 +188,10 @@ fn image(found: &mut Found, rng: &mut Rng) -> Image {
             let entries = [(0, sectors - 1), (9, 0), (700, sectors - 1), (9, 0xFF_FFFF)];
             let (len, first) = entries[rng.usize(..4)];
             image.list(archive, group, len, first);
+            // Without an index nobody can know that it does not matter.
+            if !found.stored.contains_key(&(255, archive.into())) {
+                found.named.insert((Some(archive), Some(group.into())));
+            }
         }
     }
     if rng.u8(..4) == 0 {
