@@ -314,8 +314,7 @@ fn a_group_that_nobody_can_ask_for_may_be_unreadable() {
 #[test]
 fn an_index_that_clients_take_is_taken() {
     let mut memory = sound();
-    let payload = decompress(&memory.stored[&(255, 3)], 1 << 20).unwrap();
-    let mut odd = payload.clone();
+    let mut odd = decompress(&memory.stored[&(255, 3)], 1 << 20).unwrap();
     odd[5] |= 0x60; // flags that add no column
     odd.extend([1, 2]);
     let index = compress(Compression::None, &odd).unwrap();
