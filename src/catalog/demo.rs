@@ -1,8 +1,9 @@
 //! The demo cache: made up in memory, to the measure of a real one.
 //!
 //! Its groups have the numbers, lengths and compressions of a build 550 cache, at any scale,
-//! and contents that mean nothing. As many of the maps as there are look encrypted. The same number of groups and the same seed give the same
-//! bytes. It is a [`Source`] like a store, so it is checked and framed like one.
+//! and contents that mean nothing; as many of its maps look encrypted as are there. The same
+//! number of groups and the same seed give the same bytes. It is a [`Source`] like a store, so it
+//! is checked and framed like one.
 
 mod content;
 mod sizes;
