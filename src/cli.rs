@@ -161,8 +161,8 @@ pub struct LimitArgs {
     pub connections_per_ip_max: Option<usize>,
 
     /// Connections at once from one IPv4 address or IPv6 /64 that have said nothing yet; more read
-    /// status 9 at once [default: 256 with --game-server or --listen-proxy, else no limit but
-    /// --connections-per-ip-max]
+    /// status 9 at once. If it is not given: 256 where a game server or a PROXY listener is, else
+    /// no limit
     #[arg(long, value_name = "N", value_parser = at_least::<1>)]
     pub openings_per_ip_max: Option<usize>,
 

@@ -1,5 +1,5 @@
-//! The house rules that no lint knows: what a module may name, where `unsafe` may stand and how
-//! much of it, that no imports run in a circle, how long lines are, that the options are documented.
+//! The house rules that no lint knows: what a module may name, that no imports run in a circle,
+//! where `unsafe` may stand and how much of it, how long lines are, that options are documented.
 //!
 //! Source text is read, not parsed. Comments are left out where code is meant, and tests where
 //! only the program is bound by a rule.
