@@ -22,7 +22,7 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use tracing::debug;
+use tracing::{debug, error};
 
 /// Connections accepted before other work has its turn.
 const ACCEPTS_MAX: usize = 64;
@@ -30,26 +30,72 @@ const ACCEPTS_MAX: usize = 64;
 /// How long to leave a listener alone after a failed accept: at most 10 failures a second.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Whether somebody may wait still to be accepted.
+enum Waiting {
+    Nobody,
+    More,
+}
+
 impl Worker {
-    /// Accepts until the worker drains.
+    /// Accepts until the worker drains. If it stops then, those who wait are told.
     pub(super) async fn accept(self: Rc<Self>, listener: Rc<Listener>) {
-        while !self.draining.get() {
+        let mut is_lost = false;
+        while !self.is_draining() && !is_lost {
             let (result, _) = ops::acceptable(Rc::clone(&listener)).await;
             let accepted = match result {
-                Ok(_) if self.draining.get() => return,
+                // Woken by `stop_listening`, or just in time.
+                _ if self.is_draining() => break,
                 Ok(_) => self.accept_some(&listener),
                 Err(error) => Err(error),
             };
             if let Err(error) = accepted {
-                add(&self.counters.accept_errors, 1);
-                errnos::count(&self.counters.accept_errnos, &error);
-                debug!(%error, "accept failed");
+                is_lost = self.accept_failed(&listener, &error);
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
-            while !self.may_accept() {
+            while !self.may_accept() && !self.is_draining() {
                 // Each refused peer is given the time to read why; the others wait their turn.
                 tokio::time::sleep(ACCEPT_PAUSE / 10).await;
             }
+        }
+        if self.is_stopping() && !is_lost && !listener.kept {
+            self.turn_away(&listener).await;
+        }
+        self.accepting.set(self.accepting.get() - 1);
+    }
+
+    /// Takes note of a failed accept. True if the next one cannot succeed either.
+    fn accept_failed(&self, listener: &Listener, error: &io::Error) -> bool {
+        add(&self.counters.accept_errors, 1);
+        errnos::count(&self.counters.accept_errnos, error);
+        debug!(%error, "accept failed");
+        let is_lost = errnos::is_of_listener(error);
+        if is_lost {
+            add(&self.counters.listeners_lost, 1);
+            let address = listener.address;
+            error!(
+                "nobody can be accepted on {address} any more: {error}; another process that had \
+                 the socket, too, has shut it: start js5d again"
+            );
+        }
+        is_lost
+    }
+
+    /// Tells all who wait to be accepted that they come too late, as many at once as may be told.
+    async fn turn_away(self: &Rc<Self>, listener: &Listener) {
+        while !self.out_of_time.get() {
+            if self.may_accept() {
+                match self.accept_some(listener) {
+                    Ok(Waiting::Nobody) => return,
+                    Ok(Waiting::More) => {
+                        // The others have their turn.
+                        let _ = ops::nothing().await;
+                        continue;
+                    }
+                    Err(error) if self.accept_failed(listener, &error) => return,
+                    Err(_) => {}
+                }
+            }
+            tokio::time::sleep(ACCEPT_PAUSE / 10).await;
         }
     }
 
@@ -61,7 +107,7 @@ impl Worker {
     }
 
     /// Accepts what waits, up to a share.
-    fn accept_some(self: &Rc<Self>, listener: &Listener) -> io::Result<()> {
+    fn accept_some(self: &Rc<Self>, listener: &Listener) -> io::Result<Waiting> {
         for _ in 0..ACCEPTS_MAX {
             if !self.may_accept() {
                 break;
@@ -73,13 +119,13 @@ impl Worker {
                         self.welcome(socket, canonical(address), listener.proxy);
                     }
                 }
-                Err(Errno::AGAIN) => break,
+                Err(Errno::AGAIN) => return Ok(Waiting::Nobody),
                 // The peer is gone again.
                 Err(Errno::CONNABORTED | Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(())
+        Ok(Waiting::More)
     }
 
     fn welcome(self: &Rc<Self>, socket: OwnedFd, address: SocketAddr, proxy: bool) {
@@ -94,7 +140,7 @@ impl Worker {
 
     /// What becomes of a JS5 connection from `address`.
     pub(super) fn decide(&self, address: SocketAddr) -> Verdict {
-        let verdict = match self.draining.get() {
+        let verdict = match self.is_stopping() {
             true => self.config.admission.refuse(Status::ServerFull),
             false => self.config.admission.decide(address),
         };
@@ -144,17 +190,15 @@ impl Worker {
         }));
     }
 
-    /// Tells those that wait to be accepted that they come too late, and shuts the listeners;
-    /// unless another process has them, too, which will accept those that wait.
-    pub(super) fn stop_listening(self: &Rc<Self>, handed_over: bool) {
+    /// Has the tasks that accept look at the worker's course, and close their listeners. They are
+    /// closed only, as shutdown(2) would act on every process that has them: the port is closed
+    /// when the last of those has closed it.
+    pub(super) fn stop_listening(&self) {
         for listener in self.listeners.borrow_mut().drain(..) {
-            if handed_over || listener.kept {
-                continue;
-            }
-            if let Err(error) = self.accept_some(&listener) {
-                debug!(%error, "connections that wait cannot be told");
-            }
-            let _ = rustix::net::shutdown(&listener.socket, rustix::net::Shutdown::Both);
+            tokio_uring::spawn(async move {
+                // That there was nothing to give up is an error, too.
+                let (_, _) = ops::give_up_accepting(listener).await;
+            });
         }
     }
 }

@@ -105,7 +105,7 @@ impl Connection {
 
     async fn serve(&mut self) -> Close {
         loop {
-            if self.worker.draining.get() {
+            if self.worker.is_stopping() {
                 // It comes too late, and is told so.
                 self.session.refuse(Status::ServerFull);
             }
@@ -134,11 +134,9 @@ impl Connection {
                 if self.input_ended {
                     return Close::ByPeer;
                 }
-                if self.worker.draining.get() {
-                    return Close::Drain;
-                }
-                if self.peer.leave.get() {
-                    return Close::Generation;
+                if self.is_leaving() {
+                    let drains = self.worker.is_draining();
+                    return if drains { Close::Drain } else { Close::Generation };
                 }
                 self.await_input();
             }
@@ -274,9 +272,10 @@ impl Connection {
             && !self.is_leaving()
     }
 
-    /// Whether only what is queued is answered still: the server stops, or the connection is to
-    /// come back.
+    /// Whether only what is queued is answered still: the server drains, or the connection is to
+    /// come back. After a hand-over, who was accepted is greeted first.
     fn is_leaving(&self) -> bool {
-        self.worker.draining.get() || self.peer.leave.get()
+        let is_greeting = self.session.awaits_handshake() && !self.worker.is_stopping();
+        !is_greeting && (self.worker.is_draining() || self.peer.leave.get())
     }
 }

@@ -211,7 +211,7 @@ impl Worker {
         self.strike(place);
         // The last one that holds it: nothing is under way on it.
         let Some(socket) = Rc::into_inner(peer).map(Peer::into_socket) else { return };
-        if self.draining.get() {
+        if self.is_stopping() {
             self.counters.count_close(Close::Drain);
             return;
         }
@@ -235,14 +235,14 @@ impl Worker {
             Phase::Opening => (self.config.limits.handshake_timeout, Close::HandshakeTimeout),
             _ => return false,
         };
-        let is_draining = self.draining.get();
-        let timeout = match is_draining || self.config.front.is_crowded() {
+        let is_stopping = self.is_stopping();
+        let timeout = match is_stopping || self.config.front.is_crowded() {
             true => timeout.min(self.config.limits.linger_timeout),
             false => timeout,
         };
         let is_late = peer.waited_ms(now_ms) > millis(timeout);
         if is_late {
-            peer.cut(if is_draining { Close::Drain } else { reason });
+            peer.cut(if is_stopping { Close::Drain } else { reason });
         }
         is_late
     }

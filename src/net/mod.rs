@@ -10,6 +10,7 @@ pub mod admission;
 mod chatter;
 mod close;
 mod connection;
+mod control;
 pub mod counters;
 mod counting;
 mod credit;
@@ -43,7 +44,8 @@ mod sweep;
 mod turns;
 mod worker;
 
+pub use control::{Control, Course};
 pub use front::Front;
 pub use listener::{ListenError, Listener, adopt, bind};
 pub use log::LogGates;
-pub use worker::{Control, Limits, ServeConfig, run};
+pub use worker::{Limits, ServeConfig, run};

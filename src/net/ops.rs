@@ -123,6 +123,12 @@ pub(super) fn acceptable(listener: Rc<Listener>) -> InFlight<Rc<Listener>> {
     submit(listener, entry)
 }
 
+/// Ends what [`acceptable`] waits for on `listener`, whose descriptor the ring would keep open.
+pub(super) fn give_up_accepting(listener: Rc<Listener>) -> InFlight<Rc<Listener>> {
+    let all = types::CancelBuilder::fd(types::Fd(listener.socket.as_raw_fd())).all();
+    submit(listener, opcode::AsyncCancel2::new(all).build())
+}
+
 /// Does nothing: it completes when everything that was submitted before it has been tried.
 pub(super) fn nothing() -> InFlight<()> {
     submit((), opcode::Nop::new().build())

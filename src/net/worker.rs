@@ -5,6 +5,7 @@
 //! so the next beat tries again.
 
 use super::admission::Admission;
+use super::control::{Control, Course};
 use super::counters::{Close, Counters, Published, add};
 use super::crowd::Crowd;
 use super::egress::{Egress, Shaper};
@@ -26,7 +27,6 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
@@ -73,16 +73,6 @@ pub struct ServeConfig {
     pub log_gates: LogGates,
 }
 
-/// How the main thread steers its workers.
-#[derive(Debug, Default)]
-pub struct Control {
-    /// Set once: accept no more, finish what is queued, end.
-    pub draining: AtomicBool,
-    /// Set before `draining`: another process accepts from the listeners from here on. Whoever
-    /// waits there is for it, and the sockets stay open.
-    pub handed_over: AtomicBool,
-}
-
 /// A worker's own state, on one thread.
 pub(super) struct Worker {
     pub(super) config: Arc<ServeConfig>,
@@ -94,12 +84,17 @@ pub(super) struct Worker {
     pub(super) egress: Option<Rc<Egress>>,
     /// What large batches wait for.
     pub(super) turns: Rc<Turns>,
-    pub(super) draining: Cell<bool>,
+    /// As the last heartbeat has seen it.
+    course: Cell<Course>,
+    /// The time of `--drain-timeout` is over.
+    pub(super) out_of_time: Cell<bool>,
     /// The group that was last missed, for the log.
     pub(super) missed: Cell<Option<GroupId>>,
     /// The failure that last ended a connection and was not the peer's, for the log.
     pub(super) last_errno: Cell<i32>,
-    /// Emptied when the worker drains, and shut unless they are kept.
+    /// Tasks that accept, or tell those who wait.
+    pub(super) accepting: Cell<usize>,
+    /// Emptied when the worker drains. Each is closed by the task that accepts from it.
     pub(super) listeners: RefCell<Vec<Rc<Listener>>>,
     pub(super) peers: RefCell<Slab<Rc<Peer>>>,
     /// Milliseconds since the start, as far as heartbeats have come: a process that was stopped
@@ -136,7 +131,9 @@ pub fn run(
         outputs: RefCell::default(),
         queues: RefCell::default(),
         turns: Rc::default(),
-        draining: Cell::new(false),
+        course: Cell::new(Course::Serving),
+        out_of_time: Cell::new(false),
+        accepting: Cell::new(0),
         missed: Cell::new(None),
         last_errno: Cell::new(0),
         listeners: RefCell::default(),
@@ -156,6 +153,7 @@ pub fn run(
         for listener in listeners {
             let listener = Rc::new(listener);
             worker.listeners.borrow_mut().push(Rc::clone(&listener));
+            worker.accepting.set(worker.accepting.get() + 1);
             tokio_uring::spawn(Rc::clone(&worker).accept(listener));
         }
         ready();
@@ -170,6 +168,16 @@ impl Worker {
     #[inline]
     pub(super) fn now_ms(&self) -> u64 {
         self.now_ms.get()
+    }
+
+    /// Whether what is open is finished, and nothing else is served.
+    pub(super) fn is_draining(&self) -> bool {
+        self.course.get().is_draining()
+    }
+
+    /// Whether it drains, and nobody takes over: who has not greeted yet is told so.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.course.get() == Course::Stopping
     }
 
     /// Whether what is ready may wait so long for its turn that times say little about peers.
@@ -208,9 +216,11 @@ impl Worker {
             let step = elapsed.min(interval * 2);
             let now_ms = self.now_ms() + u64::try_from(step.as_millis()).unwrap_or(HEARTBEAT_MS);
             self.now_ms.set(now_ms);
-            if control.draining.load(Ordering::Relaxed) && !self.draining.replace(true) {
+            let course = control.course();
+            if course.is_draining() && !self.is_draining() {
+                self.course.set(course);
                 drain_ms = now_ms;
-                self.stop_listening(control.handed_over.load(Ordering::Relaxed));
+                self.stop_listening();
                 self.peers.borrow().iter().for_each(|(_, peer)| peer.wake());
             }
             self.beaten.notify_one();
@@ -224,11 +234,12 @@ impl Worker {
             self.sampler.beat(&self.counters);
             published.pulse.beat(last);
             self.counters.publish(published);
-            if self.draining.get() {
-                if self.peers.borrow().is_empty() {
+            if self.is_draining() {
+                if self.peers.borrow().is_empty() && self.accepting.get() == 0 {
                     return;
                 }
                 if now_ms.saturating_sub(drain_ms) > millis(self.config.limits.drain_timeout) {
+                    self.out_of_time.set(true);
                     self.peers.borrow().iter().for_each(|(_, peer)| peer.cut(Close::Drain));
                 }
             }

@@ -283,6 +283,7 @@ fn stopped_before_the_answer(answer: &str) -> (Server, TcpListener, TcpStream) {
         let (socket, _) = gate.accept().expect("it asks");
         assert_eq!(hear(&socket).0, "js5d handover 1");
         say(&socket, "js5", Some(giving.as_fd()));
+        say(&socket, "handover", Some(gate.as_fd()));
         say(&socket, "end", None);
         assert_eq!(hear(&socket).0, "ready");
         socket

@@ -61,7 +61,7 @@ fn a_listener_that_somebody_shuts_is_named_and_ends_readiness() {
     let kept = Kept::new();
     let server = kept.serve("", &["--inherit-fds", "3", "--admin", "127.0.0.1:0"]);
     let http = crate::support::Http::of(&server);
-    assert_eq!(http.get("/readyz").status, 200);
+    eventually("it is ready", || http.get("/readyz").status == 200);
     rustix::net::shutdown(&kept.socket, rustix::net::Shutdown::Both).expect("it listens");
     eventually("it is not ready", || http.get("/readyz").status == 503);
     let reply = http.get("/readyz");

@@ -10,11 +10,12 @@ mod server;
 pub use server::GameServer;
 
 use super::admission::{Admission, Permit};
+use super::control::Control;
 use super::counters::{Counters, Published, add};
 use super::log::Gate;
 use super::ops::{GAME_BUFFER_LEN, GameBuffer};
 use super::ring::{self, HEARTBEAT_MS};
-use super::worker::{Control, millis};
+use super::worker::millis;
 use crate::proxy::Endpoints;
 use forward::{Cut, Pair};
 use rustix::net::sockopt::set_socket_linger;
@@ -25,7 +26,6 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tracing::{info, warn};
@@ -101,6 +101,8 @@ struct Game {
     buffers: RefCell<Vec<GameBuffer>>,
     /// As in a worker: the sum of heartbeats.
     now_ms: Cell<u64>,
+    /// The workers have ended.
+    is_cut_off: Cell<bool>,
     /// Why the game server could last not be reached, for the log.
     last_errno: Cell<i32>,
 }
@@ -125,6 +127,7 @@ pub fn run(
         pairs: RefCell::default(),
         buffers: RefCell::default(),
         now_ms: Cell::new(0),
+        is_cut_off: Cell::new(false),
         last_errno: Cell::new(0),
     });
     runtime.block_on(async move {
@@ -149,6 +152,7 @@ impl Game {
                 drop(handed.permit);
             });
         }
+        self.is_cut_off.set(true);
     }
 
     /// Deadlines, counters, the log and the end.
@@ -170,11 +174,15 @@ impl Game {
             let count = self.pairs.borrow().len();
             self.counters.game_connections.set(count as u64);
             self.counters.publish(published);
-            if !control.draining.load(Ordering::Relaxed) {
+            if !control.is_draining() {
                 continue;
             }
             if count == 0 {
-                return;
+                // As long as workers run, they may hand on who was accepted before.
+                match self.is_cut_off.get() {
+                    true => return,
+                    false => continue,
+                }
             }
             let since_ms = *drain_ms.get_or_insert_with(|| {
                 let at_most = humantime::format_duration(self.limits.drain_timeout);
