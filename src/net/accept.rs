@@ -5,8 +5,8 @@
 
 use super::connection::{Connection, Opening, refuse_at_once, take_silent_place};
 use super::connections::Connections;
-use super::count::{Close, add, count_errno};
-use super::driver::{self, Socket};
+use super::count::{Close, add, count_errno, is_of_listener};
+use super::driver::{self, Socket, spawn};
 use super::listener::Listener;
 use super::shared::Shared;
 use crate::protocol::Status;
@@ -17,7 +17,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
-use tracing::debug;
+use tracing::{debug, error};
 
 /// Connections accepted before other work has its turn.
 const ACCEPTS_MAX: usize = 64;
@@ -25,25 +25,71 @@ const ACCEPTS_MAX: usize = 64;
 /// How long to leave a listener alone after a failed accept: at most 10 failures a second.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Accepts until the worker drains.
+/// Whether somebody may wait still to be accepted.
+enum Waiting {
+    Nobody,
+    More,
+}
+
+/// Accepts until the worker drains. If it stops then, those who wait are told.
 pub(super) async fn accept(listener: &Listener, connections: &Connections, shared: &Shared) {
-    while !shared.is_draining() {
+    let mut is_lost = false;
+    while !shared.is_draining() && !is_lost {
         let waits = driver::connection_waits(listener.socket.as_fd()).await;
         let accepted = match waits {
-            Ok(()) if shared.is_draining() => return,
+            // Woken by `stop_listening`, or just in time.
+            _ if shared.is_draining() => break,
             Ok(()) => accept_some(listener, connections, shared),
             Err(error) => Err(error),
         };
         if let Err(error) = accepted {
-            add(&shared.counters.accept_errors, 1);
-            count_errno(&shared.counters.accept_errnos, &error);
-            debug!(%error, "accept failed");
+            is_lost = accept_failed(listener, &error, shared);
             tokio::time::sleep(ACCEPT_PAUSE).await;
         }
-        while !may_accept(shared) {
+        while !may_accept(shared) && !shared.is_draining() {
             // Each refused peer is given the time to read why; the others wait their turn.
             tokio::time::sleep(ACCEPT_PAUSE / 10).await;
         }
+    }
+    if shared.is_stopping() && !is_lost && !listener.kept {
+        turn_away(listener, connections, shared).await;
+    }
+    shared.accepting.set(shared.accepting.get() - 1);
+}
+
+/// Takes note of a failed accept. True if the next one cannot succeed either.
+fn accept_failed(listener: &Listener, error: &io::Error, shared: &Shared) -> bool {
+    add(&shared.counters.accept_errors, 1);
+    count_errno(&shared.counters.accept_errnos, error);
+    debug!(%error, "accept failed");
+    let is_lost = is_of_listener(error);
+    if is_lost {
+        add(&shared.counters.listeners_lost, 1);
+        let address = listener.address;
+        error!(
+            "nobody can be accepted on {address} any more: {error}; another process that had the \
+             socket, too, has shut it: start js5d again"
+        );
+    }
+    is_lost
+}
+
+/// Tells all who wait to be accepted that they come too late, as many at once as may be told.
+async fn turn_away(listener: &Listener, connections: &Connections, shared: &Shared) {
+    while !shared.out_of_time.get() {
+        if may_accept(shared) {
+            match accept_some(listener, connections, shared) {
+                Ok(Waiting::Nobody) => return,
+                Ok(Waiting::More) => {
+                    // The others have their turn.
+                    driver::everything_tried().await;
+                    continue;
+                }
+                Err(error) if accept_failed(listener, &error, shared) => return,
+                Err(_) => {}
+            }
+        }
+        tokio::time::sleep(ACCEPT_PAUSE / 10).await;
     }
 }
 
@@ -55,7 +101,11 @@ fn may_accept(shared: &Shared) -> bool {
 }
 
 /// Accepts what waits, up to a share.
-fn accept_some(listener: &Listener, connections: &Connections, shared: &Shared) -> io::Result<()> {
+fn accept_some(
+    listener: &Listener,
+    connections: &Connections,
+    shared: &Shared,
+) -> io::Result<Waiting> {
     for _ in 0..ACCEPTS_MAX {
         if !may_accept(shared) {
             break;
@@ -67,13 +117,13 @@ fn accept_some(listener: &Listener, connections: &Connections, shared: &Shared) 
                     welcome(socket, canonical(address), listener.proxy, connections, shared);
                 }
             }
-            Err(Errno::AGAIN) => break,
+            Err(Errno::AGAIN) => return Ok(Waiting::Nobody),
             // The peer is gone again.
             Err(Errno::CONNABORTED | Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(())
+    Ok(Waiting::More)
 }
 
 fn welcome(
@@ -110,22 +160,12 @@ fn welcome(
     });
 }
 
-/// Tells those that wait to be accepted that they come too late, and shuts the listeners; unless
-/// another process has them, too, which will accept those that wait.
-pub(super) fn stop_listening(
-    listeners: &[Rc<Listener>],
-    handed_over: bool,
-    connections: &Connections,
-    shared: &Shared,
-) {
+/// Has the tasks that accept look at the worker's course, and close their listeners. They are
+/// closed only, as shutdown(2) would act on every process that has them: the port is closed when
+/// the last of those has closed it.
+pub(super) fn stop_listening(listeners: Vec<Rc<Listener>>) {
     for listener in listeners {
-        if handed_over || listener.kept {
-            continue;
-        }
-        if let Err(error) = accept_some(listener, connections, shared) {
-            debug!(%error, "connections that wait cannot be told");
-        }
-        let _ = rustix::net::shutdown(&listener.socket, rustix::net::Shutdown::Both);
+        spawn(async move { driver::give_up_waiting(listener.socket.as_fd()).await });
     }
 }
 

@@ -112,7 +112,7 @@ fn hand_on(connection: Connection, shared: &Shared) {
     let (socket, first, opening) = connection.into_parts();
     let (Some(mut opening), Some(door)) = (opening, &shared.config.front.game) else { return };
     opening.leave(shared);
-    if shared.is_draining() {
+    if shared.is_stopping() {
         return shared.counters.count_close(Close::Drain);
     }
     let (address, source, announced) = (opening.address(), opening.source(), opening.announced());

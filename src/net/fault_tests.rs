@@ -134,7 +134,7 @@ fn check(seed: u64, one_in: u32) -> BTreeMap<String, u64> {
             scope.spawn(move || client(address, number, snapshot));
         }
     });
-    control.draining.store(true, Ordering::Relaxed);
+    assert!(control.stop());
     let injected = worker.join().expect("the worker lives");
     let of = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
     assert_eq!(of(&published.closed_error), 0, "seed {seed}: nobody is cut for it");

@@ -26,7 +26,8 @@ pub struct Listener {
     pub socket: OwnedFd,
     /// Whether its connections must open with a PROXY header.
     pub proxy: bool,
-    /// Whether another process has it, too (systemd, say), so that it is not shut at the end.
+    /// Whether a supervisor keeps it (systemd, say): who waits when this process stops is for the
+    /// next one.
     pub kept: bool,
 }
 

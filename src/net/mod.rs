@@ -30,7 +30,7 @@ mod sweep;
 mod worker;
 
 pub use config::{ConnectionLimits, Front, ServeConfig};
-pub use control::Control;
+pub use control::{Control, Course};
 pub use driver::Key;
 pub use listener::{ListenError, Listener, adopt, bind};
 pub use openings::Openings;

@@ -6,6 +6,7 @@
 use super::admission::Verdict;
 use super::batch::{BatchPool, SnapshotRef};
 use super::config::ServeConfig;
+use super::control::Course;
 use super::count::{Close, Counters, Notes, Sampler, count_errno, is_of_peer};
 use super::line::{Egress, Turns};
 use super::queue_pool::QueuePool;
@@ -32,7 +33,12 @@ pub struct Shared {
     pub(super) egress: Option<Rc<Egress>>,
     /// What large batches wait for.
     pub(super) turns: Rc<Turns>,
-    draining: Cell<bool>,
+    /// As the last heartbeat has seen it.
+    course: Cell<Course>,
+    /// The time of `--drain-timeout` is over.
+    pub(super) out_of_time: Cell<bool>,
+    /// Tasks that accept, or tell those who wait.
+    pub(super) accepting: Cell<usize>,
     /// Milliseconds since the start, as far as heartbeats have come: a process that was stopped
     /// for a minute has not aged, so its healthy peers are not cut.
     now_ms: Cell<u64>,
@@ -58,7 +64,9 @@ impl Shared {
             queues: RefCell::default(),
             ahead: RefCell::default(),
             turns: Rc::default(),
-            draining: Cell::new(false),
+            course: Cell::new(Course::Serving),
+            out_of_time: Cell::new(false),
+            accepting: Cell::new(0),
             now_ms: Cell::new(0),
             snapshot: RefCell::new(snapshot),
             busy: Cell::new(false),
@@ -86,15 +94,25 @@ impl Shared {
         self.busy.set(busy);
     }
 
-    /// Whether no more is served than what is queued.
+    /// Whether what is open is finished, and nothing else is served.
     #[inline]
     pub fn is_draining(&self) -> bool {
-        self.draining.get()
+        self.course.get().is_draining()
     }
 
-    /// From here on no more is served than what is queued. False if that was so already.
-    pub fn drain(&self) -> bool {
-        !self.draining.replace(true)
+    /// Whether it drains, and nobody takes over: who has not greeted yet is told so.
+    #[inline]
+    pub fn is_stopping(&self) -> bool {
+        self.course.get() == Course::Stopping
+    }
+
+    /// Takes note of the course. True if it drains from here on.
+    pub fn follow(&self, course: Course) -> bool {
+        let drained = self.is_draining();
+        if !drained {
+            self.course.set(course);
+        }
+        !drained && course.is_draining()
     }
 
     /// What a new connection serves from; asked for once a connection, and at heartbeats.
@@ -110,7 +128,7 @@ impl Shared {
 
     /// What becomes of a JS5 connection from `address`.
     pub(super) fn decide(&self, address: SocketAddr) -> Verdict {
-        let verdict = match self.is_draining() {
+        let verdict = match self.is_stopping() {
             true => self.config.admission.refuse(Status::ServerFull),
             false => self.config.admission.decide(address),
         };

@@ -18,7 +18,6 @@ use crate::platform::cpu;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
@@ -56,7 +55,7 @@ pub fn run(
     runtime.block_on(async move {
         worker.start(&listeners, &published);
         ready();
-        worker.beat(&listeners, &control, &published).await;
+        worker.beat(listeners, &control, &published).await;
         published.pulse.end();
     });
     Ok(())
@@ -77,12 +76,19 @@ impl Worker {
         spawn(async move { worker.connections.step_ready(&worker.shared).await });
         for listener in listeners {
             let (worker, listener) = (Rc::clone(self), Rc::clone(listener));
+            let accepting = &self.shared.accepting;
+            accepting.set(accepting.get() + 1);
             spawn(async move { accept(&listener, &worker.connections, &worker.shared).await });
         }
     }
 
     /// Time, counters, the log and the end, every [`HEARTBEAT_MS`]; and the sweep begins.
-    async fn beat(&self, listeners: &[Rc<Listener>], control: &Control, published: &Published) {
+    async fn beat(
+        &self,
+        mut listeners: Vec<Rc<Listener>>,
+        control: &Control,
+        published: &Published,
+    ) {
         let Self { shared, connections, beaten } = self;
         let interval = Duration::from_millis(HEARTBEAT_MS);
         let mut ticks = tokio::time::interval(interval);
@@ -102,10 +108,9 @@ impl Worker {
             let step = elapsed.min(interval * 2);
             let now_ms = shared.now_ms() + u64::try_from(step.as_millis()).unwrap_or(HEARTBEAT_MS);
             shared.set_now_ms(now_ms);
-            if control.draining.load(Ordering::Relaxed) && shared.drain() {
+            if shared.follow(control.course()) {
                 drain_ms = now_ms;
-                let handed_over = control.handed_over.load(Ordering::Relaxed);
-                stop_listening(listeners, handed_over, connections, shared);
+                stop_listening(std::mem::take(&mut listeners));
                 connections.wake_all();
             }
             beaten.notify_one();
@@ -120,10 +125,11 @@ impl Worker {
             published.pulse.beat(last);
             shared.counters.publish(published);
             if shared.is_draining() {
-                if connections.is_empty() {
+                if connections.is_empty() && shared.accepting.get() == 0 {
                     return;
                 }
                 if now_ms.saturating_sub(drain_ms) > millis(shared.config.limits.drain_timeout) {
+                    shared.out_of_time.set(true);
                     connections.cut_all(Close::Drain);
                 }
             }

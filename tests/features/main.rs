@@ -17,6 +17,7 @@ mod game;
 mod game_limits;
 mod game_realtime;
 mod handover;
+mod handover_under_load;
 mod memory;
 mod openings;
 mod program;

@@ -147,6 +147,7 @@ const ROWS: &[(u8, Row)] = &[
     (22, restarts::killed),
     (23, soak::soak),
     (24, restarts::stopped_and_continued),
+    (26, restarts::late_handshakes),
     (27, caches::found),
 ];
 

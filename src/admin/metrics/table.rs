@@ -239,6 +239,12 @@ pub const METRICS: &[Metric] = &[
             });
         },
     ),
+    gauge(
+        "js5d_listeners_lost",
+        &[],
+        "Listening sockets that listen no more, because another process that has them shut them.",
+        |s, out| out.value(s.totals.listeners_lost),
+    ),
     counter(
         "js5d_ring_errors_total",
         &["errno"],
@@ -360,7 +366,7 @@ pub const METRICS: &[Metric] = &[
         "Snapshots in memory: the current one, and earlier ones that connections still hold.",
         |s, out| out.value(s.facts.generations_alive),
     ),
-    gauge("js5d_draining", &[], "1 from the stop signal on.", |s, out| {
+    gauge("js5d_draining", &[], "1 from the stop signal, or the hand-over, on.", |s, out| {
         out.value(s.draining.into());
     }),
     gauge("js5d_build_info", &["version"], "Always 1, with the version of js5d.", |_, out| {

@@ -396,7 +396,7 @@ impl Machine {
         if let Some(reason) = self.ending {
             return self.next_of_ending(reason, shared);
         }
-        if shared.is_draining() {
+        if shared.is_stopping() {
             // It comes too late, and is told so.
             self.session.refuse(Status::ServerFull);
         }
@@ -431,8 +431,10 @@ impl Machine {
         }
         let reason = match self.closing {
             None if self.input_ended => Close::ByPeer,
-            None if shared.is_draining() => Close::Drain,
-            None if self.leaves => Close::Generation,
+            None if self.is_leaving(shared) => match shared.is_draining() {
+                true => Close::Drain,
+                false => Close::Generation,
+            },
             None => {
                 if !self.session.awaits_handshake() {
                     self.enter(Doing::Idles, shared.now_ms());
@@ -477,11 +479,12 @@ impl Machine {
         tracing::debug!(?reason, "connection closed");
     }
 
-    /// Whether only what is queued is answered still: the server stops, or the connection is to
-    /// come back.
+    /// Whether only what is queued is answered still: the server drains, or the connection is to
+    /// come back. After a hand-over, who was accepted is greeted first.
     #[inline]
     fn is_leaving(&self, shared: &Shared) -> bool {
-        shared.is_draining() || self.leaves
+        let is_greeting = self.session.awaits_handshake() && !shared.is_stopping();
+        !is_greeting && (shared.is_draining() || self.leaves)
     }
 
     /// Whether a batch may be filled. Large ones queue for a turn when none is left.

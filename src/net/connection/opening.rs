@@ -187,15 +187,15 @@ impl Opening {
             OpeningKind::Proxy => (front.proxy_timeout, Close::ProxyTimeout),
             OpeningKind::FirstByte => (limits.handshake_timeout, Close::HandshakeTimeout),
         };
-        let is_draining = shared.is_draining();
-        let timeout = match is_draining || front.is_crowded() {
+        let is_stopping = shared.is_stopping();
+        let timeout = match is_stopping || front.is_crowded() {
             true => timeout.min(limits.linger_timeout),
             false => timeout,
         };
         if shared.now_ms().saturating_sub(self.since_ms) <= millis(timeout) {
             return Check::Fine;
         }
-        self.cut(if is_draining { Close::Drain } else { reason });
+        self.cut(if is_stopping { Close::Drain } else { reason });
         Check::Acts
     }
 }

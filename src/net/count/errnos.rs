@@ -39,6 +39,15 @@ pub fn is_of_peer(error: &io::Error) -> bool {
     )
 }
 
+/// Whether an accept failed because the socket listens no more, which does not pass.
+#[must_use]
+pub fn is_of_listener(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EINVAL | libc::EBADF | libc::ENOTSOCK | libc::EOPNOTSUPP)
+    )
+}
+
 /// Counts that a table of errnos has: one a known errno, and one for the others.
 pub const ERRNOS_LEN: usize = KNOWN.len() + 1;
 

@@ -184,6 +184,12 @@ pub(super) async fn connection_waits(listening: BorrowedFd<'_>) -> io::Result<()
     ring::acceptable(listening.as_raw_fd()).await.0.map(drop)
 }
 
+/// Ends every wait for a connection on a listening socket: the kernel would keep it open for them.
+pub(super) async fn give_up_waiting(listening: BorrowedFd<'_>) {
+    // That there was nothing to give up is an error, too.
+    let (_, ()) = ring::give_up_accepting(listening.as_raw_fd()).await;
+}
+
 /// Failures of an operation that say nothing about the socket: try again.
 pub(super) fn is_passing(error: &io::Error) -> bool {
     matches!(

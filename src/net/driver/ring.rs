@@ -138,6 +138,13 @@ pub(super) fn acceptable(listening: RawFd) -> InFlight<()> {
     submit((), opcode::PollAdd::new(types::Fd(listening), libc::POLLIN as u32).build())
 }
 
+/// Ends what [`acceptable`] waits for on a listening socket, whose descriptor the ring would keep
+/// open.
+pub(super) fn give_up_accepting(listening: RawFd) -> InFlight<()> {
+    let all = types::CancelBuilder::fd(types::Fd(listening)).all();
+    submit((), opcode::AsyncCancel2::new(all).build())
+}
+
 /// Completes when everything that was submitted before it has been tried.
 pub(in crate::net) async fn everything_tried() {
     let (_tried, ()) = submit((), opcode::Nop::new().build()).await;

@@ -23,7 +23,6 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tracing::{info, warn};
@@ -106,6 +105,8 @@ struct Game {
     buffers: RefCell<Vec<GameBuffer>>,
     /// As in a worker: the sum of heartbeats.
     now_ms: Cell<u64>,
+    /// The workers have ended.
+    is_cut_off: Cell<bool>,
     /// Why the game server could last not be reached, for the log.
     last_errno: Cell<i32>,
 }
@@ -130,6 +131,7 @@ pub fn run(
         pairs: RefCell::default(),
         buffers: RefCell::default(),
         now_ms: Cell::new(0),
+        is_cut_off: Cell::new(false),
         last_errno: Cell::new(0),
     });
     runtime.block_on(async move {
@@ -154,6 +156,7 @@ impl Game {
                 drop(handed.permit);
             });
         }
+        self.is_cut_off.set(true);
     }
 
     /// Deadlines, counters, the log and the end.
@@ -175,11 +178,15 @@ impl Game {
             let count = self.pairs.borrow().len();
             self.counters.game_connections.set(count as u64);
             self.counters.publish(published);
-            if !control.draining.load(Ordering::Relaxed) {
+            if !control.is_draining() {
                 continue;
             }
             if count == 0 {
-                return;
+                // As long as workers run, they may hand on who was accepted before.
+                match self.is_cut_off.get() {
+                    true => return,
+                    false => continue,
+                }
             }
             let since_ms = *drain_ms.get_or_insert_with(|| {
                 let at_most = humantime::format_duration(self.limits.drain_timeout);
