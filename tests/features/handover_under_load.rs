@@ -63,10 +63,14 @@ impl Visitors {
         self.count(Visit::Answered) + self.count(Visit::SentAway)
     }
 
-    /// How many were served; all of them were.
-    fn end(mut self) -> u64 {
+    fn leave(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         self.threads.drain(..).for_each(|visitor| visitor.join().expect("it does not panic"));
+    }
+
+    /// How many were served; all of them were.
+    fn end(mut self) -> u64 {
+        self.leave();
         let [full, refused, broken] =
             [Visit::ToldFull, Visit::Refused, Visit::Broken].map(|visit| self.count(visit));
         let sent_away = self.count(Visit::SentAway);
@@ -86,9 +90,15 @@ fn visit(address: SocketAddr, pause: Duration) -> Visit {
     let stream = match TcpStream::connect(address) {
         Ok(stream) => stream,
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => return Visit::Refused,
-        Err(_) => return Visit::Broken,
+        Err(error) => {
+            eprintln!("broken: {error}");
+            return Visit::Broken;
+        }
     };
-    converse(stream, pause).unwrap_or(Visit::Broken)
+    converse(stream, pause).unwrap_or_else(|error| {
+        eprintln!("broken: {error}");
+        Visit::Broken
+    })
 }
 
 fn converse(mut stream: TcpStream, pause: Duration) -> std::io::Result<Visit> {
@@ -245,27 +255,32 @@ fn a_stop_of_the_process_that_takes_at_any_moment_is_noticed_by_nobody() {
 /// The process that takes is told to stop before it serves, at `counted_min` moments at least. (If
 /// it serves by then it is the one that does, and its stop is an ordinary one: not looked at.)
 fn signals_to_who_takes(rounds: u32, counted_min: u32) {
-    let mut counted = 0;
+    let (mut counted, mut accepting) = (0, 0);
     for round in 0..rounds {
         let site = Site::new(Cache::sample());
         let mut old = site.start("127.0.0.1:0", &["--workers", "2"]);
-        let visitors = Visitors::begin(old.address, Duration::from_millis(20), 400);
+        let mut visitors = Visitors::begin(old.address, Duration::from_millis(20), 400);
         thread::sleep(Duration::from_millis(100));
         // Many workers take long to start.
         let mut new = Starting::begin(&site, old.address, "64");
         new.until(TAKEN);
-        thread::sleep(Duration::from_micros(300) * round);
+        thread::sleep(Duration::from_micros(700) * round);
         new.signal(Signal::TERM);
         new.until("\0");
         if new.said.contains(SERVES) {
+            visitors.leave();
             continue;
         }
         counted += 1;
+        // Else the signal came before it was looked for, and ended the process at once.
+        accepting += u32::from(new.said.contains("the sockets stay"));
         thread::sleep(Duration::from_millis(200));
-        assert!(visitors.end() > 20, "{}", new.said);
+        // To be seen if that fails.
+        eprintln!("round {round}: {}", new.said);
+        assert!(visitors.end() > 20);
         assert!(old.log().contains("was given up"), "{}", old.log());
         old.stop();
     }
-    println!("{counted} of {rounds} stops came before the process served");
+    println!("{counted} of {rounds} stops came before it served, {accepting} while it accepted");
     assert!(counted >= counted_min, "{counted} of {rounds}");
 }

@@ -97,11 +97,8 @@ impl Life {
                         self.begin()?;
                     }
                 }
-                Event::Ended(Err(error)) => {
-                    error!("a worker cannot serve");
-                    return Err(cannot_serve(error));
-                }
-                Event::Ended(Ok(())) => {
+                Event::Ended(result) => {
+                    result.or_else(|error| self.worker_failed(error))?;
                     serving -= 1;
                     if serving == 0 {
                         say_goodbye(&self.published);
@@ -168,6 +165,19 @@ impl Life {
             Some(offer) => offer.begin(self.handover_timeout, control, events),
             None => Ok(()),
         }
+    }
+
+    /// A worker cannot serve, and so this process ends: at once, unless another one serves from
+    /// the same sockets. Then whoever was accepted by the other workers is served first.
+    fn worker_failed(&mut self, error: io::Error) -> Result<(), Failure> {
+        error!("a worker cannot serve");
+        let failure = cannot_serve(error);
+        if self.predecessor.take().is_none() && self.failure.is_none() {
+            return Err(failure);
+        }
+        self.failure.get_or_insert(failure);
+        self.hand_over();
+        Ok(())
     }
 
     /// A signal asks for the end. What that means depends on whose the sockets are.
