@@ -30,6 +30,8 @@ const LEAVES_MAX: usize = 50;
 #[derive(Default)]
 pub(super) struct Generations {
     earlier: Vec<Earlier>,
+    /// The snapshot of new connections when the sweep began.
+    current: u32,
     /// Connections that were ended in this sweep.
     leaves: usize,
 }
@@ -51,16 +53,17 @@ impl Generations {
         if !shared.has_earlier.take() {
             return false;
         }
+        self.current = current;
         self.earlier.retain(|earlier| earlier.ordinal != current);
         self.earlier.iter_mut().for_each(|earlier| earlier.connections = 0);
         self.leaves = 0;
         true
     }
 
-    /// Counts a connection if it is of an earlier snapshot than the `current`, and ends it if its
+    /// Counts a connection if it is of an earlier snapshot than the current one, and ends it if its
     /// time has come. True if something was done.
-    pub(super) fn check(&mut self, shared: &Shared, machine: &mut Machine, current: u32) -> bool {
-        if machine.ordinal() == current {
+    pub(super) fn check(&mut self, shared: &Shared, machine: &mut Machine) -> bool {
+        if machine.ordinal() == self.current {
             return false;
         }
         let now_ms = shared.now_ms();

@@ -12,8 +12,11 @@ use super::generations::Generations;
 use super::shared::Shared;
 use tokio::sync::Notify;
 
-/// What a slice may cost. A look at a connection costs one, which is some 20 ns.
+/// What a slice may cost, in looks at a connection, which take some 20 ns.
 const SLICE_COST: usize = 2048;
+
+/// What it costs to look at a connection.
+const LOOK_COST: usize = 1;
 
 /// What it costs to ask the kernel about a connection, and to end one.
 const ASK_COST: usize = 32;
@@ -63,32 +66,44 @@ fn slice(
     states: &mut States,
     mut generations: Option<&mut Generations>,
 ) -> Option<usize> {
-    let current = shared.snapshot().ordinal();
     let mut cost = 0;
     for place in place..connections.end() {
         if cost >= SLICE_COST {
             return Some(place);
         }
-        cost += 1;
-        connections.with(place, |key, connection| {
-            states.add(connection);
-            let mut acts = false;
-            if let (Some(generations), Some(machine)) = (&mut generations, connection.machine_mut())
-            {
-                acts = generations.check(shared, machine, current);
-            }
-            match connection.check(deadlines, shared) {
-                Check::Fine => {}
-                Check::Asked => cost += ASK_COST,
-                Check::Acts => acts = true,
-            }
-            if acts {
-                wake(key);
-                cost += END_COST;
-            }
-        });
+        cost += look(connections, shared, place, deadlines, states, generations.as_deref_mut());
     }
     None
+}
+
+/// Looks at the connection of a place, if there is one. Returns what that cost.
+fn look(
+    connections: &Connections,
+    shared: &Shared,
+    place: usize,
+    deadlines: &Deadlines,
+    states: &mut States,
+    generations: Option<&mut Generations>,
+) -> usize {
+    let cost = connections.with(place, |key, connection| {
+        states.add(connection);
+        let mut cost = LOOK_COST;
+        let mut acts = false;
+        if let (Some(generations), Some(machine)) = (generations, connection.machine_mut()) {
+            acts = generations.check(shared, machine);
+        }
+        match connection.check(deadlines, shared) {
+            Check::Fine => {}
+            Check::Asked => cost += ASK_COST,
+            Check::Acts => acts = true,
+        }
+        if acts {
+            wake(key);
+            cost += END_COST;
+        }
+        cost
+    });
+    cost.unwrap_or(LOOK_COST)
 }
 
 /// Connections by state, of one sweep.

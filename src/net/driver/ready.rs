@@ -115,7 +115,7 @@ mod tests {
         assert!(waker.will_wake(&Key::new(7).waker()) && !waker.will_wake(&Key::new(8).waker()));
         waker.wake_by_ref();
         wake(Key::new(9));
-        waker.clone().wake();
+        Waker::clone(&waker).wake_by_ref();
         let keys = [Key::new(7), Key::new(9), Key::new(7)];
         assert_eq!(list.poll_take(&Context::from_waker(walker)), Poll::Ready(&keys[..]));
         assert!(list.poll_take(&context).is_pending());
