@@ -238,6 +238,86 @@ fn unsafe_stands_where_it_may_with_its_reason() {
     check(&offences);
 }
 
+/// What a file imports of its own crate, as paths of modules from the crate's root.
+fn imports(source: &Source, module: &[String]) -> Vec<Vec<String>> {
+    let text: String = source.program_code().flat_map(|(_, code)| [code, "\n"]).collect();
+    let mut found = Vec::new();
+    for statement in text.split(';') {
+        let Some(at) = statement.find("use ") else { continue };
+        let path = statement[at + 4..].trim();
+        let parts: Vec<_> = path.split("::").map(|part| part.trim().to_owned()).collect();
+        let supers = parts.iter().take_while(|part| *part == "super").count();
+        let base = match parts[0].as_str() {
+            "crate" => Vec::new(),
+            "super" if supers <= module.len() => module[..module.len() - supers].to_vec(),
+            _ => continue,
+        };
+        let rest = &parts[supers.max(1)..];
+        let names = |list: &str| -> Vec<String> {
+            let list = list.trim_start_matches('{').trim_end_matches('}');
+            list.split(',').map(|name| name.trim().to_owned()).collect()
+        };
+        let Some(first) = rest.first() else { continue };
+        for name in if first.starts_with('{') { names(first) } else { vec![first.clone()] } {
+            found.push([&base[..], &[name]].concat());
+        }
+    }
+    found
+}
+
+/// The module that a file is, from its crate's root.
+fn module_of(path: &str, root: &str) -> Vec<String> {
+    let inside = path[root.len()..].trim_end_matches(".rs").trim_end_matches("/mod");
+    inside.split('/').map(str::to_owned).collect()
+}
+
+/// Folders in which circles are left.
+const CIRCLES_IN: &[&str] = &["admin::", "cache::", "catalog::", "command::serve::"];
+
+#[test]
+fn imports_run_in_no_circle_among_the_modules_of_a_folder() {
+    let mut offences = Vec::new();
+    for root in ["src/", "xtask/src/", "benches/compare/src/"] {
+        let sources: Vec<_> =
+            sources().into_iter().filter(|source| source.path.starts_with(root)).collect();
+        let modules: Vec<_> = sources.iter().map(|source| module_of(&source.path, root)).collect();
+        let mut edges = std::collections::BTreeSet::new();
+        for (source, module) in sources.iter().zip(&modules) {
+            for target in imports(source, module) {
+                let common = target.iter().zip(module).take_while(|(a, b)| a == b).count();
+                let (Some(from), Some(to)) = (module.get(common), target.get(common)) else {
+                    continue;
+                };
+                let folder = &module[..common];
+                let is_module = modules.iter().any(|other| {
+                    other.len() > common && other[..common] == *folder && other[common] == *to
+                });
+                if is_module {
+                    let name = |last: &str| [folder, &[last.to_owned()]].concat().join("::");
+                    edges.insert((name(from), name(to)));
+                }
+            }
+        }
+        edges.retain(|(from, _): &(String, String)| {
+            !CIRCLES_IN.iter().any(|folder| from.starts_with(folder))
+        });
+        // Whoever is imported by nobody that is left is in no circle.
+        let mut left = edges;
+        loop {
+            let before = left.len();
+            let imported: Vec<_> = left.iter().map(|(_, to)| to.clone()).collect();
+            left.retain(|(from, _)| imported.contains(from));
+            let importing: Vec<_> = left.iter().map(|(from, _)| from.clone()).collect();
+            left.retain(|(_, to)| importing.contains(to));
+            if left.len() == before {
+                break;
+            }
+        }
+        offences.extend(left.iter().map(|(from, to)| format!("{root}: {from} imports {to}")));
+    }
+    check(&offences);
+}
+
 #[test]
 fn documents_name_every_place_with_unsafe_code() {
     let mut offences = Vec::new();

@@ -3,8 +3,9 @@
 //! Nothing on the hot path touches memory that another core writes. Each counter is declared
 //! once, with its help.
 
+use super::bounds::LATENCY_LEN;
+use super::cell::add;
 use super::errnos::ERRNOS_LEN;
-use super::latency::LATENCY_LEN;
 use super::pulse::Pulse;
 use crate::protocol::session::Violation;
 use crate::protocol::{Class, Status};
@@ -230,12 +231,6 @@ impl Close {
     pub fn is_reset(self) -> bool {
         matches!(self, Self::SendTimeout | Self::Drain | Self::Generation)
     }
-}
-
-/// Adds to a counter.
-#[inline]
-pub fn add(counter: &Cell<u64>, value: u64) {
-    counter.set(counter.get().wrapping_add(value));
 }
 
 impl Counters {

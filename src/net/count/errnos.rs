@@ -1,6 +1,6 @@
 //! Failures counted by errno: a small fixed table, and one place for all others.
 
-use super::counters::add;
+use super::cell::add;
 use std::cell::Cell;
 use std::io;
 
