@@ -77,8 +77,7 @@ fn seconds(config: &str, setting: &str) -> u64 {
 }
 
 fn default_drain() -> u64 {
-    let empty = tempfile::NamedTempFile::new().expect("a file");
-    seconds(empty.path().to_str().expect("a plain path"), "drain_timeout")
+    seconds("/dev/null", "drain_timeout")
 }
 
 /// All files of deploy/, relative to it.
@@ -241,8 +240,7 @@ fn a_pod_with_a_whole_cache_stays_within_its_memory() {
         let part = parts.iter().find(|part| part["name"] == name).expect("a part");
         part[key].as_u64().expect("a number")
     };
-    // A whole build 550 cache, with the arena's rounding, as 'js5d check' reckons it.
-    let generation = 78_212_456;
+    let generation = 78_212_456; // A whole build 550 cache, by 'js5d check'.
     let generations = part("generations", "count");
     let small = generations * part("generations", "bytes_each");
     // What is set, which this machine's limit of descriptors may clamp.
@@ -271,6 +269,14 @@ fn pods_of_several_nodes_can_mount_the_cache() {
     let name = lines_with(&claim, "  name: ").next().and_then(|line| line.split(": ").nth(1));
     let name = name.expect("the claim's name");
     assert!(read(DEPLOYMENT).contains(&format!("claimName: {name}\n")));
+}
+
+#[test]
+fn the_container_is_built_by_the_toolchain_of_the_gate() {
+    let pinned: toml::Table = toml::from_str(&read("rust-toolchain.toml")).expect("TOML");
+    let channel = pinned["toolchain"]["channel"].as_str().expect("a version");
+    let container = read("deploy/container/Containerfile");
+    assert!(container.contains(&format!("\nFROM docker.io/library/rust:{channel}-bookworm AS ")));
 }
 
 #[test]

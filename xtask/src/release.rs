@@ -35,7 +35,7 @@ const CARGO_CYCLONEDX: (&str, &str) = ("cargo-cyclonedx", "0.5.9");
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
     /// Install each artefact of this machine's architecture into a fresh root, and let it serve;
-    /// needs root, mmdebstrap and podman
+    /// needs root, mmdebstrap, podman and runc
     #[arg(long)]
     check: bool,
 

@@ -18,7 +18,6 @@ pub(super) const LEFT_OUT: &[&str] = &[
     "js5d_catalog_groups",
 ];
 
-/// A panel: what it is called, how it is drawn, in which unit, and what of.
 struct Panel {
     title: &'static str,
     look: Look,
@@ -36,17 +35,16 @@ enum Look {
     Stacked,
 }
 
-/// What is drawn of a metric.
+/// What is drawn of a metric, and what the legend begins with.
 struct Series {
     metric: &'static str,
-    /// What the legend begins with; with labels, their values follow.
     called: &'static str,
     of: Of,
 }
 
 #[derive(Clone, Copy)]
 enum Of {
-    /// All servers together: values added up, counters as a rate, by the metric's own labels.
+    /// All servers together, by the metric's own labels; counters as a rate.
     Sum,
     /// The same, without a line that is always at zero: for failures.
     SumNotZero,
@@ -56,7 +54,7 @@ enum Of {
     Different(&'static str),
     /// The share of this metric that the first is.
     ShareOf(&'static str),
-    /// A quantile of a histogram, by its own labels.
+    /// A quantile of a histogram.
     Quantile(&'static str),
 }
 
@@ -300,9 +298,8 @@ fn panel(id: usize, panel: &Panel, at: Value) -> Value {
         defaults.extend(draw);
     }
     // Parts of what is stacked already stand beside the stack, as lines.
-    let is_part = "/^of these, /";
     let beside = json!([{
-        "matcher": { "id": "byRegexp", "options": is_part },
+        "matcher": { "id": "byRegexp", "options": "/^of these, /" },
         "properties": [
             { "id": "custom.stacking", "value": { "mode": "none" } },
             { "id": "custom.fillOpacity", "value": 0 },
@@ -340,7 +337,7 @@ fn panel(id: usize, panel: &Panel, at: Value) -> Value {
     })
 }
 
-/// The metrics of a panel, each with its help text, once.
+/// The help texts of a panel's metrics.
 fn description(panel: &Panel) -> String {
     let mut lines = Vec::new();
     for series in panel.series {

@@ -2,7 +2,7 @@
 //! serves a cache of which every byte is compared, answers, and ends in good order.
 
 use super::{Release, Result, TARGETS, Target, do_it, said, said_as_it_is};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Signal, getrlimit, kill_process};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -121,7 +121,8 @@ impl Bench {
         expect(!left, || "a purge leaves files".to_owned())
     }
 
-    /// The image holds nothing but the program, so this is where it shows that it is static.
+    /// By podman and runc, without a daemon, in a store of its own. The image holds nothing but
+    /// the program, so this is where it shows that it is static.
     fn image(&self, release: &Release, target: &Target) -> Result<()> {
         let name = format!("js5d-{}-{}.oci.tar", release.version, target.called);
         let store = self.dir.join("podman");
@@ -129,17 +130,22 @@ impl Bench {
             let mut podman = Command::new("podman");
             podman.arg("--root").arg(store.join("root")).arg("--runroot").arg(store.join("run"));
             podman.args(["--storage-driver", "vfs", "--cgroup-manager", "cgroupfs"]);
+            podman.args(["--runtime", "runc"]);
             podman
         };
         let loaded =
             said(podman().args(["load", "--quiet", "--input"]).arg(release.dist.join(name)))?;
         let image = loaded.rsplit(' ').next().unwrap_or_default();
         let mut run = podman();
-        run.args(["run", "--rm", "--network", "host", "--cgroups", "disabled", "--read-only"]);
+        run.args(["run", "--rm", "--network", "host", "--read-only"]);
         run.args(["--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--security-opt"]);
         let profile = release.root.join("deploy/container/seccomp.json");
         run.arg(format!("seccomp={}", profile.display()));
-        run.args(["--ulimit", "nofile=65536:65536", "--volume"]);
+        // Said, because podman asks for more by itself, which not every root may give.
+        let files = getrlimit(Resource::Nofile).maximum.unwrap_or(65_536);
+        run.arg("--ulimit").arg(format!("nofile={files}:{files}"));
+        run.args(["--ulimit", "nproc=4096:4096"]);
+        run.arg("--volume");
         run.arg(format!("{}:/cache:ro", self.cache.display())).arg(image);
         let served = self.serves("the image, by podman", run.args(["serve", "--cache", "/cache"]));
         // Its layers belong to the store, whose directory goes with the next check.

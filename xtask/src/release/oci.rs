@@ -9,7 +9,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Who the program is in the container, as in deploy/container/Containerfile.
+/// What is run if nothing else is said, as in deploy/container/Containerfile.
+const COMMAND: [&str; 7] =
+    ["serve", "--cache", "/cache", "--admin", "127.0.0.1:9550", "--log-format", "json"];
+
+/// Who the program is in the container, as there.
 const USER: &str = "65532:65532";
 
 pub(super) fn archive(release: &Release, target: &Target, programs: &Path) -> Result<PathBuf> {
@@ -42,9 +46,7 @@ pub(super) fn archive(release: &Release, target: &Target, programs: &Path) -> Re
                 "User": USER,
                 "ExposedPorts": { "43594/tcp": {} },
                 "Entrypoint": ["/usr/local/bin/js5d"],
-                "Cmd": [
-                    "serve", "--cache", "/cache", "--admin", "127.0.0.1:9550", "--log-format", "json",
-                ],
+                "Cmd": COMMAND,
                 "StopSignal": "SIGTERM",
                 "Labels": labels,
             },

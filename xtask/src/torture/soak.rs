@@ -128,6 +128,9 @@ pub(super) fn soak(bench: &Bench, findings: &mut Findings) -> Result<()> {
         "--idle-timeout",
         "10s",
         "--skip-corrupt",
+        // A slow reader holds its generation over some of the next.
+        "--generations-max",
+        "12",
         "--generation-timeout",
         "2s",
     ];
