@@ -47,6 +47,8 @@ pub(super) fn archive(release: &Release, target: &Target, programs: &Path) -> Re
                 "ExposedPorts": { "43594/tcp": {} },
                 "Entrypoint": ["/usr/local/bin/js5d"],
                 "Cmd": COMMAND,
+                // So that 'docker exec NAME js5d reload' finds it.
+                "Env": ["PATH=/usr/local/bin"],
                 "StopSignal": "SIGTERM",
                 "Labels": labels,
             },

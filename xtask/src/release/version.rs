@@ -23,7 +23,7 @@ const PLACES: &[(&str, &str)] = &[
     ("Cargo.toml", "\nversion = \"{}\"\n"),
     ("deploy/kubernetes/kustomization.yaml", "newTag: {}\n"),
     ("deploy/kubernetes/deployment.yaml", "image: js5d:{}\n"),
-    ("deploy/compose/compose.yaml", "${JS5D_IMAGE:-js5d:{}}\n"),
+    ("deploy/compose/compose.yaml", "${JS5D_IMAGE:-docker.io/library/js5d:{}}\n"),
 ];
 
 const CHANGELOG: &str = "CHANGELOG.md";
