@@ -36,5 +36,5 @@ fn nothing_that_is_made_of_the_corpus_at_random_is_taken_wrongly() {
     let wanted = row.wanted(Some(1));
     let outcome = rows::run(row, wanted, 1);
     assert_eq!(outcome.failure, None, "{}", rows::again(row, 1));
-    assert!(outcome.done >= wanted, "{} of {wanted}", outcome.done);
+    assert!(outcome.done >= wanted, "{} of {wanted} {}", outcome.done, row.unit);
 }

@@ -53,7 +53,7 @@ enum Of {
     /// How many different values a label has.
     Different(&'static str),
     /// The share of this metric that the first is.
-    ShareOf(&'static str),
+    Share(&'static str),
     /// A quantile of a histogram.
     Quantile(&'static str),
 }
@@ -82,8 +82,8 @@ const ROWS: [(&str, [Panel; 3]); 4] = [
                 look: Look::Values,
                 unit: "percentunit",
                 series: &[
-                    series("js5d_connections_open", "", Of::ShareOf("js5d_connections_max")),
-                    series("process_open_fds", "descriptors", Of::ShareOf("process_max_fds")),
+                    series("js5d_connections_open", "", Of::Share("js5d_connections_max")),
+                    series("process_open_fds", "descriptors", Of::Share("process_max_fds")),
                 ],
             },
             Panel {
@@ -372,7 +372,7 @@ fn query(series: &Series) -> String {
         Of::SumNotZero => format!("{sum} > 0"),
         Of::Worst => format!("max by ({}) ({value})", by_instance(metric)),
         Of::Different(label) => format!("count(count by ({label}) ({value}))"),
-        Of::ShareOf(whole) => {
+        Of::Share(whole) => {
             format!("sum({value}) / sum({}{chosen})", declared(whole).name)
         }
         Of::Quantile(share) => {
@@ -388,7 +388,7 @@ fn by_instance(metric: &Metric) -> String {
 fn legend(series: &Series) -> String {
     let metric = declared(series.metric);
     let labels = match series.of {
-        Of::Different(_) | Of::ShareOf(_) => String::new(),
+        Of::Different(_) | Of::Share(_) => String::new(),
         Of::Worst => by_instance(metric),
         Of::Sum | Of::SumNotZero | Of::Quantile(_) => metric.labels.join(", "),
     };
