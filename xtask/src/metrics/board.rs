@@ -145,6 +145,7 @@ const ROWS: [(&str, [Panel; 3]); 4] = [
                 series: &[
                     series("js5d_requests_total", "requests:", Of::Sum),
                     series("js5d_responses_total", "responses:", Of::Sum),
+                    series("js5d_broken_off_total", "broken off", Of::SumNotZero),
                     series("js5d_rekeys_total", "rekeys", Of::SumNotZero),
                     series("js5d_state_changes_total", "log-ins and log-outs", Of::SumNotZero),
                 ],
@@ -156,6 +157,7 @@ const ROWS: [(&str, [Panel; 3]); 4] = [
                 series: &[
                     series("js5d_sent_bytes_total", "sent", Of::Sum),
                     series("js5d_response_bytes_total", "responses:", Of::Sum),
+                    series("js5d_wasted_bytes_total", "wasted", Of::SumNotZero),
                     series("js5d_egress_bytes_total", "under the cap:", Of::SumNotZero),
                     series("js5d_egress_max_bytes_per_second", "cap:", Of::Sum),
                     series("js5d_game_bytes_total", "game:", Of::SumNotZero),
@@ -211,6 +213,7 @@ const ROWS: [(&str, [Panel; 3]); 4] = [
                 look: Look::Lines,
                 unit: "cps",
                 series: &[
+                    series("js5d_listeners_lost", "listeners lost", Of::SumNotZero),
                     series("js5d_accept_errors_total", "accept:", Of::SumNotZero),
                     series("js5d_ring_errors_total", "ring:", Of::SumNotZero),
                     series("js5d_violations_total", "violation:", Of::SumNotZero),
