@@ -11,6 +11,5 @@ fn each_corrupt_cache_is_named_by_its_place_and_costs_little() {
     rows::tell_of_panics();
     let outcome = rows::run(row, row.wanted(None), 1);
     assert_eq!(outcome.failure, None, "{}: {}", row.name, rows::again(row, 1));
-    assert_eq!(outcome.done, row.count);
-    assert!(rows::ROWS.iter().all(|row| !row.unit.is_empty()));
+    assert_eq!(outcome.done, row.count, "{} done", row.unit);
 }

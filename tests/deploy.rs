@@ -11,6 +11,9 @@ use std::process::{Command, Output};
 
 const PORT: &str = "43594";
 const ADMIN_PORT: &str = "9550";
+const COMPOSE: &str = "deploy/compose/compose.yaml";
+const DEPLOYMENT: &str = "deploy/kubernetes/deployment.yaml";
+const IN_A_CLUSTER: &str = "deploy/kubernetes/js5d.toml";
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -74,8 +77,7 @@ fn seconds(config: &str, setting: &str) -> u64 {
 }
 
 fn default_drain() -> u64 {
-    let empty = tempfile::NamedTempFile::new().expect("a file");
-    seconds(empty.path().to_str().expect("a plain path"), "drain_timeout")
+    seconds("/dev/null", "drain_timeout")
 }
 
 /// All files of deploy/, relative to it.
@@ -116,6 +118,7 @@ fn every_option_that_is_used_is_there() {
         ("deployment.yaml", joined(&deployment, "args:")),
         ("fleet/run", started.to_owned()),
         ("haproxy.cfg", head.to_owned()),
+        ("compose.yaml", joined(&read(COMPOSE), "- --")),
     ];
     for (place, text) in used {
         let words = words_with_dashes(&text);
@@ -161,9 +164,10 @@ fn all_speak_of_the_same_ports() {
     };
     has("deploy/systemd/js5d.socket", &["ListenStream=0.0.0.0:43594", "ListenStream=[::]:43594"]);
     has("deploy/debian/js5d.toml", &["admin = [\"127.0.0.1:9550\"]"]);
-    has("deploy/kubernetes/js5d.toml", &["admin = [\"0.0.0.0:9550\"]"]);
+    has(IN_A_CLUSTER, &["admin = [\"0.0.0.0:9550\"]"]);
     has("deploy/container/Containerfile", &["EXPOSE 43594\n", "\"127.0.0.1:9550\""]);
-    has("deploy/kubernetes/deployment.yaml", &["containerPort: 43594", "containerPort: 9550"]);
+    has(DEPLOYMENT, &["containerPort: 43594", "containerPort: 9550"]);
+    has(COMPOSE, &[":-43594}:43594\"", "--admin=127.0.0.1:9550\n"]);
     has("deploy/kubernetes/service.yaml", &["port: 43594\n", "targetPort: js5\n"]);
     has("deploy/kubernetes/networkpolicy.yaml", &["port: 43594\n", "port: 9550\n"]);
     let servers = ["bind :43594\n", "10.0.0.11:43594\n", "10.0.0.12:43594\n", "check port 9550 "];
@@ -178,10 +182,115 @@ fn whoever_stops_js5d_waits_for_its_drain() {
     let drain = seconds("deploy/debian/js5d.toml", "drain_timeout").max(default_drain());
     assert!(number(unit, "TimeoutStopSec=") >= drain + 10);
     assert!(number("deploy/container/Containerfile", "#   docker stop --time ") >= drain + 10);
-    let deployment = "deploy/kubernetes/deployment.yaml";
-    let drain = seconds("deploy/kubernetes/js5d.toml", "drain_timeout");
-    let pause = number(deployment, "seconds:");
-    assert!(number(deployment, "terminationGracePeriodSeconds:") >= drain + pause + 10);
+    let grace = number(COMPOSE, "stop_grace_period:");
+    assert!(grace >= default_drain() + 10);
+    assert!(grace >= number(COMPOSE, "- --game-drain-timeout=") + 10);
+    let drain = seconds(IN_A_CLUSTER, "drain_timeout");
+    let pause = number(DEPLOYMENT, "seconds:");
+    assert!(number(DEPLOYMENT, "terminationGracePeriodSeconds:") >= drain + pause + 10);
+}
+
+/// What stands behind the only `key` of a manifest's probe.
+fn probe(name: &str, key: &str) -> String {
+    let manifest = read(DEPLOYMENT);
+    let (_, probe) = manifest.split_once(&format!("{name}:\n")).expect("the probe");
+    // Up to what follows it at its own depth or above, which is ten spaces.
+    let body = probe.lines().take_while(|line| line.starts_with("            "));
+    let found: Vec<_> = body.filter_map(|line| line.trim().strip_prefix(key)).collect();
+    assert_eq!(found.len(), 1, "{name}: {key}");
+    found[0].trim().to_owned()
+}
+
+#[test]
+fn one_late_answer_takes_no_pod_out() {
+    let number = |name, key| probe(name, key).parse::<u64>().expect("a number");
+    for name in ["readinessProbe", "livenessProbe"] {
+        assert!(number(name, "failureThreshold:") >= 3, "{name}");
+        let (period, timeout) = (number(name, "periodSeconds:"), number(name, "timeoutSeconds:"));
+        // A scrape and a status page of the same server have taken less in every measurement; the
+        // default of one second is less than what a busy node may stall for.
+        assert!(timeout >= 2 && timeout <= period, "{name}");
+    }
+    // Asked for /readyz, a pod with another generation than the expected one would be restarted.
+    assert_eq!(probe("startupProbe", "path:"), "/livez");
+    assert_eq!(probe("livenessProbe", "path:"), "/livez");
+    assert_eq!(probe("readinessProbe", "path:"), "/readyz");
+}
+
+/// What `js5d check` reckons for a small cache with the settings of a cluster.
+fn memory_in_a_cluster() -> serde_json::Value {
+    let dir = tempfile::tempdir().expect("a directory");
+    let cache = dir.path().join("cache");
+    let cache = cache.to_str().expect("a plain path");
+    assert!(js5d(&["demo-cache", cache, "--groups", "300"]).status.success());
+    let config = root().join(IN_A_CLUSTER);
+    let config = config.to_str().expect("a plain path");
+    let output = js5d(&["check", "--json", "--cache", cache, "--config", config]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "the sample does not pass 'js5d check': {said}");
+    let mut checked: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    checked["memory"].take()
+}
+
+#[test]
+fn a_pod_with_a_whole_cache_stays_within_its_memory() {
+    let memory = memory_in_a_cluster();
+    let parts = memory["parts"].as_array().expect("parts");
+    let part = |name: &str, key: &str| {
+        let part = parts.iter().find(|part| part["name"] == name).expect("a part");
+        part[key].as_u64().expect("a number")
+    };
+    let generation = 78_212_456; // A whole build 550 cache, by 'js5d check'.
+    let generations = part("generations", "count");
+    let small = generations * part("generations", "bytes_each");
+    // What is set, which this machine's limit of descriptors may clamp.
+    let peers = number(IN_A_CLUSTER, "connections_max = ");
+    let clamped = peers - part("peers that read nothing", "count");
+    let clamped = clamped * part("peers that read nothing", "bytes_each");
+    // Loading takes 140 bytes a group (docs/limits.md).
+    let total = memory["worst_case_bytes"].as_u64().expect("a number");
+    let total = total - small + clamped + generations * generation + 140 * 71_274;
+    let max = memory["bound_bytes"].as_u64().expect("a number");
+    assert!(memory["bound_by"] == "memory-max" && total <= max, "{total} of {max}");
+    // What the kernel buffers for sockets counts for the pod: 32 KB unsent (docs/limits.md), and as
+    // much again and more on the line.
+    let manifest = read(DEPLOYMENT);
+    let (_, limits) = manifest.split_once("limits:\n").expect("limits");
+    let limit = limits.trim_start().strip_prefix("memory: ").expect("a limit of memory");
+    let mebibytes: u64 =
+        limit.lines().next().and_then(|it| it.strip_suffix("Mi")?.parse().ok()).expect("mebibytes");
+    assert!(mebibytes << 20 >= max + peers * 96 * 1024, "{mebibytes} MiB");
+}
+
+#[test]
+fn pods_of_several_nodes_can_mount_the_cache() {
+    let claim = read("deploy/kubernetes/cache.yaml");
+    assert!(claim.contains("\n  accessModes: [\"ReadOnlyMany\"]\n"));
+    let name = lines_with(&claim, "  name: ").next().and_then(|line| line.split(": ").nth(1));
+    let name = name.expect("the claim's name");
+    assert!(read(DEPLOYMENT).contains(&format!("claimName: {name}\n")));
+}
+
+#[test]
+fn the_container_is_built_by_the_toolchain_of_the_gate() {
+    let pinned: toml::Table = toml::from_str(&read("rust-toolchain.toml")).expect("TOML");
+    let channel = pinned["toolchain"]["channel"].as_str().expect("a version");
+    let container = read("deploy/container/Containerfile");
+    assert!(container.contains(&format!("\nFROM docker.io/library/rust:{channel}-bookworm AS ")));
+}
+
+#[test]
+fn the_package_applies_no_setting_of_the_kernel() {
+    let manifest: toml::Table = toml::from_str(&read("Cargo.toml")).expect("TOML");
+    let assets = manifest["package"]["metadata"]["deb"]["assets"].as_array().expect("assets");
+    let sysctl = assets.iter().find(|it| it[0].as_str().is_some_and(|it| it.contains("sysctl")));
+    let place = sysctl.expect("the file is in the package")[1].as_str().expect("a path");
+    assert_eq!(place, "usr/share/doc/js5d/examples/");
+    let postinst = read("deploy/debian/postinst");
+    let said = lines_with(&postinst, "js5d: ").collect::<Vec<_>>().join("\n");
+    assert!(said.contains("/usr/share/doc/js5d/examples/50-js5d.conf"), "{said}");
+    let done = postinst.lines().filter(|line| !line.starts_with("js5d:"));
+    assert!(!done.into_iter().any(|line| line.contains("sysctl")), "{postinst}");
 }
 
 #[test]

@@ -33,7 +33,8 @@ fn every_target_has_its_file_and_its_entry_for_cargo_fuzz() {
 fn nothing_that_is_made_of_the_corpus_at_random_is_taken_wrongly() {
     let row = rows::find(1).expect("a row");
     rows::tell_of_panics();
-    let outcome = rows::run(row, row.wanted(Some(1)), 1);
+    let wanted = row.wanted(Some(1));
+    let outcome = rows::run(row, wanted, 1);
     assert_eq!(outcome.failure, None, "{}", rows::again(row, 1));
-    assert!(rows::ROWS.iter().all(|row| outcome.done > 0 && !row.unit.is_empty()));
+    assert!(outcome.done >= wanted, "{} of {wanted} {}", outcome.done, row.unit);
 }

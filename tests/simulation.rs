@@ -14,8 +14,7 @@ fn check(number: u8, cases: u64) {
     if let Some((seed, what)) = outcome.failure {
         panic!("{}, seed {seed}: {what}\nagain: {}", row.name, rows::again(row, seed));
     }
-    assert!(outcome.done >= wanted, "{}: {} done", row.name, outcome.done);
-    assert!(rows::ROWS.iter().all(|row| row.count > 0 && !row.unit.is_empty()));
+    assert!(outcome.done >= wanted, "{}: {} {} done", row.name, outcome.done, row.unit);
 }
 
 #[test]

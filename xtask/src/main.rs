@@ -4,6 +4,7 @@ mod compare;
 mod docs;
 mod fairness;
 mod metrics;
+mod release;
 mod torture;
 
 use clap::{Parser, Subcommand};
@@ -43,6 +44,10 @@ enum Chore {
     },
     /// Write the documentation and the Grafana board of the metrics.
     Metrics,
+    /// Build what a release hands out, into target/dist.
+    Release(release::Args),
+    /// Set the next version wherever it stands, and release what is in the changelog under it.
+    Version(release::VersionArgs),
     /// Write what the documentation takes from the program: tables and example files.
     Docs,
 }
@@ -56,6 +61,8 @@ fn main() -> ExitCode {
         Chore::Guarded { command } => torture::become_guarded(&command),
         Chore::WithoutRing { command } => torture::without_ring(&command),
         Chore::Metrics => metrics::run(),
+        Chore::Release(args) => release::run(&args),
+        Chore::Version(args) => release::set_version(&args),
         Chore::Docs => docs::run(),
     };
     match done {

@@ -2,9 +2,9 @@
 
 use super::*;
 use std::collections::BTreeSet;
-use std::process::Command;
 
 const RULES: &str = "deploy/prometheus/js5d.rules.yml";
+const RULE_TESTS: &str = "deploy/prometheus/js5d.rules.test.yml";
 const OPERATIONS: &str = "docs/operations.md";
 
 fn read(path: &str) -> String {
@@ -64,13 +64,48 @@ fn every_metric_and_every_alert_has_its_line_in_the_operators_guide() {
 }
 
 #[test]
-fn promtool_accepts_the_alerts() {
-    let rules = root().join(RULES);
-    match Command::new("promtool").args(["check", "rules"]).arg(rules).output() {
-        Err(_) => eprintln!("SKIP: promtool is not installed (Debian: the package prometheus)"),
-        Ok(output) => {
-            let said = String::from_utf8_lossy(&output.stderr);
-            assert!(output.status.success(), "{said}");
+fn every_alert_is_tried_both_ways() {
+    let (rules, tests) = (read(RULES), read(RULE_TESTS));
+    let tried = |alert: &str, what: &str| tests.contains(&format!("  - name: \"{alert} {what}: "));
+    for alert in alerts(&rules) {
+        assert!(tried(alert, "fires"), "{RULE_TESTS} does not let {alert} fire");
+        assert!(tried(alert, "does not fire"), "{RULE_TESTS} has nothing that {alert} passes over");
+    }
+    assert!(!tried("Js5dNoSuchAlert", "fires"));
+}
+
+#[test]
+fn the_board_is_an_overview_and_three_more_rows_of_three_panels() {
+    let board: serde_json::Value = serde_json::from_str(&read(BOARD)).expect("JSON");
+    let panels = board["panels"].as_array().expect("panels");
+    let is_row = |panel: &&serde_json::Value| panel["type"] == "row";
+    let rows: Vec<_> = panels.iter().filter(is_row).map(|row| &row["title"]).collect();
+    assert_eq!(rows, ["Overview", "Clients", "Work", "Machine and faults"]);
+    assert_eq!(panels.len() - rows.len(), 12);
+    // Nothing lies on anything else: each place of the grid is taken at most once.
+    let mut taken = BTreeSet::new();
+    let mut ids = BTreeSet::new();
+    for panel in panels {
+        assert!(ids.insert(panel["id"].as_u64()), "{} twice", panel["id"]);
+        let of = |key: &str| panel["gridPos"][key].as_u64().expect("a number");
+        for place in (of("y")..of("y") + of("h")).flat_map(|y| (0..of("w")).map(move |x| (x, y))) {
+            let (x, y) = (place.0 + of("x"), place.1);
+            assert!(x < 24 && taken.insert((x, y)), "{}: {x}, {y}", panel["title"]);
         }
+    }
+}
+
+#[test]
+fn every_metric_has_its_place_on_the_board_or_is_left_out_by_name() {
+    let text = read(BOARD);
+    let shown = named(&text);
+    for metric in METRICS {
+        let bucket = format!("{}_bucket", metric.name);
+        let is_there = shown.contains(metric.name) || shown.contains(bucket.as_str());
+        let is_out = board::LEFT_OUT.contains(&metric.name);
+        assert!(is_there != is_out, "{} is on the board: {is_there}", metric.name);
+    }
+    for name in board::LEFT_OUT {
+        assert!(exists(name), "{name} is left out and does not exist");
     }
 }

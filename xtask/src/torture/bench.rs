@@ -81,9 +81,14 @@ impl Bench {
 
     /// Starts a server of this cache on a free port, with two workers, and waits until it is ready.
     pub(crate) fn serve(&self, options: &[&str]) -> Result<Server> {
+        self.serve_cache(&self.cache, options)
+    }
+
+    /// The same of another cache.
+    pub(crate) fn serve_cache(&self, cache: &Path, options: &[&str]) -> Result<Server> {
         let mut command = Command::new(&self.js5d);
-        let name = format!("{}.sock", fastrand::u64(..));
-        self.serve_by(&mut command, &self.dir.join(name), "127.0.0.1:0", options)
+        let admin = self.dir.join(format!("{}.sock", fastrand::u64(..)));
+        self.start(&mut command, cache, &admin, "127.0.0.1:0", options)
     }
 
     /// The same by another command, as one that runs js5d somewhere else.
@@ -94,8 +99,19 @@ impl Bench {
         listen: &str,
         options: &[&str],
     ) -> Result<Server> {
+        self.start(command, &self.cache, admin, listen, options)
+    }
+
+    fn start(
+        &self,
+        command: &mut Command,
+        cache: &Path,
+        admin: &Path,
+        listen: &str,
+        options: &[&str],
+    ) -> Result<Server> {
         let log = admin.with_extension("log");
-        command.arg("--cache").arg(&self.cache).args(["--build", "any", "--listen", listen]);
+        command.arg("--cache").arg(cache).args(["--build", "any", "--listen", listen]);
         command.arg("--admin").arg(format!("unix:{}", admin.display()));
         // All peers have one address.
         command.args(["--openings-per-ip-max", "1000000"]);

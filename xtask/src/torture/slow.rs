@@ -19,6 +19,9 @@ use std::time::{Duration, Instant};
 /// Urgent, the master index, which has 200 bytes and more.
 const MASTER: [u8; 4] = [1, 255, 0, 255];
 
+/// Connections that their peers ended or reset.
+const BY_PEER: &str = "js5d_closed_total{reason=\"by_peer\"}";
+
 /// The deadline of row 5's silent peers.
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -109,13 +112,21 @@ pub(super) fn resets(bench: &Bench, findings: &mut Findings) -> Result<()> {
     let (archive, len) = largest_index(server.address)?;
     let large = [1, 255, 0, archive];
     let offsets = (0..=1600).step_by(bench.sized(1, 16));
-    let tried = offsets.clone().count();
     let (mut first, mut whole) = (0, 0);
+    let mut cut = 0.0;
+    let wanted = 2.0 * bench.sized(1601, 101) as f64;
+    // Once those that asked for lengths have ended, and a heartbeat has said so.
+    let asked = server.await_metric("js5d_accepted_total", |accepted| accepted >= 20.0)?;
+    let before = server.await_metric(BY_PEER, |ended| ended >= asked)?;
     for round in 0..2 {
         for offset in offsets.clone() {
             cut_at(TcpStream::connect(server.address)?, &large, offset)?;
             // In the middle of a send, too: 200 responses do not fit such a socket.
             cut_at(narrow(server.address)?, &large.repeat(200), offset)?;
+        }
+        if round == 0 {
+            // The server has seen each of them, and its end.
+            cut = server.await_metric(BY_PEER, |ended| ended >= before + wanted)? - before;
         }
         for _ in 0..200 {
             let (mut stream, _) = server.greet()?;
@@ -131,8 +142,7 @@ pub(super) fn resets(bench: &Bench, findings: &mut Findings) -> Result<()> {
     let grown = server.memory_bytes().saturating_sub(first) as f64 / 1024.0;
     findings.at_most("resets: memory, second round to first", grown, 256.0, " KB");
     findings.exactly("resets: half-closed peers got all", whole, 200);
-    let wanted = bench.sized(1601, 101);
-    findings.exactly("resets: at offsets", tried as u64, wanted as u64);
+    findings.exactly("resets: cut by peers, the server counts", cut as u64, wanted as u64);
     server.descriptors_back("resets", descriptors, findings);
     let (mut stream, _) = server.greet()?;
     stream.write_all(&MASTER)?;
