@@ -21,6 +21,7 @@ mod dat;
 mod error;
 mod flat;
 mod index;
+mod packed;
 mod ring_file;
 mod sector;
 mod store;
@@ -30,6 +31,7 @@ mod write;
 mod tests;
 
 pub use error::{Entry, GroupError, Place, StoreError, StoreFault, StoreWarning};
+pub use packed::{PackedFault, Packing};
 pub use ring_file::block_on;
 pub use store::{Store, StoreKind};
 pub use write::{StoreWriter, WriteSummary};
