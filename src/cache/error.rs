@@ -7,7 +7,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-use super::{PackedFault, StoreKind};
+use super::{PackedFault, Packing, StoreKind};
 
 /// Why a store cannot be read, or written, at all.
 #[derive(Debug, thiserror::Error)]
@@ -120,6 +120,18 @@ pub enum StoreError {
         /// The kind.
         kind: StoreKind,
     },
+    /// Asked to pack in a way that is only read.
+    #[error("a {packing} can be read, but not written")]
+    CannotPack {
+        /// The packing.
+        packing: Packing,
+    },
+    /// Another process writes there.
+    #[error("{}: another js5d writes there", path.display())]
+    Busy {
+        /// The temporary file or directory.
+        path: PathBuf,
+    },
     /// Asked to write a group that the format has no room for.
     #[error("archive {archive}, group {group}: cannot be written: {why}")]
     CannotPut {
@@ -164,9 +176,11 @@ impl StoreError {
             | Self::Packed { .. }
             | Self::IndexTooLong { .. }
             | Self::TooManyGroups { .. } => StoreFault::Unreadable,
-            Self::AlreadyAStore { .. } | Self::CannotWrite { .. } | Self::CannotPut { .. } => {
-                StoreFault::Other
-            }
+            Self::AlreadyAStore { .. }
+            | Self::CannotWrite { .. }
+            | Self::CannotPack { .. }
+            | Self::Busy { .. }
+            | Self::CannotPut { .. } => StoreFault::Other,
         }
     }
 }

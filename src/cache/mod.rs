@@ -24,6 +24,7 @@ mod index;
 mod packed;
 mod ring_file;
 mod sector;
+mod staged;
 mod store;
 mod write;
 
@@ -33,6 +34,7 @@ mod tests;
 pub use error::{Entry, GroupError, Place, StoreError, StoreFault, StoreWarning};
 pub use packed::{PackedFault, Packing};
 pub use ring_file::block_on;
+pub use staged::{Form, StagedStore, lock};
 pub use store::{Store, StoreKind};
 pub use write::{StoreWriter, WriteSummary};
 
