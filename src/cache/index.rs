@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::ring_file::RingFile;
 use super::sector::SECTORS_MAX;
-use super::{StoreError, StoreWarning, StoredGroup};
+use super::{IndexCut, StoreError, StoredGroup};
 
 /// Bytes of an entry.
 const ENTRY_BYTES: usize = 6;
@@ -24,12 +24,13 @@ pub(super) struct Listed {
     pub(super) first_sector: u32,
 }
 
-/// Appends the groups that the idx file `path` lists to `out`.
+/// Appends the groups that the idx file `path` lists to `out`. Comes back with the damage if the
+/// file ends within an entry.
 pub(super) async fn read(
     path: &Path,
     archive: u8,
     out: &mut Vec<Listed>,
-) -> Result<Option<StoreWarning>, StoreError> {
+) -> Result<Option<IndexCut>, StoreError> {
     let io = |source| StoreError::Io { path: path.into(), source };
     let file = RingFile::open(path).await.map_err(io)?;
     let mut buf = Vec::new();
@@ -43,7 +44,7 @@ pub(super) async fn read(
             return Err(StoreError::IndexTooLong { path: path.into(), len_bytes, len_bytes_max });
         }
         if buf.len() < READ_BYTES {
-            return Ok(entries.finish(path));
+            return Ok(entries.finish());
         }
     }
 }
@@ -84,10 +85,10 @@ impl Entries {
         self.begun.extend(rest);
     }
 
-    /// What is said of bytes that make no entry.
-    pub(super) fn finish(self, path: &Path) -> Option<StoreWarning> {
-        let count = u64::try_from(self.begun.len()).unwrap_or(u64::MAX);
-        (count > 0).then(|| StoreWarning::TrailingBytes { path: path.into(), count })
+    /// What is said of a file that ends in the middle of an entry.
+    pub(super) fn finish(self) -> Option<IndexCut> {
+        let Self { archive, len_bytes, .. } = self;
+        (!self.begun.is_empty()).then_some(IndexCut { archive, len_bytes })
     }
 
     fn push(&mut self, entry: [u8; ENTRY_BYTES], out: &mut Vec<Listed>) {

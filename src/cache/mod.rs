@@ -31,7 +31,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
-pub use error::{Entry, GroupError, Place, StoreError, StoreFault, StoreWarning};
+pub use error::{Entry, GroupError, IndexCut, Place, StoreError, StoreFault, StoreWarning};
 pub use packed::{PackedFault, Packing};
 pub use ring_file::block_on;
 pub use staged::{Form, StagedStore, lock};

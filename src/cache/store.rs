@@ -8,7 +8,7 @@ use super::chain::{Chain, Extent};
 use super::dat::DataFile;
 use super::index;
 use super::packed::{self, Opened, Packed};
-use super::{GroupVisitor, Packing, StoreError, StoreWarning, StoredGroup, flat};
+use super::{GroupVisitor, IndexCut, Packing, StoreError, StoreWarning, StoredGroup, flat};
 
 /// The archive whose sectors are in `main_file_cache.dat2m` where there is one.
 pub(super) const MUSIC_ARCHIVE: u8 = 40;
@@ -64,6 +64,7 @@ pub struct Store {
     /// Those that the sectors are in. Empty for flat files.
     data_files: Vec<DataFile>,
     archives: Vec<u8>,
+    indexes_cut: Vec<IndexCut>,
     warnings: Warnings,
 }
 
@@ -88,7 +89,8 @@ impl Store {
 
     fn open_packed(path: &Path) -> Result<Self, StoreError> {
         let mut warnings = Warnings::default();
-        let Opened { packed, groups, first_sectors, archives } = packed::open(path, &mut warnings)?;
+        let Opened { packed, groups, first_sectors, archives, indexes_cut } =
+            packed::open(path, &mut warnings)?;
         let data_file = |(name, len_bytes)| {
             let extent = Extent { name, len_bytes, legacy: false };
             DataFile { path: path.into(), extent }
@@ -101,6 +103,7 @@ impl Store {
             groups,
             first_sectors,
             archives,
+            indexes_cut,
             warnings,
         })
     }
@@ -116,6 +119,7 @@ impl Store {
             first_sectors: Vec::new(),
             data_files: found.data_files,
             archives: found.archives,
+            indexes_cut: Vec::new(),
             warnings: found.warnings,
         };
         match store.kind {
@@ -126,8 +130,7 @@ impl Store {
                 let mut listed = Vec::new();
                 for &archive in &store.archives {
                     let path = index_path(&dir, archive);
-                    let warning = index::read(&path, archive, &mut listed).await?;
-                    store.warnings.extend(warning);
+                    store.indexes_cut.extend(index::read(&path, archive, &mut listed).await?);
                     if listed.len() > GROUPS_MAX {
                         let groups_max = GROUPS_MAX;
                         return Err(StoreError::TooManyGroups { path: dir, groups_max });
@@ -163,6 +166,12 @@ impl Store {
     #[must_use]
     pub fn archives(&self) -> &[u8] {
         &self.archives
+    }
+
+    /// The idx files that end within an entry, by archive.
+    #[must_use]
+    pub fn indexes_cut(&self) -> &[IndexCut] {
+        &self.indexes_cut
     }
 
     /// What is not as it should be and keeps no group from being read. At most 101.
@@ -280,12 +289,6 @@ impl Warnings {
         } else {
             self.kept.push(StoreWarning::More { count: 1 });
         }
-    }
-}
-
-impl Extend<StoreWarning> for Warnings {
-    fn extend<T: IntoIterator<Item = StoreWarning>>(&mut self, warnings: T) {
-        warnings.into_iter().for_each(|warning| self.push(warning));
     }
 }
 

@@ -54,12 +54,16 @@ async fn convert(args: &ConvertArgs, progress: &mut Progress) -> Result<String, 
     store.read_all(&mut copy).await?;
     let Copy { failures, failed, error, .. } = copy;
     error.map_or(Ok(()), |error| Err(unwritten(error)))?;
+    for cut in store.indexes_cut() {
+        eprintln!("{cut}");
+    }
     for failure in &failures {
         eprintln!("{failure}");
     }
-    if failed > 0 && !args.skip_corrupt {
-        let cause =
-            format!("{} of the cache cannot be read; nothing is written", counted(failed, "group"));
+    let damaged = failed + store.indexes_cut().len() as u64;
+    if damaged > 0 && !args.skip_corrupt {
+        let what = counted(damaged, "part");
+        let cause = format!("{what} of the cache cannot be read; nothing is written");
         let remedy = "fetch the cache again, or leave them out with --skip-corrupt";
         return Err(Failure::new(Exit::CorruptCache, cause, remedy));
     }

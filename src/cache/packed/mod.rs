@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 use self::name::{Name, Part};
 use super::index::{Entries, Listed};
 use super::store::{DAT, DAT2, DAT2M, GROUPS_MAX, Warnings};
-use super::{GROUP_BYTES_MAX, StoreError, StoreKind, StoreWarning, StoredGroup};
+use super::{GROUP_BYTES_MAX, IndexCut, StoreError, StoreKind, StoreWarning, StoredGroup};
 
 /// A packed file may unpack to this many times its length. Caches are compressed already: a tar
 /// of a build 550 cache packs to nine tenths, and idx files and padding are a small part of it.
@@ -92,6 +92,8 @@ pub(super) struct Opened {
     /// By slot, the first sector; empty for flat files.
     pub(super) first_sectors: Vec<u32>,
     pub(super) archives: Vec<u8>,
+    /// Idx files that end in the middle of an entry.
+    pub(super) indexes_cut: Vec<IndexCut>,
 }
 
 /// Lists the cache that is packed into the file `path`.
@@ -166,6 +168,7 @@ struct Listing<'a> {
     /// The directory of the cache inside the packed file, ending in a slash unless it is empty.
     dir: Option<String>,
     listed: Vec<Listed>,
+    indexes_cut: Vec<IndexCut>,
     legacy: Option<(String, u64)>,
     entries: usize,
 }
@@ -178,6 +181,7 @@ impl<'a> Listing<'a> {
             members: Vec::new(),
             dir: None,
             listed: Vec::new(),
+            indexes_cut: Vec::new(),
             legacy: None,
             entries: 0,
         }
@@ -226,7 +230,7 @@ impl<'a> Listing<'a> {
     }
 
     /// Takes the content of an idx file.
-    fn index(&mut self, archive: u8, name: &str, content: &mut dyn Read) -> io::Result<()> {
+    fn index(&mut self, archive: u8, content: &mut dyn Read) -> io::Result<()> {
         let mut entries = Entries::new(archive);
         let mut piece = vec![0; PIECE_BYTES];
         loop {
@@ -239,7 +243,7 @@ impl<'a> Listing<'a> {
                 break;
             }
         }
-        self.warnings.extend(entries.finish(&self.path.join(name)));
+        self.indexes_cut.extend(entries.finish());
         Ok(())
     }
 
@@ -296,6 +300,7 @@ impl<'a> Listing<'a> {
         let mut archives: Vec<_> = self.members.iter().filter_map(index).collect();
         archives.sort_unstable();
         self.members.retain(|member| matches!(member.part, Part::Data | Part::MusicData));
+        self.indexes_cut.sort_unstable_by_key(|cut| cut.archive);
         // Each idx file is sorted by itself; they stand in any order.
         self.listed.sort_by_key(|listed| listed.group.archive);
         let groups = self.listed.iter().map(|listed| listed.group).collect();
@@ -308,7 +313,7 @@ impl<'a> Listing<'a> {
             slots: Vec::new(),
             bytes_max,
         };
-        Ok(Opened { packed, groups, first_sectors, archives })
+        Ok(Opened { packed, groups, first_sectors, archives, indexes_cut: self.indexes_cut })
     }
 
     fn finish_flat(mut self, packing: Packing, bytes_max: u64) -> Result<Opened, StoreError> {
@@ -339,7 +344,8 @@ impl<'a> Listing<'a> {
             slots,
             bytes_max,
         };
-        Ok(Opened { packed, groups, first_sectors: Vec::new(), archives })
+        let (first_sectors, indexes_cut) = (Vec::new(), Vec::new());
+        Ok(Opened { packed, groups, first_sectors, archives, indexes_cut })
     }
 }
 

@@ -53,7 +53,7 @@ pub(super) fn list<'a>(
             return Err(listing.refuse(&entry.name, entry.at, PackedFault::NotAFile(entry.kind)));
         }
         if let Part::Index(archive) = part {
-            let outcome = listing.index(archive, &entry.name, &mut walk.content());
+            let outcome = listing.index(archive, &mut walk.content());
             outcome.map_err(|error| refused_by(path, Some((&entry.name, entry.at)), error))?;
         }
         let (at, len_bytes) = (entry.at, entry.len_bytes);

@@ -79,7 +79,7 @@ pub(super) fn list<'a>(
     named.sort_unstable_by_key(|(member, ..)| member.at);
     for (member, archive, name) in named {
         let outcome = content(&mut file, member, &mut inflate)
-            .and_then(|mut content| listing.index(archive, &name, &mut content));
+            .and_then(|mut content| listing.index(archive, &mut content));
         outcome.map_err(|error| refused_by(path, Some((&name, member.at)), error))?;
     }
     Ok(listing)

@@ -153,7 +153,7 @@ mod tests {
             let mut journal = Journal::open(&path).expect("opened");
             assert_eq!(journal.read(id(9)).expect("there"), b"after", "{len}");
         }
-        let mut flipped = whole.clone();
+        let mut flipped = whole;
         flipped[HEADER_LEN + 10] ^= 1;
         fs::write(&path, &flipped).expect("written");
         let journal = Journal::open(&path).expect("opened");

@@ -1,0 +1,132 @@
+//! A ring that fails on purpose: results that a kernel may give and hardly ever does.
+//!
+//! For tests only. An operation is replaced when it is submitted: by one that does nothing and
+//! whose result is then changed to an error, or by one that moves fewer bytes than were asked
+//! for. So the bytes that are said to have gone are those that went, and no other.
+
+use super::{ReadBuffer, Sealed, Socket};
+use io_uring::{opcode, squeue, types};
+use std::any::Any;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::os::fd::RawFd;
+
+/// What says nothing about a socket.
+const PASSING: [(i32, &str); 5] = [
+    (libc::EINTR, "EINTR"),
+    (libc::EAGAIN, "EAGAIN"),
+    (libc::ENOBUFS, "ENOBUFS"),
+    (libc::ENOMEM, "ENOMEM"),
+    (libc::ECANCELED, "ECANCELED"),
+];
+
+thread_local! {
+    static FAULTS: RefCell<Option<Faults>> = const { RefCell::new(None) };
+}
+
+/// Which operations of this thread's ring fail.
+struct Faults {
+    rng: fastrand::Rng,
+    one_in: u32,
+    /// Operations under way whose result is to be another, by where their buffer is.
+    due: HashMap<usize, i32>,
+    injected: BTreeMap<String, u64>,
+}
+
+/// What becomes of an operation.
+enum Fate {
+    Error(i32),
+    Short(u32),
+}
+
+impl Faults {
+    fn fate(&mut self, kind: &str, len: usize) -> Option<Fate> {
+        if self.rng.u32(..self.one_in) != 0 {
+            return None;
+        }
+        if len > 1 && self.rng.bool() {
+            *self.injected.entry(format!("{kind}: short")).or_default() += 1;
+            let len = u32::try_from(len).unwrap_or(u32::MAX);
+            return Some(Fate::Short(self.rng.u32(1..len)));
+        }
+        let (errno, name) = PASSING[self.rng.usize(..PASSING.len())];
+        *self.injected.entry(format!("{kind}: {name}")).or_default() += 1;
+        Some(Fate::Error(errno))
+    }
+}
+
+/// Has one in so many operations of this thread's ring fail, by chance from `seed`.
+pub(in crate::net) fn begin(seed: u64, one_in: u32) {
+    let (rng, injected) = (fastrand::Rng::with_seed(seed), BTreeMap::new());
+    let faults = Faults { rng, one_in, due: HashMap::new(), injected };
+    FAULTS.with_borrow_mut(|slot| *slot = Some(faults));
+}
+
+/// No further operation fails. What was injected, with the number of times.
+pub(in crate::net) fn end() -> BTreeMap<String, u64> {
+    FAULTS.with_borrow_mut(Option::take).map(|faults| faults.injected).unwrap_or_default()
+}
+
+fn with<T>(act: impl FnOnce(&mut Faults) -> Option<T>) -> Option<T> {
+    FAULTS.with_borrow_mut(|slot| act(slot.as_mut()?))
+}
+
+/// The receive that takes the place of `entry`.
+pub(super) fn receive(entry: squeue::Entry, buffer: &mut [u8], socket: RawFd) -> squeue::Entry {
+    let at = buffer.as_ptr().addr();
+    let other = with(|faults| match faults.fate("receive", buffer.len())? {
+        Fate::Error(errno) => {
+            faults.due.insert(at, -errno);
+            Some(opcode::Nop::new().build())
+        }
+        Fate::Short(len) => {
+            Some(opcode::Recv::new(types::Fd(socket), buffer.as_mut_ptr(), len).build())
+        }
+    });
+    other.unwrap_or(entry)
+}
+
+/// The send that takes the place of `entry`.
+pub(super) fn send(entry: squeue::Entry, batch: &Sealed, socket: RawFd) -> squeue::Entry {
+    let first = batch.first_piece();
+    let other = with(|faults| match faults.fate("send", first.len())? {
+        Fate::Error(errno) => {
+            faults.due.insert(place_of(batch), -errno);
+            Some(opcode::Nop::new().build())
+        }
+        Fate::Short(len) => {
+            let send = opcode::Send::new(types::Fd(socket), first.as_ptr(), len);
+            Some(send.flags(libc::MSG_NOSIGNAL).build())
+        }
+    });
+    other.unwrap_or(entry)
+}
+
+/// What a direct send came to, if it is to fail or to be short.
+pub(super) fn send_now(batch: &Sealed, socket: &Socket) -> Option<io::Result<usize>> {
+    let bytes = batch.as_one_slice()?;
+    with(|faults| match faults.fate("direct send", bytes.len())? {
+        Fate::Error(errno) => Some(Err(io::Error::from_raw_os_error(errno))),
+        Fate::Short(len) => {
+            use rustix::net::SendFlags;
+            let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+            let piece = bytes.get(..len as usize)?;
+            Some(rustix::net::send(socket, piece, flags).map_err(io::Error::from))
+        }
+    })
+}
+
+/// The result of a completed operation on `data`, where `result` was the ring's.
+pub(super) fn result(data: &dyn Any, result: i32) -> i32 {
+    let place = match (data.downcast_ref::<ReadBuffer>(), data.downcast_ref::<Sealed>()) {
+        (Some(buffer), _) => buffer.as_ptr().addr(),
+        (_, Some(batch)) => place_of(batch),
+        _ => return result,
+    };
+    with(|faults| faults.due.remove(&place)).unwrap_or(result)
+}
+
+fn place_of(batch: &Sealed) -> usize {
+    batch.message().addr()
+}
