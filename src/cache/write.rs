@@ -2,7 +2,7 @@
 //!
 //! Plain blocking files: nothing waits for this but the one who asked. The layout is that of
 //! docs/cache-format.md, each group's sectors in a row. Idx files, and a zip's directory, are
-//! written last, so that what was not finished lists nothing.
+//! written last, and so are the indexes of flat files, so that what was not finished lists nothing.
 
 mod tar;
 mod zip;
@@ -13,7 +13,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use super::sector::{Form, Header, SECTOR_BYTES, SECTORS_MAX};
-use super::store::{DAT2, GROUPS_MAX, IDX, index_path, is_store};
+use super::store::{DAT2, GROUPS_MAX, IDX, INDEX_ARCHIVE, index_path, is_store};
 use super::{GROUP_BYTES_MAX, Packing, StoreError, StoreKind, StoredGroup, flat};
 use tar::TarWriter;
 use zip::ZipWriter;
@@ -40,7 +40,10 @@ pub struct StoreWriter {
 #[derive(Debug)]
 enum Target {
     Dat2(Sectors<BufWriter<File>>),
-    Flat,
+    Flat {
+        /// The archive indexes, which are written last: without them nothing is served.
+        indexes: Vec<(StoredGroup, Vec<u8>)>,
+    },
     /// Sectors and idx files in a zip.
     Zip(Sectors<ZipWriter>),
     /// Flat files in a tar.gz.
@@ -71,7 +74,7 @@ impl StoreWriter {
             return Err(StoreError::AlreadyAStore { path: dir.into() });
         }
         let target = match kind {
-            StoreKind::Flat => Target::Flat,
+            StoreKind::Flat => Target::Flat { indexes: Vec::new() },
             StoreKind::Dat2 | StoreKind::Dat => {
                 let path = dir.join(DAT2);
                 let io = |source| StoreError::Io { path: path.clone(), source };
@@ -138,7 +141,11 @@ impl StoreWriter {
         let first_sector = match &mut self.target {
             Target::Dat2(sectors) => sectors.append(group, stored, &self.path)?,
             Target::Zip(sectors) => sectors.append(group, stored, &self.path)?,
-            Target::Flat => write_file(&self.path, group, stored)?,
+            Target::Flat { indexes } if archive == INDEX_ARCHIVE => {
+                indexes.push((group, stored.to_vec()));
+                0
+            }
+            Target::Flat { .. } => write_file(&self.path, group, stored)?,
             Target::TarGz(tar) => {
                 let name = format!("{PACKED_DIR}{archive}/{}.dat", group.group);
                 tar.put(&name, stored).map_err(io)?;
@@ -176,7 +183,11 @@ impl StoreWriter {
                 zip.finish().and_then(|file| file.sync_all()).map_err(io)?;
             }
             Target::TarGz(tar) => tar.finish().and_then(|file| file.sync_all()).map_err(io)?,
-            Target::Flat => {}
+            Target::Flat { indexes } => {
+                for (group, stored) in indexes {
+                    write_file(&path, group, &stored)?;
+                }
+            }
         }
         Ok(WriteSummary { groups: entries.len(), bytes })
     }

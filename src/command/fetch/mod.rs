@@ -98,12 +98,15 @@ struct Mirror {
     queue: VecDeque<GroupId>,
     missing: Vec<GroupId>,
     skip_missing: bool,
-    /// Requests at once; fewer while it is to be found out which one ends the connection.
+    /// Requests at once.
     window: usize,
-    window_max: usize,
+    /// How many are asked for one at a time, to find out which one ends the connection.
+    careful: usize,
     attempts_max: u16,
     /// Requests for groups, archive indexes included, over all connections.
     asked: u64,
+    /// Groups that came and were right.
+    answered: u64,
     show: Show,
 }
 
@@ -117,9 +120,10 @@ impl Mirror {
             missing: Vec::new(),
             skip_missing: args.skip_missing,
             window: args.window.into(),
-            window_max: args.window.into(),
+            careful: 0,
             attempts_max: args.attempts,
             asked: 0,
+            answered: 0,
             show: Show::new(),
         }
     }
@@ -128,24 +132,29 @@ impl Mirror {
     fn fetch(&mut self) -> Result<(), Failure> {
         let mut barren = 0;
         loop {
-            let fresh_before = self.fresh();
-            let outcome = self.connection();
-            let error = match outcome {
-                Ok(()) if self.is_planned() && self.queue.is_empty() => break,
+            let answered_before = self.answered;
+            let (error, blames_server) = match self.connection() {
+                Ok(()) if self.queue.is_empty() => break,
                 Ok(()) => continue,
-                Err(Ended::Failed(failure)) => return Err(failure),
-                Err(Ended::Lost(error)) => error,
+                Err(Ended::Failed(failure)) => {
+                    self.show.end();
+                    return Err(failure);
+                }
+                Err(Ended::Lost { error, blames_server }) => (error, blames_server),
             };
-            // Finding out about suspects is progress of its own, and bounded by their number.
-            let is_barren =
-                fresh_before == self.fresh() && (fresh_before > 0 || !self.is_planned());
-            barren = if is_barren { barren + 1 } else { 0 };
-            if error.is_final() || barren >= self.attempts_max {
+            if self.answered > answered_before {
+                barren = 0;
+            } else if blames_server {
+                barren += 1;
+            }
+            // Groups that may be left out are bounded by their own number.
+            let may_go_on = self.skip_missing && self.answered > 0;
+            if error.is_final() || (barren >= self.attempts_max && !may_go_on) {
                 self.show.end();
                 return Err(error.into());
             }
             self.show.say(&format!("{error}; connecting again"));
-            if is_barren {
+            if barren > 0 && blames_server {
                 // Groups that the server lacks may stand together: others have their turn.
                 fastrand::shuffle(self.queue.make_contiguous());
                 thread::sleep(Duration::from_secs(1) * u32::from(barren).min(PAUSE_MAX));
@@ -155,16 +164,6 @@ impl Mirror {
         self.missing_groups()
     }
 
-    fn is_planned(&self) -> bool {
-        !self.plan.master.is_empty()
-    }
-
-    /// How many groups are to come that were not asked for in vain yet.
-    fn fresh(&self) -> usize {
-        let is_fresh = |id: &&GroupId| self.plan.wants.get(id).is_some_and(|want| want.tries == 0);
-        self.queue.iter().filter(is_fresh).count()
-    }
-
     /// Serves itself from one connection until nothing is left to ask for, or it is lost.
     fn connection(&mut self) -> Result<(), Ended> {
         let mut remote = self.server.connect()?;
@@ -172,44 +171,53 @@ impl Mirror {
         if master != self.plan.master {
             self.make_plan(&mut remote, master)?;
         }
-        let outcome = self.pump(&mut remote);
-        if let Err(Ended::Lost(error)) = &outcome {
-            self.give_back(&remote.outstanding(), error);
+        match self.pump(&mut remote) {
+            Ok(()) => {
+                remote.end();
+                Ok(())
+            }
+            Err(Ended::Lost { error, .. }) => {
+                let blames_server = self.give_back(&remote.outstanding(), &error);
+                Err(Ended::Lost { error, blames_server })
+            }
+            Err(failed) => Err(failed),
         }
-        if outcome.is_ok() {
-            remote.end();
-        }
-        outcome
     }
 
     /// Finds out what there is to fetch.
     fn make_plan(&mut self, remote: &mut Remote, master: Vec<u8>) -> Result<(), Ended> {
-        let lies = |what: String| {
-            let cause = format!("{} lies: {what}", self.server.name);
-            Ended::Failed(Failure::new(Exit::CorruptCache, cause, "mirror another server"))
+        let server = self.server.name.clone();
+        let lies = |what: &str| {
+            let cause = format!("{server} lies: {what}");
+            let remedy = "try again: it may have loaded another cache meanwhile";
+            Ended::Failed(Failure::new(Exit::CorruptCache, cause, remedy))
         };
         let readings = plan::readings(&master)
-            .map_err(|error| lies(format!("its master index is none: {error}")))?;
-        let mut wrong = "its master index is empty".to_owned();
+            .map_err(|error| lies(&format!("its master index is none: {error}")))?;
+        let mut wrong = None;
         for archives in readings {
-            match self.read_indexes(remote, &archives)? {
-                Ok((wants, beyond_wire)) => {
-                    self.queue = wants
-                        .iter()
-                        .filter_map(|(id, want)| (!self.journal.has(*id, want.crc)).then_some(*id))
-                        .collect();
+            match (self.read_indexes(remote, &archives), &wrong) {
+                (Ok((wants, beyond_wire)), _) => {
+                    let is_to_come = |(id, want): (&GroupId, &Want)| {
+                        (!self.journal.has(*id, want.crc)).then_some(*id)
+                    };
+                    self.queue = wants.iter().filter_map(is_to_come).collect();
                     self.missing.clear();
                     let there = wants.len() - self.queue.len();
                     self.show.begin(there as u64, wants.len() as u64);
                     self.plan = Plan { master, archives, wants, beyond_wire };
                     return Ok(());
                 }
-                Err(what) => wrong = what,
+                // It may be that the master index was not read rightly.
+                (Err(Unread::Wrong { what, is_first: true }), None) => wrong = Some(what),
+                (Err(Unread::Wrong { is_first: true, .. }), Some(_)) => {}
+                (Err(Unread::Wrong { what, .. }), _) => return Err(lies(&what)),
+                // An index that only a wrong reading knows is not answered.
+                (Err(Unread::Ended(Ended::Lost { .. })), Some(what)) => return Err(lies(what)),
+                (Err(Unread::Ended(ended)), _) => return Err(ended),
             }
         }
-        let lies = format!("{} lies: {wrong}", self.server.name);
-        let remedy = "try again: it may have loaded another cache meanwhile";
-        Err(Ended::Failed(Failure::new(Exit::CorruptCache, lies, remedy)))
+        Err(lies(wrong.as_deref().unwrap_or("its master index is empty")))
     }
 
     /// Reads the indexes of these archives, the last one first, which shows whether the master
@@ -222,9 +230,9 @@ impl Mirror {
         &mut self,
         remote: &mut Remote,
         archives: &[MasterEntry],
-    ) -> Result<Result<(BTreeMap<GroupId, Want>, u64), String>, Ended> {
+    ) -> Result<(BTreeMap<GroupId, Want>, u64), Unread> {
         let (mut wants, mut beyond_wire) = (BTreeMap::new(), 0);
-        for entry in archives.iter().rev() {
+        for (place, entry) in archives.iter().rev().enumerate() {
             let id = entry.id();
             let is_here = self.journal.has(id, entry.crc);
             let container = if is_here {
@@ -233,10 +241,10 @@ impl Mirror {
                 self.asked += 1;
                 remote.get(id)?
             };
-            let index = match plan::index(entry, &container) {
-                Ok(index) => index,
-                Err(wrong) => return Ok(Err(format!("index {id}: {wrong}"))),
-            };
+            let index = plan::index(entry, &container).map_err(|wrong| Unread::Wrong {
+                what: format!("index {id}: {wrong}"),
+                is_first: place == 0,
+            })?;
             if !is_here {
                 self.journal.append(id, &container).map_err(unwritten)?;
             }
@@ -250,13 +258,14 @@ impl Mirror {
                 }
             }
         }
-        Ok(Ok((wants, beyond_wire)))
+        Ok((wants, beyond_wire))
     }
 
     /// Keeps as many requests on their way as the window allows, and takes what comes.
     fn pump(&mut self, remote: &mut Remote) -> Result<(), Ended> {
         loop {
-            while remote.waiting() < self.window {
+            let window = if self.careful > 0 { 1 } else { self.window };
+            while remote.waiting() < window {
                 let Some(id) = self.queue.pop_front() else { break };
                 self.asked += 1;
                 remote.request(Class::Prefetch, id);
@@ -269,7 +278,6 @@ impl Mirror {
             while let Some((id, container)) = remote.received() {
                 self.take(id, &container)?;
             }
-            self.window = (self.window * 2).min(self.window_max);
         }
     }
 
@@ -277,7 +285,9 @@ impl Mirror {
     fn take(&mut self, id: GroupId, container: &[u8]) -> Result<(), Ended> {
         let Some(want) = self.plan.wants.get_mut(&id) else { return Ok(()) };
         let found = crc32fast::hash(container);
+        self.careful = self.careful.saturating_sub(1);
         if found == want.crc {
+            self.answered += 1;
             self.journal.append(id, container).map_err(unwritten)?;
             self.show.one(container.len());
             return Ok(());
@@ -298,28 +308,34 @@ impl Mirror {
         Err(Ended::Failed(Failure::new(Exit::CorruptCache, lie, remedy)))
     }
 
-    /// Takes back what was asked for in vain.
-    fn give_back(&mut self, outstanding: &[GroupId], error: &RemoteError) {
+    /// Takes back what was asked for in vain. True if the server is to blame, and not a group that
+    /// it may lack.
+    ///
+    /// A server that ignores a request for a group that it lacks answers the others; what is still
+    /// unanswered when it stands still are such groups, or it does not work. One that closes for
+    /// such a group does so whatever else was asked for: what was on its way is asked for again,
+    /// one at a time.
+    fn give_back(&mut self, outstanding: &[GroupId], error: &RemoteError) -> bool {
         let is_stalled = matches!(error, RemoteError::Stalled { .. });
-        // A server that closes for a group that it lacks does so whatever else was asked for:
-        // fewer at once show which one it is.
         let is_alone = outstanding.len() == 1;
-        if !is_stalled {
-            self.window = (self.window / 2).max(1);
-        }
+        let mut blames_server = false;
+        self.careful = if is_stalled { 0 } else { outstanding.len() };
         for &id in outstanding.iter().rev() {
             let Some(want) = self.plan.wants.get_mut(&id) else { continue };
             if is_stalled || is_alone {
+                blames_server |= is_stalled == (want.tries == 0);
                 want.tries += 1;
             }
             if want.tries >= TRIES_MAX {
                 self.missing.push(id);
+                self.careful = 0;
             } else if is_stalled {
                 self.queue.push_back(id);
             } else {
                 self.queue.push_front(id);
             }
         }
+        blames_server
     }
 
     /// Whether the mirror is whole, or may lack what it lacks.
@@ -398,19 +414,33 @@ impl Mirror {
 /// How a connection ends before all is there.
 enum Ended {
     /// Another one may bring more.
-    Lost(RemoteError),
+    Lost { error: RemoteError, blames_server: bool },
     /// None would.
     Failed(Failure),
 }
 
 impl From<RemoteError> for Ended {
     fn from(error: RemoteError) -> Self {
-        Self::Lost(error)
+        Self::Lost { error, blames_server: true }
     }
 }
 
 impl From<Failure> for Ended {
     fn from(failure: Failure) -> Self {
         Self::Failed(failure)
+    }
+}
+
+/// Why the archive indexes could not be read.
+enum Unread {
+    /// One is not what the master index says.
+    Wrong { what: String, is_first: bool },
+    /// The connection ended, or the mirror.
+    Ended(Ended),
+}
+
+impl<T: Into<Ended>> From<T> for Unread {
+    fn from(ended: T) -> Self {
+        Self::Ended(ended.into())
     }
 }
