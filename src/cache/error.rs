@@ -2,7 +2,7 @@
 //!
 //! A [`StoreError`] ends the reading of a store, a [`GroupError`] that of one group. An
 //! [`IndexCut`] is damage to a listing, whose whole entries are read all the same; a
-//! [`StoreWarning`] is no damage. Longer than 400 lines because each kind of damage has its words.
+//! [`StoreWarning`] is no damage.
 
 use std::fmt;
 use std::io;
