@@ -67,8 +67,8 @@ impl From<StoreError> for Failure {
         let (exit, remedy) = match error.fault() {
             StoreFault::Missing => (
                 Exit::NoCache,
-                "name a directory with main_file_cache.dat2 and idx files, or with \
-                 ARCHIVE/GROUP.dat, or a zip or tar.gz of either; 'js5d demo-cache DIR' writes one to try",
+                "name a directory with main_file_cache.dat2 and idx files, or ARCHIVE/GROUP.dat, \
+                 or a zip or tar.gz of one; 'js5d demo-cache DIR' writes one to try",
             ),
             StoreFault::Permission => (Exit::Permission, "let the server's user read the cache"),
             StoreFault::Unreadable if error.is_another_kind() => {

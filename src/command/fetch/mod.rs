@@ -221,11 +221,7 @@ impl Mirror {
     }
 
     /// Reads the indexes of these archives, the last one first, which shows whether the master
-    /// index was read rightly. The inner error says which is wrong.
-    #[expect(
-        clippy::type_complexity,
-        reason = "what is wrong is tried otherwise, what is lost not"
-    )]
+    /// index was read rightly. Comes back with what is to be fetched, and how many groups cannot.
     fn read_indexes(
         &mut self,
         remote: &mut Remote,
