@@ -67,6 +67,12 @@ impl StagedStore {
         &mut self.writer
     }
 
+    /// Gives it up, and removes what was written of it.
+    pub fn discard(self) {
+        // What stays is cleared away by the next that is written here.
+        drop(remove(&self.partial));
+    }
+
     /// Brings all of it to the disk, and then gives it its name.
     ///
     /// # Errors

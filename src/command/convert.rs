@@ -47,10 +47,30 @@ async fn convert(args: &ConvertArgs, progress: &mut Progress) -> Result<String, 
         return Err(Failure::new(Exit::CorruptCache, cause, remedy));
     }
     let mut target = StagedStore::create(&args.to, form(args.format), false).map_err(unwritten)?;
+    if let Err(failure) = copy(args, &store, &mut target, progress).await {
+        target.discard();
+        return Err(failure);
+    }
+    let written = target.finish().map_err(unwritten)?;
+    let to = args.to.display();
+    Ok(format!(
+        "wrote {}, {}, to {to}\ncheck it with: js5d check --cache {to}\n",
+        counted(written.groups as u64, "group"),
+        megabytes(written.bytes),
+    ))
+}
+
+/// Puts everything that can be read into the target.
+async fn copy(
+    args: &ConvertArgs,
+    store: &Store,
+    target: &mut StagedStore,
+    progress: &mut Progress,
+) -> Result<(), Failure> {
     for &archive in store.archives() {
         target.writer().add_archive(archive);
     }
-    let mut copy = Copy::new(store.groups(), &mut target, progress);
+    let mut copy = Copy::new(store.groups(), target, progress);
     store.read_all(&mut copy).await?;
     let Copy { failures, failed, error, .. } = copy;
     error.map_or(Ok(()), |error| Err(unwritten(error)))?;
@@ -67,13 +87,7 @@ async fn convert(args: &ConvertArgs, progress: &mut Progress) -> Result<String, 
         let remedy = "fetch the cache again, or leave them out with --skip-corrupt";
         return Err(Failure::new(Exit::CorruptCache, cause, remedy));
     }
-    let written = target.finish().map_err(unwritten)?;
-    let to = args.to.display();
-    Ok(format!(
-        "wrote {}, {}, to {to}\ncheck it with: js5d check --cache {to}\n",
-        counted(written.groups as u64, "group"),
-        megabytes(written.bytes),
-    ))
+    Ok(())
 }
 
 /// The form of a store that is written.

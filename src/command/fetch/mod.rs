@@ -16,7 +16,7 @@ mod update;
 use super::convert::{form, unwritten};
 use super::crcs::load_cache;
 use super::text::{counted, megabytes, print};
-use crate::cache::{StagedStore, StoreError};
+use crate::cache::{StagedStore, StoreError, StoreWriter, WriteSummary};
 use crate::catalog::LoadOptions;
 use crate::cli::FetchArgs;
 use crate::failure::{Exit, Failure};
@@ -385,9 +385,19 @@ impl Mirror {
         ))
     }
 
-    fn store(&mut self, args: &FetchArgs) -> Result<crate::cache::WriteSummary, StoreError> {
+    fn store(&mut self, args: &FetchArgs) -> Result<WriteSummary, StoreError> {
         let mut staged = StagedStore::create(&args.to, form(args.format), args.update)?;
-        staged.writer().add_archive(ARCHIVE_INDEXES);
+        match self.put_all(staged.writer()) {
+            Ok(()) => staged.finish(),
+            Err(error) => {
+                staged.discard();
+                Err(error)
+            }
+        }
+    }
+
+    fn put_all(&mut self, writer: &mut StoreWriter) -> Result<(), StoreError> {
+        writer.add_archive(ARCHIVE_INDEXES);
         for (id, want) in &self.plan.wants {
             if self.missing.binary_search(id).is_ok() {
                 continue;
@@ -395,15 +405,15 @@ impl Mirror {
             let mut stored = self.journal.read(*id)?;
             let [.., high, low] = want.version.to_be_bytes();
             stored.extend([high, low]);
-            staged.writer().put(id.archive, id.group.into(), &stored)?;
+            writer.put(id.archive, id.group.into(), &stored)?;
         }
         // Archive indexes last, and without a trailer: groups without one are not served.
         for entry in &self.plan.archives {
-            staged.writer().add_archive(entry.archive);
+            writer.add_archive(entry.archive);
             let container = self.journal.read(entry.id())?;
-            staged.writer().put(ARCHIVE_INDEXES, entry.archive.into(), &container)?;
+            writer.put(ARCHIVE_INDEXES, entry.archive.into(), &container)?;
         }
-        staged.finish()
+        Ok(())
     }
 }
 
