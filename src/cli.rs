@@ -4,6 +4,7 @@
 //! settings file, a variable, and its place in the documentation.
 
 mod admin;
+mod caches;
 mod egress;
 mod front;
 mod restart;
@@ -11,6 +12,7 @@ mod tools;
 pub mod units;
 
 pub use admin::AdminArgs;
+pub use caches::{ConvertArgs, CrcsArgs, CrcsFormat, DiffArgs, FetchArgs, TargetFormat};
 pub use egress::{EgressArgs, Rate};
 pub use front::{GameArgs, ProxyArgs, RealtimeArg};
 pub use restart::{InheritedFd, RestartArgs, Role, SandboxArg};
@@ -61,6 +63,14 @@ pub enum Command {
     Config(Box<ConfigArgs>),
     /// Write a demo cache to a directory
     DemoCache(DemoCacheArgs),
+    /// Mirror the cache of a running server
+    Fetch(FetchArgs),
+    /// Write a cache in another form, its groups byte by byte as they are
+    Convert(ConvertArgs),
+    /// Print the checksums that a game server compares at login
+    Crcs(CrcsArgs),
+    /// Say what is different between two caches, and what a player has to download
+    Diff(DiffArgs),
     /// Say how a running server does
     Status(StatusArgs),
     /// Have a running server load its cache again; exit 65 if it keeps the old content
@@ -78,9 +88,9 @@ pub struct ServeArgs {
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
-    /// The cache: a directory with main_file_cache.dat2 and idx files, or ARCHIVE/GROUP.dat
-    /// [default: a demo cache, made up in memory]
-    #[arg(long, value_name = "DIR")]
+    /// The cache: a directory with main_file_cache.dat2 and idx files, or ARCHIVE/GROUP.dat, or a
+    /// zip, tar or tar.gz of either [default: a demo cache, made up in memory]
+    #[arg(long, value_name = "PATH")]
     pub cache: Option<PathBuf>,
 
     /// Serve what is sound of a cache with corrupt groups, instead of refusing to start

@@ -67,10 +67,13 @@ impl From<StoreError> for Failure {
         let (exit, remedy) = match error.fault() {
             StoreFault::Missing => (
                 Exit::NoCache,
-                "name a directory with main_file_cache.dat2 and idx files, or ARCHIVE/GROUP.dat; \
-                 'js5d demo-cache DIR' writes one to try",
+                "name a directory with main_file_cache.dat2 and idx files, or ARCHIVE/GROUP.dat, \
+                 or a zip or tar.gz of one; 'js5d demo-cache DIR' writes one to try",
             ),
             StoreFault::Permission => (Exit::Permission, "let the server's user read the cache"),
+            StoreFault::Unreadable if error.is_another_kind() => {
+                (Exit::CorruptCache, "docs/caches.md says what is served, and where it comes from")
+            }
             StoreFault::Unreadable => (Exit::CorruptCache, "fetch the cache again from its source"),
             StoreFault::Other => (Exit::System, "look at the directory and the disk"),
         };

@@ -30,6 +30,10 @@ fn run(Parsed { cli, settings }: &Parsed) -> Result<ExitCode, Failure> {
         Some(Command::DemoCache(args)) => command::demo_cache::run(args),
         Some(Command::Man(args)) => command::generate::man(args),
         Some(Command::Completions(args)) => command::generate::completions(args),
+        Some(Command::Convert(args)) => command::convert::run(args),
+        Some(Command::Crcs(args)) => command::crcs::run(args),
+        Some(Command::Diff(args)) => command::diff::run(args),
+        Some(Command::Fetch(args)) => command::fetch::run(args),
         Some(Command::Status(args)) => command::ask::status(args),
         Some(Command::Reload(args)) => command::ask::reload(args),
     }

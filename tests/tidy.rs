@@ -400,10 +400,14 @@ fn every_option_is_documented() {
         assert!(names(&settings, option), "{option} is not in docs/settings.md");
     }
     assert!(names(&readme, "docs/settings.md"), "README.md does not lead to the settings");
-    let commands: [(&str, usize); 7] = [
+    let commands: [(&str, usize); 11] = [
         ("check", 2),
         ("config", 20),
         ("demo-cache", 3),
+        ("fetch", 7),
+        ("convert", 2),
+        ("crcs", 1),
+        ("diff", 3),
         ("man", 1),
         ("completions", 0),
         ("status", 2),
@@ -427,7 +431,17 @@ fn every_option_that_the_readme_shows_is_there() {
     let begin = readme.find("\n## Settings").expect("a section on settings");
     let section = &readme[begin + 4..];
     let section = &section[..section.find("\n## ").unwrap_or(section.len())];
-    let commands = [&[][..], &["check"], &["config"], &["demo-cache"], &["man"]];
+    let commands = [
+        &[][..],
+        &["check"],
+        &["config"],
+        &["demo-cache"],
+        &["man"],
+        &["fetch"],
+        &["convert"],
+        &["crcs"],
+        &["diff"],
+    ];
     let known: Vec<_> = commands.iter().flat_map(|command| options_of(command)).collect();
     let is_end = |c: char| !c.is_ascii_lowercase() && c != '-';
     let shown: Vec<_> = section

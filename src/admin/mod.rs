@@ -3,6 +3,7 @@
 //! | route | answer |
 //! |---|---|
 //! | `GET /` | the status page, which asks for `/status.json` each second |
+//! | `GET /crcs` | the checksums of the archive indexes, as `?format=text`, `json` or `ints` |
 //! | `GET /status.json` | all that is shown, with the history after moment N of `?since=N` |
 //! | `GET /metrics` | Prometheus' text format, 0.0.4 |
 //! | `GET /livez` | 200 while every worker's heartbeat is young, 503 and the worker otherwise |

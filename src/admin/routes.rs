@@ -5,6 +5,7 @@ use super::metrics::{gather, to_text};
 use super::server::Origin;
 use super::state::State;
 use super::status::status;
+use crate::catalog::Crcs;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
@@ -44,10 +45,10 @@ pub(super) async fn answer(
     let allowed: &[Method] = if is_reload { &[Method::POST] } else { &[Method::GET, Method::HEAD] };
     let is_known = matches!(
         request.uri().path(),
-        "/" | "/metrics" | "/livez" | "/readyz" | "/status.json" | "/reload"
+        "/" | "/metrics" | "/livez" | "/readyz" | "/status.json" | "/crcs" | "/reload"
     );
     if !is_known {
-        let routes = "there is /, /status.json, /metrics, /livez, /readyz and POST /reload";
+        let routes = "there is /, /status.json, /metrics, /livez, /readyz, /crcs and POST /reload";
         return plain(StatusCode::NOT_FOUND, routes);
     }
     if !allowed.contains(request.method()) {
@@ -64,12 +65,28 @@ pub(super) async fn answer(
         "/metrics" => full(StatusCode::OK, METRICS_TEXT, POLICY, to_text(&gather(&state.scrape()))),
         "/livez" => verdict(state.liveness()),
         "/readyz" => verdict(state.readiness().map_err(|reason| format!("not ready: {reason}"))),
+        "/crcs" => crcs(state, request.uri().query()),
         "/status.json" => {
             let since = request.uri().query().and_then(|query| query.strip_prefix("since="));
             let since = since.and_then(|since| since.parse().ok()).unwrap_or(0);
             full(StatusCode::OK, "application/json", POLICY, status(state, since).to_string())
         }
         _ => full(StatusCode::OK, "text/html; charset=utf-8", PAGE_POLICY, PAGE),
+    }
+}
+
+/// What a game server compares at login, of what is served to connections to come.
+fn crcs(state: &State, query: Option<&str>) -> Answer {
+    let crcs = Crcs::of(&state.sources.snapshots.load());
+    match query {
+        None | Some("format=text") => full(StatusCode::OK, TEXT, POLICY, crcs.to_text()),
+        Some("format=json") => {
+            full(StatusCode::OK, "application/json", POLICY, crcs.to_json().to_string())
+        }
+        Some("format=ints") => {
+            full(StatusCode::OK, "application/octet-stream", POLICY, crcs.to_ints())
+        }
+        Some(_) => plain(StatusCode::BAD_REQUEST, "use ?format=text, json or ints"),
     }
 }
 

@@ -105,6 +105,11 @@ impl Chain {
         }
     }
 
+    /// Tells the visitor that the chain is not followed any further.
+    pub(super) fn give_up(&self, extent: &Extent, passes: u32, visitor: &mut impl GroupVisitor) {
+        visitor.failed(self.slot, GroupError::Scattered { at: self.place(extent), passes });
+    }
+
     /// The sector to be read next.
     pub(super) fn sector(&self) -> u32 {
         self.sector

@@ -8,9 +8,11 @@
 //! small read a sector at most.
 
 use std::collections::VecDeque;
+use std::io::Read;
 use std::path::PathBuf;
 
 use super::chain::{Chain, Extent, Followed, Window};
+use super::packed::fill;
 use super::ring_file::{self, RingFile, Started};
 use super::sector::{SECTOR_BYTES, SECTOR_BYTES_U64};
 use super::{GroupVisitor, StoreError};
@@ -72,34 +74,34 @@ impl DataFile {
         visitor: &mut V,
         mut done: impl FnMut(&mut V, u64),
     ) -> std::io::Result<Vec<Waiting>> {
-        let window_count = self.extent.sector_count().div_ceil(SWEEP.sectors);
-        let mut queue = Queue::new(window_count, chains.len());
-        // Backwards, since the last to come is the first to be served.
-        for (number, chain) in chains.iter().enumerate().rev() {
-            queue.wait(SWEEP.window_of(chain.sector()), number);
-        }
-        let mut back = Vec::new();
-        let mut reads = Reads::new(file, SWEEP, 0..window_count);
+        let mut sweep = Sweep::new(&self.extent, chains, 0..chains.len());
+        let mut reads = Reads::new(file, SWEEP, 0..sweep.window_count);
         while let Some((ordinal, bytes)) = reads.next().await? {
-            let window = window(SWEEP, ordinal, &bytes);
-            let mut number = queue.first(ordinal);
-            while let Some(chain) = chains.get_mut(number) {
-                let behind = queue.behind(number);
-                if chain.follow(&window, &self.extent, visitor) == Followed::Onwards {
-                    let sector = chain.sector();
-                    let onwards = SWEEP.window_of(sector);
-                    if onwards > ordinal {
-                        queue.wait(onwards, number);
-                    } else {
-                        back.push(Waiting { sector, number });
-                    }
-                }
-                number = behind;
-            }
+            sweep.serve(ordinal, &bytes, chains, visitor);
             done(visitor, u64::try_from(bytes.len()).unwrap_or(0));
             reads.give_back(bytes);
         }
-        Ok(back)
+        Ok(sweep.back)
+    }
+
+    /// Follows those of `chains` that have the numbers `waiting` through the file, as it comes
+    /// out of `content`. Comes back with the numbers of those that lead backwards.
+    pub(super) fn stream<V: GroupVisitor>(
+        &self,
+        content: &mut dyn Read,
+        chains: &mut [Chain],
+        waiting: impl DoubleEndedIterator<Item = usize>,
+        visitor: &mut V,
+        mut done: impl FnMut(&mut V, u64),
+    ) -> std::io::Result<Vec<usize>> {
+        let mut sweep = Sweep::new(&self.extent, chains, waiting);
+        let mut bytes = vec![0; SWEEP.bytes()];
+        for ordinal in 0..sweep.window_count {
+            let len = fill(content, &mut bytes)?;
+            sweep.serve(ordinal, bytes.get(..len).unwrap_or_default(), chains, visitor);
+            done(visitor, u64::try_from(len).unwrap_or(0));
+        }
+        Ok(sweep.back.into_iter().map(|waiting| waiting.number).collect())
     }
 
     /// Moves all waiting chains on, wave by wave, until none is left.
@@ -130,6 +132,58 @@ impl DataFile {
             std::mem::swap(&mut waiting, &mut still);
         }
         Ok(())
+    }
+}
+
+/// One reading of a whole file, window by window.
+struct Sweep<'a> {
+    extent: &'a Extent,
+    window_count: u32,
+    queue: Queue,
+    /// Chains that lead back to where the sweep has been.
+    back: Vec<Waiting>,
+}
+
+impl<'a> Sweep<'a> {
+    fn new(
+        extent: &'a Extent,
+        chains: &[Chain],
+        waiting: impl DoubleEndedIterator<Item = usize>,
+    ) -> Self {
+        let window_count = extent.sector_count().div_ceil(SWEEP.sectors);
+        let mut queue = Queue::new(window_count, chains.len());
+        // Backwards, since the last to come is the first to be served.
+        for number in waiting.rev() {
+            if let Some(chain) = chains.get(number) {
+                queue.wait(SWEEP.window_of(chain.sector()), number);
+            }
+        }
+        Self { extent, window_count, queue, back: Vec::new() }
+    }
+
+    /// Follows the chains that wait at a window.
+    fn serve(
+        &mut self,
+        ordinal: u32,
+        bytes: &[u8],
+        chains: &mut [Chain],
+        visitor: &mut impl GroupVisitor,
+    ) {
+        let window = window(SWEEP, ordinal, bytes);
+        let mut number = self.queue.first(ordinal);
+        while let Some(chain) = chains.get_mut(number) {
+            let behind = self.queue.behind(number);
+            if chain.follow(&window, self.extent, visitor) == Followed::Onwards {
+                let sector = chain.sector();
+                let onwards = SWEEP.window_of(sector);
+                if onwards > ordinal {
+                    self.queue.wait(onwards, number);
+                } else {
+                    self.back.push(Waiting { sector, number });
+                }
+            }
+            number = behind;
+        }
     }
 }
 

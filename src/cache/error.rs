@@ -8,41 +8,60 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-use super::StoreKind;
+use super::{PackedFault, Packing, StoreKind};
 
 /// Why a store cannot be read, or written, at all.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The directory is not there.
-    #[error("{}: no such directory", path.display())]
+    /// What was named is not there.
+    #[error("{}: no such file or directory", path.display())]
     Missing {
         /// What was asked for.
         path: PathBuf,
     },
-    /// The path leads to a file.
-    #[error("{}: not a directory", path.display())]
-    NotADirectory {
-        /// What was asked for.
+    /// All that is there is a packed store.
+    #[error("{}: no cache in this directory, but a packed one: name that file", path.display())]
+    PackedInside {
+        /// The packed file.
         path: PathBuf,
     },
-    /// All that is there is a packed store.
-    #[error("{}: a packed cache; unpack it first and name the directory", path.display())]
+    /// Several directories just below hold a store each.
+    #[error(
+        "{}: no cache in this directory, and more than one just below it: name {} or {}",
+        path.display(), first.display(), second.display()
+    )]
+    Several {
+        /// The directory.
+        path: PathBuf,
+        /// A store.
+        first: PathBuf,
+        /// Another.
+        second: PathBuf,
+    },
+    /// A packed store cannot be read.
+    #[error(
+        "{}: {}{fault}", path.display(),
+        name.as_ref().map(|name| format!("{name} (byte {at}): ")).unwrap_or_default()
+    )]
     Packed {
         /// The packed file.
         path: PathBuf,
+        /// The entry, if one is at fault.
+        name: Option<String>,
+        /// Where it begins: in the file, or in the unpacked tar.
+        at: u64,
+        /// What is wrong.
+        fault: PackedFault,
     },
     /// The directory holds nothing that looks like a store.
     #[error(
         "{}: no cache in this directory (neither main_file_cache.dat2, nor main_file_cache.dat, \
-         nor directories 0 to 255 of .dat files){}",
-        path.display(),
-        nested.as_ref().map(|p| format!("; there is one in {}", p.display())).unwrap_or_default()
+         nor directories 0 to 255 of .dat files)",
+        path.display()
     )]
     NoStore {
         /// The directory.
         path: PathBuf,
-        /// A directory just below that does hold a store.
-        nested: Option<PathBuf>,
     },
     /// There are idx files, but not the file that they point into.
     #[error("{}: idx files, but no main_file_cache.dat2 beside them", path.display())]
@@ -102,6 +121,18 @@ pub enum StoreError {
         /// The kind.
         kind: StoreKind,
     },
+    /// Asked to pack in a way that is only read.
+    #[error("a {packing} can be read, but not written")]
+    CannotPack {
+        /// The packing.
+        packing: Packing,
+    },
+    /// Another process writes there.
+    #[error("{}: another js5d writes there", path.display())]
+    Busy {
+        /// The temporary file or directory.
+        path: PathBuf,
+    },
     /// Asked to write a group that the format has no room for.
     #[error("archive {archive}, group {group}: cannot be written: {why}")]
     CannotPut {
@@ -133,8 +164,8 @@ impl StoreError {
     pub fn fault(&self) -> StoreFault {
         match self {
             Self::Missing { .. }
-            | Self::NotADirectory { .. }
-            | Self::Packed { .. }
+            | Self::PackedInside { .. }
+            | Self::Several { .. }
             | Self::NoStore { .. }
             | Self::NoDataFile { .. }
             | Self::NoIndexFiles { .. } => StoreFault::Missing,
@@ -143,12 +174,31 @@ impl StoreError {
             }
             Self::Io { .. }
             | Self::NotAFile { .. }
+            | Self::Packed { .. }
             | Self::IndexTooLong { .. }
             | Self::TooManyGroups { .. } => StoreFault::Unreadable,
-            Self::AlreadyAStore { .. } | Self::CannotWrite { .. } | Self::CannotPut { .. } => {
-                StoreFault::Other
-            }
+            Self::AlreadyAStore { .. }
+            | Self::CannotWrite { .. }
+            | Self::CannotPack { .. }
+            | Self::Busy { .. }
+            | Self::CannotPut { .. } => StoreFault::Other,
         }
+    }
+}
+
+impl StoreError {
+    /// Whether it is a whole file that holds something else than a cache that can be served.
+    #[must_use]
+    pub fn is_another_kind(&self) -> bool {
+        let Self::Packed { fault, .. } = self else { return false };
+        matches!(
+            fault,
+            PackedFault::OpenNxt
+                | PackedFault::JagexNxt
+                | PackedFault::OtherKind(_)
+                | PackedFault::NoCache
+                | PackedFault::Legacy
+        )
     }
 }
 
@@ -291,6 +341,31 @@ pub enum GroupError {
         expected_bytes: usize,
         /// How many are in the file.
         found_bytes: usize,
+    },
+    /// The chain leads backwards too often for a file that is read from front to back.
+    #[error(
+        "{at} lies before others of the group, and the packed file was read {passes} times for \
+         such groups; unpack it"
+    )]
+    Scattered {
+        /// The sector that was to be read next.
+        at: Place,
+        /// How often the file was read.
+        passes: u32,
+    },
+    /// The entry of a packed store cannot be read.
+    #[error(
+        "archive {archive}, group {group}: {archive}/{group}.dat (byte {at} of the zip): {cause}"
+    )]
+    Packed {
+        /// The archive.
+        archive: u8,
+        /// The group.
+        group: u32,
+        /// Where the entry begins.
+        at: u64,
+        /// What is wrong.
+        cause: PackedFault,
     },
     /// The file of a flat-file store holds nothing.
     #[error("archive {archive}, group {group}: {archive}/{group}.dat is empty")]

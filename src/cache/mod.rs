@@ -21,8 +21,10 @@ mod dat;
 mod error;
 mod flat;
 mod index;
+mod packed;
 mod ring_file;
 mod sector;
+mod staged;
 mod store;
 mod write;
 
@@ -30,7 +32,9 @@ mod write;
 mod tests;
 
 pub use error::{Entry, GroupError, IndexCut, Place, StoreError, StoreFault, StoreWarning};
+pub use packed::{PackedFault, Packing};
 pub use ring_file::block_on;
+pub use staged::{Form, StagedStore, lock};
 pub use store::{Store, StoreKind};
 pub use write::{StoreWriter, WriteSummary};
 

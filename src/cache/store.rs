@@ -7,21 +7,25 @@ use std::path::{Path, PathBuf};
 use super::chain::{Chain, Extent};
 use super::dat::DataFile;
 use super::index;
-use super::{GroupVisitor, IndexCut, StoreError, StoreWarning, StoredGroup, flat};
+use super::packed::{self, Opened, Packed};
+use super::{GroupVisitor, IndexCut, Packing, StoreError, StoreWarning, StoredGroup, flat};
 
 /// The archive whose sectors are in `main_file_cache.dat2m` where there is one.
-const MUSIC_ARCHIVE: u8 = 40;
+pub(super) const MUSIC_ARCHIVE: u8 = 40;
 /// The archive that describes the others.
-const INDEX_ARCHIVE: u8 = 255;
+pub(super) const INDEX_ARCHIVE: u8 = 255;
 /// The most groups that are listed: as many as sectors that a data file can name.
 pub(super) const GROUPS_MAX: usize = 1 << 24;
+/// How often a packed data file is read at most. The client gives a group that has grown sectors
+/// at the end of the file, so that chains lead forwards; what packers write does, too.
+const PACKED_PASSES_MAX: u32 = 8;
 /// The most warnings that are kept.
 const WARNINGS_MAX: usize = 100;
 
 pub(super) const DAT2: &str = "main_file_cache.dat2";
-const DAT2M: &str = "main_file_cache.dat2m";
-const DAT: &str = "main_file_cache.dat";
-const IDX: &str = "main_file_cache.idx";
+pub(super) const DAT2M: &str = "main_file_cache.dat2m";
+pub(super) const DAT: &str = "main_file_cache.dat";
+pub(super) const IDX: &str = "main_file_cache.idx";
 
 /// The kinds of store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,8 +52,11 @@ impl fmt::Display for StoreKind {
 /// A store that was opened: its listing, and where its bytes are. Holds no file open.
 #[derive(Debug)]
 pub struct Store {
-    dir: PathBuf,
+    /// The directory, or the packed file.
+    path: PathBuf,
     kind: StoreKind,
+    /// How it is read if it is packed into one file.
+    packed: Option<Packed>,
     /// Sorted by archive and group, no pair twice.
     groups: Vec<StoredGroup>,
     /// By slot, the sector that the group starts with. Empty for flat files.
@@ -62,18 +69,52 @@ pub struct Store {
 }
 
 impl Store {
-    /// Finds by looking which kind of store `dir` holds, and lists its groups.
+    /// Finds by looking which kind of store is at `path`, a directory or a packed file, and lists
+    /// its groups.
     ///
     /// To be called inside a tokio-uring runtime.
     ///
     /// # Errors
-    /// If `dir` holds no store, or its listing cannot be read. Groups that cannot be read are
+    /// If there is no store, or its listing cannot be read. Groups that cannot be read are
     /// listed, and fail in [`Store::read_all`].
-    pub async fn open(dir: &Path) -> Result<Self, StoreError> {
+    pub async fn open(path: &Path) -> Result<Self, StoreError> {
+        match std::fs::metadata(path) {
+            Ok(metadata) if !metadata.is_dir() => Self::open_packed(path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(StoreError::Missing { path: path.into() })
+            }
+            _ => Self::open_dir(path).await,
+        }
+    }
+
+    fn open_packed(path: &Path) -> Result<Self, StoreError> {
+        let mut warnings = Warnings::default();
+        let Opened { packed, groups, first_sectors, archives, indexes_cut } =
+            packed::open(path, &mut warnings)?;
+        let data_file = |(name, len_bytes)| {
+            let extent = Extent { name, len_bytes, legacy: false };
+            DataFile { path: path.into(), extent }
+        };
+        Ok(Self {
+            path: path.into(),
+            kind: packed.kind(),
+            data_files: packed.data_files().into_iter().map(data_file).collect(),
+            packed: Some(packed),
+            groups,
+            first_sectors,
+            archives,
+            indexes_cut,
+            warnings,
+        })
+    }
+
+    async fn open_dir(dir: &Path) -> Result<Self, StoreError> {
         let found = look(dir)?;
+        let dir = found.dir;
         let mut store = Self {
-            dir: dir.into(),
+            path: dir.clone(),
             kind: found.kind,
+            packed: None,
             groups: Vec::new(),
             first_sectors: Vec::new(),
             data_files: found.data_files,
@@ -83,16 +124,16 @@ impl Store {
         };
         match store.kind {
             StoreKind::Flat => {
-                store.groups = flat::list(dir, &store.archives, &mut store.warnings)?;
+                store.groups = flat::list(&dir, &store.archives, &mut store.warnings)?;
             }
             StoreKind::Dat2 | StoreKind::Dat => {
                 let mut listed = Vec::new();
                 for &archive in &store.archives {
-                    let path = index_path(dir, archive);
+                    let path = index_path(&dir, archive);
                     store.indexes_cut.extend(index::read(&path, archive, &mut listed).await?);
                     if listed.len() > GROUPS_MAX {
                         let groups_max = GROUPS_MAX;
-                        return Err(StoreError::TooManyGroups { path: dir.into(), groups_max });
+                        return Err(StoreError::TooManyGroups { path: dir, groups_max });
                     }
                 }
                 store.groups = listed.iter().map(|listed| listed.group).collect();
@@ -106,6 +147,12 @@ impl Store {
     #[must_use]
     pub fn kind(&self) -> StoreKind {
         self.kind
+    }
+
+    /// How it is packed, if it is one file.
+    #[must_use]
+    pub fn packing(&self) -> Option<Packing> {
+        self.packed.as_ref().map(Packed::packing)
     }
 
     /// All groups that the store says it holds, sorted by archive and group. A slot is an index
@@ -163,12 +210,19 @@ impl Store {
             done = done.saturating_add(bytes).min(total);
             GroupVisitor::progress(visitor, done, total);
         };
-        if self.kind == StoreKind::Flat {
-            flat::read(&self.dir, &self.groups, visitor, &mut report).await;
+        match (&self.packed, self.kind) {
+            (Some(packed), StoreKind::Flat) => packed.groups(&self.groups, visitor, &mut report)?,
+            (None, StoreKind::Flat) => {
+                flat::read(&self.path, &self.groups, visitor, &mut report).await;
+            }
+            _ => {}
         }
         for file in &self.data_files {
             let mut chains = self.chains(file, visitor);
-            file.read(&mut chains, visitor, &mut report).await?;
+            match &self.packed {
+                None => file.read(&mut chains, visitor, &mut report).await?,
+                Some(packed) => stream(packed, file, &mut chains, visitor, &mut report)?,
+            }
         }
         visitor.progress(total, total);
         Ok(())
@@ -192,6 +246,34 @@ impl Store {
     }
 }
 
+/// Follows `chains` through a packed data file. It is read from front to back, and again for the
+/// chains that lead back to where it has been.
+fn stream<V: GroupVisitor>(
+    packed: &Packed,
+    file: &DataFile,
+    chains: &mut [Chain],
+    visitor: &mut V,
+    done: &mut impl FnMut(&mut V, u64),
+) -> Result<(), StoreError> {
+    let mut waiting: Vec<_> = (0..chains.len()).collect();
+    for _ in 0..PACKED_PASSES_MAX {
+        let mut back = Vec::new();
+        packed.data(file.extent.name, &mut |content| {
+            let waiting = waiting.iter().copied();
+            back = file.stream(content, chains, waiting, visitor, &mut *done)?;
+            Ok(())
+        })?;
+        waiting = back;
+        if waiting.is_empty() {
+            return Ok(());
+        }
+    }
+    for chain in waiting.into_iter().filter_map(|number| chains.get(number)) {
+        chain.give_up(&file.extent, PACKED_PASSES_MAX, visitor);
+    }
+    Ok(())
+}
+
 /// Warnings, as many as are kept.
 #[derive(Debug, Default)]
 pub(super) struct Warnings {
@@ -212,6 +294,8 @@ impl Warnings {
 
 /// What a look at the directory tells.
 struct Found {
+    /// The directory, or the one just below it that holds the store.
+    dir: PathBuf,
     kind: StoreKind,
     data_files: Vec<DataFile>,
     archives: Vec<u8>,
@@ -230,6 +314,8 @@ struct Names {
     directories: Vec<u8>,
     /// A packed store.
     packed: Option<PathBuf>,
+    /// A file of an SQLite store.
+    jcache: Option<PathBuf>,
     /// Other directories.
     others: Vec<PathBuf>,
     warnings: Warnings,
@@ -255,11 +341,9 @@ fn look(dir: &Path) -> Result<Found, StoreError> {
         return Err(StoreError::NoDataFile { path: dir.into() });
     } else if !names.directories.is_empty() {
         (StoreKind::Flat, names.directories.clone(), &[] as &[_])
-    } else if let Some(path) = names.packed {
-        return Err(StoreError::Packed { path });
     } else {
-        let nested = names.others.into_iter().find(|other| is_store(other).unwrap_or(false));
-        return Err(StoreError::NoStore { path: dir.into(), nested });
+        let Names { others, packed, jcache, .. } = names;
+        return look_elsewhere(dir, others, packed, jcache);
     };
     if let (true, Some(&data_file)) = (archives.is_empty(), files.first()) {
         return Err(StoreError::NoIndexFiles { path: dir.into(), data_file });
@@ -279,7 +363,26 @@ fn look(dir: &Path) -> Result<Found, StoreError> {
     let legacy = kind == StoreKind::Dat;
     let data_files = files.iter().map(|name| data_file(dir, name, legacy));
     let data_files = data_files.collect::<Result<Vec<_>, _>>()?;
-    Ok(Found { kind, data_files, archives, warnings })
+    Ok(Found { dir: dir.into(), kind, data_files, archives, warnings })
+}
+
+/// Looks just below a directory that holds no store itself.
+fn look_elsewhere(
+    dir: &Path,
+    others: Vec<PathBuf>,
+    packed: Option<PathBuf>,
+    jcache: Option<PathBuf>,
+) -> Result<Found, StoreError> {
+    let mut nested = others.into_iter().filter(|other| is_store(other).unwrap_or(false));
+    match (nested.next(), nested.next()) {
+        (Some(first), None) => look(&first),
+        (Some(first), Some(second)) => Err(StoreError::Several { path: dir.into(), first, second }),
+        (None, _) => Err(match (packed, jcache) {
+            (Some(path), _) => StoreError::PackedInside { path },
+            (None, Some(path)) => packed::refuse_sqlite(&path),
+            (None, None) => StoreError::NoStore { path: dir.into() },
+        }),
+    }
 }
 
 fn data_file(dir: &Path, name: &'static str, legacy: bool) -> Result<DataFile, StoreError> {
@@ -299,8 +402,6 @@ fn names(dir: &Path) -> Result<Names, StoreError> {
     let io = |source| StoreError::Io { path: dir.into(), source };
     let entries = std::fs::read_dir(dir).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => StoreError::Missing { path: dir.into() },
-        io::ErrorKind::NotADirectory if is_packed(dir) => StoreError::Packed { path: dir.into() },
-        io::ErrorKind::NotADirectory => StoreError::NotADirectory { path: dir.into() },
         _ => io(error),
     })?;
     for entry in entries {
@@ -339,6 +440,8 @@ impl Names {
             }
         } else if is_packed(path) {
             self.packed = Some(path.into());
+        } else if name.ends_with(".jcache") {
+            self.jcache = Some(path.into());
         }
         Ok(())
     }

@@ -1,29 +1,53 @@
-//! Writes stores: the demo cache, and what tests and benchmarks read.
+//! Writes stores, as directories or packed into one file.
 //!
 //! Plain blocking files: nothing waits for this but the one who asked. The layout is that of
-//! docs/cache-format.md, each group's sectors in a row.
+//! docs/cache-format.md, each group's sectors in a row. Idx files, and a zip's directory, are
+//! written last, and so are the indexes of flat files, so that what was not finished lists nothing.
 
-use std::collections::BTreeMap;
+mod tar;
+mod zip;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Write as _};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use super::sector::{Form, Header, SECTOR_BYTES, SECTORS_MAX};
-use super::store::{DAT2, GROUPS_MAX, index_path, is_store};
-use super::{GROUP_BYTES_MAX, StoreError, StoreKind, StoredGroup, flat};
+use super::store::{DAT2, GROUPS_MAX, IDX, INDEX_ARCHIVE, index_path, is_store};
+use super::{GROUP_BYTES_MAX, Packing, StoreError, StoreKind, StoredGroup, flat};
+use tar::TarWriter;
+use zip::ZipWriter;
+
+/// The directory inside a packed store, as the OpenRS2 archive has it.
+const PACKED_DIR: &str = "cache/";
 
 /// Writes one store, group by group, in any order.
 ///
-/// The idx files are written by [`StoreWriter::finish`]: a dat2 store that was not finished
+/// The idx files are written by [`StoreWriter::finish`]: a store of sectors that was not finished
 /// lists nothing.
 #[derive(Debug)]
 pub struct StoreWriter {
-    dir: PathBuf,
+    /// The directory, or the file.
+    path: PathBuf,
     /// By archive and group: the length and the first sector.
     entries: BTreeMap<(u8, u32), (u32, u32)>,
+    /// Archives that have an idx file even if they are empty.
+    archives: BTreeSet<u8>,
     bytes: u64,
-    /// `None` for flat files.
-    sectors: Option<Sectors>,
+    target: Target,
+}
+
+#[derive(Debug)]
+enum Target {
+    Dat2(Sectors<BufWriter<File>>),
+    Flat {
+        /// The archive indexes, which are written last: without them nothing is served.
+        indexes: Vec<(StoredGroup, Vec<u8>)>,
+    },
+    /// Sectors and idx files in a zip.
+    Zip(Sectors<ZipWriter>),
+    /// Flat files in a tar.gz.
+    TarGz(TarWriter),
 }
 
 /// What a [`StoreWriter`] wrote.
@@ -49,8 +73,47 @@ impl StoreWriter {
         if is_store(dir)? {
             return Err(StoreError::AlreadyAStore { path: dir.into() });
         }
-        let sectors = (kind == StoreKind::Dat2).then(|| Sectors::create(dir)).transpose()?;
-        Ok(Self { dir: dir.into(), entries: BTreeMap::new(), bytes: 0, sectors })
+        let target = match kind {
+            StoreKind::Flat => Target::Flat { indexes: Vec::new() },
+            StoreKind::Dat2 | StoreKind::Dat => {
+                let path = dir.join(DAT2);
+                let io = |source| StoreError::Io { path: path.clone(), source };
+                let file = File::create_new(&path).map_err(io)?;
+                let file = BufWriter::with_capacity(1 << 20, file);
+                Target::Dat2(Sectors::begin(file).map_err(io)?)
+            }
+        };
+        Ok(Self::new(dir, target))
+    }
+
+    /// Starts a store that is packed into the empty file `file`: a zip of sectors and idx files,
+    /// or a tar.gz of flat files. `path` is what errors call it.
+    ///
+    /// # Errors
+    /// If writing fails, and for [`Packing::Tar`], which nobody needs to write.
+    pub fn create_packed(path: &Path, file: File, packing: Packing) -> Result<Self, StoreError> {
+        let io = |source| StoreError::Io { path: path.into(), source };
+        let target = match packing {
+            Packing::Tar => return Err(StoreError::CannotPack { packing }),
+            Packing::TarGz => Target::TarGz(TarWriter::new(file)),
+            Packing::Zip => {
+                let mut zip = ZipWriter::new(file);
+                zip.begin(PACKED_DIR).map_err(io)?;
+                zip.begin(&format!("{PACKED_DIR}{DAT2}")).map_err(io)?;
+                Target::Zip(Sectors::begin(zip).map_err(io)?)
+            }
+        };
+        Ok(Self::new(path, target))
+    }
+
+    fn new(path: &Path, target: Target) -> Self {
+        let (entries, archives) = (BTreeMap::new(), BTreeSet::new());
+        Self { path: path.into(), entries, archives, bytes: 0, target }
+    }
+
+    /// Lets the store have an idx file of `archive` even if it is empty.
+    pub fn add_archive(&mut self, archive: u8) {
+        self.archives.insert(archive);
     }
 
     /// Writes a group: `stored` is its container with the version trailer, if it has one.
@@ -74,9 +137,20 @@ impl StoreWriter {
             return Err(refuse("it was written before"));
         }
         let group = StoredGroup { archive, group, len_bytes };
-        let first_sector = match &mut self.sectors {
-            Some(sectors) => sectors.append(group, stored)?,
-            None => write_file(&self.dir, group, stored)?,
+        let io = |source| StoreError::Io { path: self.path.clone(), source };
+        let first_sector = match &mut self.target {
+            Target::Dat2(sectors) => sectors.append(group, stored, &self.path)?,
+            Target::Zip(sectors) => sectors.append(group, stored, &self.path)?,
+            Target::Flat { indexes } if archive == INDEX_ARCHIVE => {
+                indexes.push((group, stored.to_vec()));
+                0
+            }
+            Target::Flat { .. } => write_file(&self.path, group, stored)?,
+            Target::TarGz(tar) => {
+                let name = format!("{PACKED_DIR}{archive}/{}.dat", group.group);
+                tar.put(&name, stored).map_err(io)?;
+                0
+            }
         };
         self.entries.insert((archive, group.group), (len_bytes, first_sector));
         self.bytes = self.bytes.saturating_add(u64::from(len_bytes));
@@ -87,34 +161,53 @@ impl StoreWriter {
     ///
     /// # Errors
     /// If writing fails.
-    pub fn finish(mut self) -> Result<WriteSummary, StoreError> {
-        if let Some(sectors) = self.sectors.take() {
-            sectors.flush()?;
-            self.write_indexes()?;
-        }
-        Ok(WriteSummary { groups: self.entries.len(), bytes: self.bytes })
-    }
-
-    fn write_indexes(&self) -> Result<(), StoreError> {
-        let entries: Vec<_> = self.entries.iter().collect();
-        for archive in entries.chunk_by(|((a, _), _), ((b, _), _)| a == b) {
-            let mut index = Vec::new();
-            let mut next_group = 0;
-            for &(&(_, group), &(len_bytes, first_sector)) in archive {
-                for _ in next_group..group {
-                    index.extend([0; 6]);
+    pub fn finish(self) -> Result<WriteSummary, StoreError> {
+        let Self { path, entries, mut archives, bytes, target } = self;
+        let io = |source| StoreError::Io { path: path.clone(), source };
+        archives.extend(entries.keys().map(|(archive, _)| archive));
+        match target {
+            Target::Dat2(mut sectors) => {
+                sectors.out.flush().map_err(io)?;
+                for archive in archives {
+                    let path = index_path(&path, archive);
+                    let index = index(&entries, archive);
+                    fs::write(&path, index).map_err(|source| StoreError::Io { path, source })?;
                 }
-                index.extend(len_bytes.to_be_bytes().into_iter().skip(1));
-                index.extend(first_sector.to_be_bytes().into_iter().skip(1));
-                next_group = group.saturating_add(1);
             }
-            if let Some(&(&(archive, _), _)) = archive.first() {
-                let path = index_path(&self.dir, archive);
-                fs::write(&path, index).map_err(|source| StoreError::Io { path, source })?;
+            Target::Zip(sectors) => {
+                let mut zip = sectors.out;
+                for archive in archives {
+                    zip.begin(&format!("{PACKED_DIR}{IDX}{archive}")).map_err(io)?;
+                    zip.write_all(&index(&entries, archive)).map_err(io)?;
+                }
+                zip.finish().and_then(|file| file.sync_all()).map_err(io)?;
+            }
+            Target::TarGz(tar) => tar.finish().and_then(|file| file.sync_all()).map_err(io)?,
+            Target::Flat { indexes } => {
+                for (group, stored) in indexes {
+                    write_file(&path, group, &stored)?;
+                }
             }
         }
-        Ok(())
+        Ok(WriteSummary { groups: entries.len(), bytes })
     }
+}
+
+/// The idx file of an archive.
+fn index(entries: &BTreeMap<(u8, u32), (u32, u32)>, archive: u8) -> Vec<u8> {
+    let mut index = Vec::new();
+    let mut next_group = 0;
+    for (&(_, group), &(len_bytes, first_sector)) in
+        entries.range((archive, 0)..=(archive, u32::MAX))
+    {
+        for _ in next_group..group {
+            index.extend([0; 6]);
+        }
+        index.extend(len_bytes.to_be_bytes().into_iter().skip(1));
+        index.extend(first_sector.to_be_bytes().into_iter().skip(1));
+        next_group = group.saturating_add(1);
+    }
+    index
 }
 
 /// Writes a group into a file of its own. It has no first sector.
@@ -133,25 +226,26 @@ fn write_file(dir: &Path, group: StoredGroup, stored: &[u8]) -> Result<u32, Stor
 
 /// The data file.
 #[derive(Debug)]
-struct Sectors {
-    path: PathBuf,
-    file: BufWriter<File>,
+struct Sectors<W> {
+    out: W,
     /// The sector that is written next.
     next: u32,
 }
 
-impl Sectors {
-    fn create(dir: &Path) -> Result<Self, StoreError> {
-        let path = dir.join(DAT2);
-        let io = |source| StoreError::Io { path: path.clone(), source };
-        let mut file = BufWriter::with_capacity(1 << 20, File::create_new(&path).map_err(io)?);
+impl<W: Write> Sectors<W> {
+    fn begin(mut out: W) -> io::Result<Self> {
         // Sector 0 belongs to nobody: as a `next` it means the end.
-        file.write_all(&[0; SECTOR_BYTES]).map_err(io)?;
-        Ok(Self { path, file, next: 1 })
+        out.write_all(&[0; SECTOR_BYTES])?;
+        Ok(Self { out, next: 1 })
     }
 
     /// Appends a group. Comes back with its first sector.
-    fn append(&mut self, group: StoredGroup, stored: &[u8]) -> Result<u32, StoreError> {
+    fn append(
+        &mut self,
+        group: StoredGroup,
+        stored: &[u8],
+        path: &Path,
+    ) -> Result<u32, StoreError> {
         let StoredGroup { archive, group, len_bytes } = group;
         let data_bytes = Form::of(group).data_bytes();
         let first = self.next;
@@ -170,13 +264,9 @@ impl Sectors {
             Header { group, position, next, archive }.write(&mut sector);
             sector.extend(part);
             sector.resize(SECTOR_BYTES, 0);
-            let io = |source| StoreError::Io { path: self.path.clone(), source };
-            self.file.write_all(&sector).map_err(io)?;
+            let io = |source| StoreError::Io { path: path.into(), source };
+            self.out.write_all(&sector).map_err(io)?;
         }
         Ok(first)
-    }
-
-    fn flush(mut self) -> Result<(), StoreError> {
-        self.file.flush().map_err(|source| StoreError::Io { path: self.path, source })
     }
 }

@@ -8,6 +8,7 @@
 //! the source shows, `verify` compares it with the archive indexes, `report` says what was
 //! found.
 
+mod crcs;
 mod demo;
 mod fill;
 mod handle;
@@ -17,6 +18,7 @@ mod report;
 mod snapshot;
 mod verify;
 
+pub use crcs::Crcs;
 pub use demo::{DEMO_GROUPS, DEMO_GROUPS_MAX, DEMO_GROUPS_MIN, DEMO_SEED, Demo};
 pub use handle::{Alive, SnapshotHandle, Swap};
 pub use load::{LoadError, LoadOptions, Loaded, Source, load, loading_bytes_beside};

@@ -10,6 +10,7 @@ mod caches;
 mod faults;
 mod floods;
 mod load;
+mod packed;
 mod pure;
 mod restarts;
 mod slow;
@@ -149,6 +150,7 @@ const ROWS: &[(u8, Row)] = &[
     (24, restarts::stopped_and_continued),
     (26, restarts::late_handshakes),
     (27, caches::found),
+    (28, packed::packed),
 ];
 
 /// Runs the rows.

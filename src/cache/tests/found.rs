@@ -33,13 +33,12 @@ fn the_kind_and_the_archives_are_found_by_looking() {
 #[test]
 fn a_directory_without_a_store_says_what_to_do() {
     let nothing = Image::default().with("readme.txt", b"hello");
+    let two = Image::default().with("a/7/1.dat", b"x").with("b/7/1.dat", b"x");
     for (image, below, ending) in [
-        (Image::default(), "absent", "absent: no such directory"),
-        (nothing.clone(), "readme.txt", "readme.txt: not a directory"),
-        (nothing.clone(), "", "no cache in this directory (neither main_file_cache.dat2, nor"),
-        (nothing.with("cache/7/1.dat", b"x"), "", ".dat files); there is one in "),
-        (Image::default().with("disk.zip", b"PK"), "", "disk.zip: a packed cache; unpack it first"),
-        (Image::default().with("a.tar.gz", b"x"), "a.tar.gz", "a packed cache; unpack it first"),
+        (Image::default(), "absent", "absent: no such file or directory"),
+        (nothing, "", "no cache in this directory (neither main_file_cache.dat2, nor"),
+        (two, "", "no cache in this directory, and more than one just below it: name "),
+        (Image::default().with("disk.zip", b"PK"), "", "no cache in this directory, but a packed"),
         (Image::default().with("main_file_cache.idx0", []), "", "no main_file_cache.dat2 beside"),
         (Image::default().with("main_file_cache.dat2", []), "", "dat2, but no idx files beside it"),
     ] {
@@ -47,6 +46,13 @@ fn a_directory_without_a_store_says_what_to_do() {
         assert_eq!(error.fault(), StoreFault::Missing, "{error}");
         assert!(error.to_string().contains(ending), "{error}");
     }
+}
+
+#[test]
+fn the_one_store_just_below_is_taken() {
+    let image = Image::default().with("cache/7/1.dat", b"x").with("keys.json", b"[]");
+    let store = open(dir_of(&image).path()).unwrap();
+    assert_eq!((store.kind(), store.groups().len()), (StoreKind::Flat, 1));
 }
 
 #[test]

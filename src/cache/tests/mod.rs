@@ -3,6 +3,7 @@
 
 mod broken;
 mod found;
+mod packed;
 mod random;
 mod sound;
 

@@ -7,6 +7,7 @@
 
 mod cache;
 mod format;
+mod packed;
 mod wire;
 
 use super::Case;
@@ -35,7 +36,7 @@ const fn with_files(name: &'static str, run: fn(&[u8])) -> Target {
 }
 
 /// All targets.
-pub(crate) const TARGETS: [Target; 11] = [
+pub(crate) const TARGETS: [Target; 13] = [
     cheap("handshake", wire::handshake),
     cheap("requests", wire::requests),
     cheap("session", wire::session),
@@ -47,10 +48,12 @@ pub(crate) const TARGETS: [Target; 11] = [
     cheap("settings", format::settings),
     with_files("idx_file", cache::idx_file),
     with_files("sector_chain", cache::sector_chain),
+    with_files("packed_zip", packed::zip),
+    with_files("packed_tar", packed::tar),
 ];
 
 /// Executions of all targets in a case.
-pub(super) const EXECUTIONS: u64 = 9 * 1000 + 2 * 10;
+pub(super) const EXECUTIONS: u64 = 9 * 1000 + 4 * 10;
 
 /// Inputs are not longer, as cargo-fuzz has it by default.
 const INPUT_LEN_MAX: usize = 4096;

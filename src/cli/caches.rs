@@ -1,0 +1,129 @@
+//! Options of the commands that take caches from one place and form to another, and compare them.
+
+use super::units::{duration, whole};
+use clap::{Args, ValueEnum};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Options of `convert`.
+#[derive(Clone, Debug, Args)]
+pub struct ConvertArgs {
+    /// The cache, in any form that is read
+    #[arg(value_name = "FROM")]
+    pub from: PathBuf,
+
+    /// What to write; it must not be there yet
+    #[arg(value_name = "TO")]
+    pub to: PathBuf,
+
+    /// In which form
+    #[arg(long, value_name = "FORM")]
+    pub format: TargetFormat,
+
+    /// Leave out groups that cannot be read, instead of writing nothing
+    #[arg(long)]
+    pub skip_corrupt: bool,
+}
+
+/// Options of `crcs`.
+#[derive(Clone, Debug, Args)]
+pub struct CrcsArgs {
+    /// The cache, in any form that is read
+    #[arg(value_name = "CACHE")]
+    pub cache: PathBuf,
+
+    /// How to print them
+    #[arg(long, value_name = "FORM", default_value = "text")]
+    pub format: CrcsFormat,
+}
+
+/// Options of `diff`.
+#[derive(Clone, Debug, Args)]
+pub struct DiffArgs {
+    /// What players have: a cache, or the HOST:PORT of a running server
+    #[arg(value_name = "A")]
+    pub a: String,
+
+    /// What they are to have: a cache, or the HOST:PORT of a running server
+    #[arg(value_name = "B")]
+    pub b: String,
+
+    /// Print every group as JSON
+    #[arg(long)]
+    pub json: bool,
+
+    /// Build that a server is told
+    #[arg(long, value_name = "BUILD", default_value_t = 550)]
+    #[arg(value_parser = whole(0..=u32::MAX))]
+    pub build: u32,
+
+    /// Without a byte from a server, before its connection is given up
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
+    pub timeout: Duration,
+}
+
+/// Options of `fetch`.
+#[derive(Clone, Debug, Args)]
+pub struct FetchArgs {
+    /// The server
+    #[arg(value_name = "HOST:PORT")]
+    pub server: String,
+
+    /// What to write; it must not be there yet, but for --update
+    #[arg(value_name = "TO")]
+    pub to: PathBuf,
+
+    /// In which form
+    #[arg(long, value_name = "FORM", default_value = "dat2")]
+    pub format: TargetFormat,
+
+    /// Take what is there already for a mirror, and fetch only what has changed since
+    #[arg(long)]
+    pub update: bool,
+
+    /// Build that the server is told
+    #[arg(long, value_name = "BUILD", default_value_t = 550)]
+    #[arg(value_parser = whole(0..=u32::MAX))]
+    pub build: u32,
+
+    /// Requests without an answer at once; a game client has 20
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = whole(1..=500_u16))]
+    pub window: u16,
+
+    /// Without a byte from the server, before its connection is given up
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
+    pub timeout: Duration,
+
+    /// Connections in a row that bring nothing, before the server is given up
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = whole(1..=1000_u16))]
+    pub attempts: u16,
+
+    /// Leave out groups that the server does not have, instead of writing nothing
+    #[arg(long)]
+    pub skip_missing: bool,
+}
+
+/// The forms in which a cache is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TargetFormat {
+    /// A directory with main_file_cache.dat2 and idx files, without gaps
+    Dat2,
+    /// A directory with ARCHIVE/GROUP.dat
+    Flat,
+    /// A tar.gz of flat files, as the OpenRS2 archive's flat-file.tar.gz
+    #[value(name = "tar.gz")]
+    TarGz,
+    /// A zip of dat2 and idx files, as the OpenRS2 archive's disk.zip
+    Zip,
+}
+
+/// How checksums are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CrcsFormat {
+    /// A line each
+    Text,
+    /// For programs
+    Json,
+    /// Four bytes each, the high one first
+    Ints,
+}
