@@ -4,7 +4,6 @@
 use std::io;
 use std::mem::{MaybeUninit, size_of};
 use std::os::fd::{AsFd, AsRawFd};
-use std::time::Duration;
 
 /// How many bytes the peer has acknowledged since the connection began: the only sight of
 /// progress while a large send is under way.
@@ -22,24 +21,6 @@ pub fn acknowledged_bytes(socket: impl AsFd) -> io::Result<u64> {
 pub fn is_delivered(socket: impl AsFd) -> io::Result<bool> {
     let info = tcp_info(socket)?;
     Ok(info.tcpi_unacked == 0 && info.tcpi_notsent_bytes == 0)
-}
-
-/// The shortest time that anything took to the peer and back.
-///
-/// # Errors
-/// Not a TCP socket, or one that is gone.
-pub fn round_trip_min(socket: impl AsFd) -> io::Result<Duration> {
-    Ok(Duration::from_micros(tcp_info(socket)?.tcpi_min_rtt.into()))
-}
-
-/// Bounds what the kernel holds of this socket's output that the peer has not acknowledged
-/// (`SO_SNDBUF`). The kernel counts what it needs for the bytes, which is about twice as much, and
-/// doubles the bound for that.
-///
-/// # Errors
-/// No socket.
-pub fn bound_unacknowledged(socket: impl AsFd, bytes: usize) -> io::Result<()> {
-    Ok(rustix::net::sockopt::set_socket_send_buffer_size(socket, bytes)?)
 }
 
 fn tcp_info(socket: impl AsFd) -> io::Result<libc::tcp_info> {

@@ -248,17 +248,6 @@ impl Machine {
         self.is_held_up || self.pace.is_slow()
     }
 
-    /// Whether it gets little at a time: it is slow, or not known.
-    #[must_use]
-    pub fn is_careful(&self) -> bool {
-        self.is_held_up || self.pace.is_careful()
-    }
-
-    /// Bytes that should be on their way at most, to a peer that they take so long to at best.
-    pub fn unacknowledged_max(&self, round_trip: Duration) -> Option<usize> {
-        self.pace.unacknowledged_max(round_trip)
-    }
-
     /// Unsent bytes that the kernel should hold at most.
     #[must_use]
     pub fn unsent_max(&self) -> usize {
@@ -330,7 +319,7 @@ impl Machine {
     pub fn sent(&mut self, len: usize, took: Duration, whole: bool, shared: &Shared) {
         add(&shared.counters.sent_bytes, len as u64);
         let was_slow = self.pace.is_slow();
-        if !self.pace.is_careful() {
+        if !was_slow {
             self.pace.was_sent(len, took, shared.is_busy());
             if self.is_held_up {
                 self.pace.slow_down();
@@ -365,7 +354,7 @@ impl Machine {
 
     #[inline]
     fn wants_room_after_this(&self) -> bool {
-        self.pace.is_careful() && (self.begun.is_some() || self.session.has_queued())
+        self.pace.is_slow() && (self.begun.is_some() || self.session.has_queued())
     }
 
     fn count_slow(&self, was_slow: bool, shared: &Shared) {
@@ -399,7 +388,7 @@ impl Machine {
     /// Whether no receive is under way and one would be of use, beside a send.
     #[must_use]
     pub fn reads_beside_send(&self, shared: &Shared) -> bool {
-        self.is_careful() && !self.input_ended && self.closing.is_none() && !self.is_leaving(shared)
+        self.is_slow() && !self.input_ended && self.closing.is_none() && !self.is_leaving(shared)
     }
 
     /// What is to be done next, while nothing is being sent.
@@ -573,7 +562,7 @@ impl Machine {
                 at = 0;
             }
             let place = ahead.get(at).copied().unwrap_or_default();
-            if self.pace.is_careful()
+            if self.pace.is_slow()
                 && !batch.is_empty()
                 && place.len() > len_max.saturating_sub(batch.len())
             {

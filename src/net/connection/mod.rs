@@ -17,8 +17,7 @@ mod pace;
 
 pub use machine::{Action, Check, Deadlines, Doing, Machine, Progress};
 pub(super) use opening::{Opening, refuse_at_once, take_silent_place};
-use pace::UNSENT_MAX;
-pub(super) use pace::{SEND_LEN_MAX, UNSENT_MAX_CAREFUL};
+pub(super) use pace::{SEND_LEN_MAX, UNSENT_MAX};
 
 use super::admission::{Permit, Verdict};
 use super::batch::{COPY_LEN_MAX, Sealed};
@@ -26,9 +25,7 @@ use super::count::{Close, count_errno};
 use super::driver::{self, Key, READ_LEN, ReadBuffer, Receiving, Room, Sending, Socket, wake};
 use super::openings::SilentPlace;
 use super::shared::Shared;
-use crate::platform::socket::{
-    acknowledged_bytes, bound_unacknowledged, bound_unsent, is_delivered, round_trip_min,
-};
+use crate::platform::socket::{acknowledged_bytes, bound_unsent, is_delivered};
 use crate::protocol::Status;
 use opening::Opened;
 use pace::DIRECT_LEN_MAX;
@@ -42,9 +39,6 @@ use tokio::time::Sleep;
 /// Rounds of a step before other connections have their turn. The ring completes nothing while a
 /// connection is stepped, so only a driver that completes at once gets there.
 const ROUNDS_MAX: usize = 16;
-
-/// What the kernel may hold for a peer that is slow no more: it takes as much of it as it allows.
-const UNACKNOWLEDGED_ANY: usize = 4 << 20;
 
 /// How long to wait before an operation that failed in passing is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
@@ -98,10 +92,8 @@ pub(super) struct Connection {
     last_batch: Option<(usize, Instant)>,
     /// Its place among the peers, once it is decided on.
     permit: Option<Permit>,
-    /// The kernel is told to hold little of its output that has not gone onto the line.
+    /// The kernel is told to hold less of its output.
     is_bounded: bool,
-    /// What it is told to hold that has not been acknowledged; 0 is nothing.
-    unacknowledged_max: u32,
     output_ended: bool,
     /// The socket is shut down; what is under way comes to its end.
     is_closing: bool,
@@ -132,8 +124,7 @@ impl Connection {
             output: Output::Nothing,
             last_batch: None,
             permit,
-            is_bounded: true,
-            unacknowledged_max: 0,
+            is_bounded: false,
             output_ended: false,
             is_closing: false,
         }
@@ -338,24 +329,6 @@ impl Connection {
             // It may fail on a socket that is gone, which shows soon enough.
             let _ = bound_unsent(&self.socket, unsent_max);
         }
-        if machine.is_slow() || self.unacknowledged_max != 0 {
-            self.bound_unacknowledged();
-        }
-    }
-
-    /// What is on its way to a slow peer waits in routers, where it cannot be overtaken.
-    #[cold]
-    fn bound_unacknowledged(&mut self) {
-        let Stage::Serving(machine) = &self.stage else { return };
-        let round_trip = round_trip_min(&self.socket).unwrap_or_default();
-        let bytes = machine.unacknowledged_max(round_trip).unwrap_or(UNACKNOWLEDGED_ANY);
-        let wanted = u32::try_from(bytes).unwrap_or(u32::MAX);
-        // Small changes are not worth a call.
-        if wanted.abs_diff(self.unacknowledged_max) > self.unacknowledged_max / 4 {
-            let is_any = bytes == UNACKNOWLEDGED_ANY;
-            self.unacknowledged_max = if is_any { 0 } else { wanted };
-            let _ = bound_unacknowledged(&self.socket, bytes);
-        }
     }
 
     // What is to be done.
@@ -445,7 +418,7 @@ impl Connection {
     #[inline]
     fn send(&mut self, mut batch: Sealed, shared: &Shared) {
         let Stage::Serving(machine) = &mut self.stage else { return };
-        let since = machine.is_careful().then(Instant::now);
+        let since = machine.is_slow().then(Instant::now);
         if batch.len() < DIRECT_LEN_MAX + COPY_LEN_MAX {
             match self.socket.send_now(&batch) {
                 Ok(len) => {

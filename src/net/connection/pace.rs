@@ -3,8 +3,6 @@
 //! A response that is asked for urgently waits behind what is in hand and what the kernel has
 //! not sent yet. For a peer on a slow line both are kept short; a fast one gets long sends, which
 //! cost less. How fast a peer is shows when its socket is full: the time until there is room.
-//! Until that is known, a peer is treated as a slow one: what the kernel was given in the first
-//! millisecond, a slow line takes twenty seconds to carry.
 
 use std::time::Duration;
 
@@ -12,8 +10,7 @@ use std::time::Duration;
 /// (docs/decisions/0002).
 pub(in crate::net) const SEND_LEN_MAX: usize = 256 << 10;
 
-/// What a peer gets at first: more than the kernel puts onto the line before the first of it is
-/// acknowledged, 10 packets, so that it shows how the peer takes it.
+/// What a peer gets at first: enough to see how it takes it.
 const SEND_LEN_START: usize = 16 << 10;
 
 /// The least that a slow peer gets: more than nearly every response.
@@ -44,17 +41,6 @@ pub(in crate::net) const DIRECT_LEN_MAX: usize = 16 << 10;
 /// response waits behind them. Measured to cost nothing (docs/decisions/0005).
 pub(in crate::net) const UNSENT_MAX: usize = 32 << 10;
 
-/// The same for a peer that is slow or may be, of a kernel that rounds up to a packet. A
-/// listener's bound holds for what it accepts, and nobody is known at first.
-pub(in crate::net) const UNSENT_MAX_CAREFUL: usize = 1;
-
-/// How long what a slow peer is sent may wait before its line: there an urgent response waits
-/// behind it, as in a router that holds seconds of a slow line.
-const QUEUE_MS: u64 = 80;
-
-/// The least that may be on its way to any peer.
-const UNACKNOWLEDGED_MIN: usize = 6 << 10;
-
 /// Direct sends in a row that must go through at once for a slow peer to count as fast again.
 const FAST_AFTER_SENDS: u8 = 8;
 
@@ -65,8 +51,6 @@ pub(in crate::net) struct Pace {
     len_log2: u8,
     /// Direct sends that went through since the peer became slow; None for one that is not.
     slow: Option<u8>,
-    /// Whether it has shown that it is fast, or slow.
-    is_known: bool,
     /// How much it takes in, as far as that was seen; 0 is not.
     bytes_a_second: u32,
 }
@@ -74,37 +58,16 @@ pub(in crate::net) struct Pace {
 impl Pace {
     /// Nothing is known yet.
     pub(in crate::net) const fn new() -> Self {
-        Self { len_log2: log2(SEND_LEN_START), slow: Some(0), is_known: false, bytes_a_second: 0 }
+        Self { len_log2: log2(SEND_LEN_START), slow: None, bytes_a_second: 0 }
     }
 
-    /// It takes in what it gets at once.
-    const fn fast() -> Self {
-        Self { len_log2: log2(SEND_LEN_START), slow: None, is_known: true, bytes_a_second: 0 }
-    }
-
-    /// Whether it gets little at a time, and the next when there is room: it is slow, or may be.
-    #[inline]
-    pub(in crate::net) fn is_careful(self) -> bool {
-        self.slow.is_some()
-    }
-
-    /// Whether it has shown that it is slow.
     pub(in crate::net) fn is_slow(self) -> bool {
-        self.slow.is_some() && self.is_known
+        self.slow.is_some()
     }
 
     /// How much a slow peer takes in a second, as it was measured last.
     pub(in crate::net) fn bytes_a_second(self) -> Option<u64> {
         (self.is_slow() && self.bytes_a_second > 0).then_some(self.bytes_a_second.into())
-    }
-
-    /// How much may be on its way to a slow peer that the `round_trip` at best takes so long to:
-    /// what its line carries in that time, and a little that waits before the line. None of a
-    /// peer that is not slow: as much as the kernel likes.
-    pub(in crate::net) fn unacknowledged_max(self, round_trip: Duration) -> Option<usize> {
-        let time_ms = round_trip.as_millis() as u64 * 3 / 2 + QUEUE_MS;
-        let bytes = self.bytes_a_second()? * time_ms / 1000;
-        Some(usize::try_from(bytes).unwrap_or(usize::MAX).max(UNACKNOWLEDGED_MIN))
     }
 
     /// How much to send at once.
@@ -116,7 +79,7 @@ impl Pace {
     /// How much the kernel may hold that it has not sent; it rounds up to a packet. A slow peer's
     /// next response is begun when all before it is on the line.
     pub(in crate::net) fn unsent_max(self) -> usize {
-        if self.is_careful() { UNSENT_MAX_CAREFUL } else { UNSENT_MAX }
+        if self.is_slow() { 1 } else { UNSENT_MAX }
     }
 
     /// The socket took `sent` bytes, all there were, at once.
@@ -126,14 +89,13 @@ impl Pace {
             None if sent >= self.send_len_max() => self.grow(),
             None => {}
             Some(sends) if sends + 1 < FAST_AFTER_SENDS => self.slow = Some(sends + 1),
-            Some(_) => *self = Self::fast(),
+            Some(_) => *self = Self::new(),
         }
     }
 
     /// The ring has held a send for long.
     pub(in crate::net) fn slow_down(&mut self) {
         self.slow = Some(0);
-        self.is_known = true;
         self.len_log2 = self.len_log2.min(log2(SEND_LEN_START));
     }
 
@@ -143,8 +105,8 @@ impl Pace {
     pub(in crate::net) fn was_sent(&mut self, sent: usize, took: Duration, busy: bool) {
         let whole = sent >= self.send_len_max();
         if busy && took < BUSY_TOOK_MAX {
-            if self.is_careful() {
-                *self = Self::fast();
+            if self.is_slow() {
+                *self = Self::new();
             } else if whole {
                 self.grow();
             }
@@ -152,14 +114,11 @@ impl Pace {
         }
         let bytes_a_ms = sent as u128 * 1000 / took.as_micros().max(1);
         self.measure(sent, took);
-        if self.is_careful() {
+        if self.is_slow() {
             let start = whole && self.send_len_max() == SEND_LEN_START;
             if start && bytes_a_ms >= FAST_FROM {
-                *self = Self::fast();
-            } else if !self.is_known && (took < SLOW_TOOK_MIN || bytes_a_ms >= SLOW_BELOW) {
-                // It says nothing yet.
+                *self = Self::new();
             } else {
-                self.is_known = true;
                 self.fit(bytes_a_ms, whole);
             }
         } else if took >= SLOW_TOOK_MIN && bytes_a_ms < SLOW_BELOW {
@@ -210,7 +169,7 @@ mod tests {
     const KB: usize = 1 << 10;
 
     fn slow() -> Pace {
-        let mut pace = Pace::fast();
+        let mut pace = Pace::new();
         pace.slow_down();
         pace
     }
@@ -225,7 +184,7 @@ mod tests {
 
     #[test]
     fn a_peer_that_takes_all_gets_more_each_time() {
-        let mut pace = Pace::fast();
+        let mut pace = Pace::new();
         pace.went_through(100);
         assert_eq!(pace.send_len_max(), 16 * KB, "a small send shows nothing");
         let lens: Vec<_> = (0..5)
@@ -240,7 +199,7 @@ mod tests {
     #[test]
     fn a_slow_peer_is_sent_what_it_takes_in_some_milliseconds() {
         for (bytes_a_second, len_kb) in [(7e3, 4), (700e3, 8), (1.4e6, 16)] {
-            let mut pace = Pace::fast();
+            let mut pace = Pace::new();
             settle(&mut pace, bytes_a_second);
             assert!(pace.is_slow());
             assert_eq!(pace.send_len_max(), len_kb * KB, "at {bytes_a_second} bytes a second");
@@ -250,7 +209,7 @@ mod tests {
 
     #[test]
     fn a_full_socket_of_a_fast_peer_does_not_make_it_slow() {
-        let mut pace = Pace::fast();
+        let mut pace = Pace::new();
         settle(&mut pace, 2e6);
         pace.was_sent(100, Duration::from_millis(4), false);
         assert!(!pace.is_slow());
@@ -259,7 +218,7 @@ mod tests {
 
     #[test]
     fn what_takes_long_on_a_busy_worker_makes_no_peer_slow() {
-        let mut pace = Pace::fast();
+        let mut pace = Pace::new();
         pace.was_sent(4 * KB, Duration::from_millis(150), true);
         assert!(!pace.is_slow());
         pace.was_sent(4 * KB, Duration::from_millis(300), true);
@@ -270,7 +229,7 @@ mod tests {
 
     #[test]
     fn a_busy_worker_sends_more_at_once_too() {
-        let mut pace = Pace::fast();
+        let mut pace = Pace::new();
         pace.was_sent(15 * KB, Duration::from_millis(150), true);
         assert_eq!(pace.send_len_max(), 16 * KB, "the send was short of what it might have been");
         pace.was_sent(16 * KB, Duration::from_millis(150), true);
@@ -279,7 +238,7 @@ mod tests {
 
     #[test]
     fn a_slow_peer_that_becomes_fast_gets_more_each_time() {
-        let mut pace = Pace::fast();
+        let mut pace = Pace::new();
         settle(&mut pace, 7e3);
         let steps: Vec<_> = (0..4)
             .map(|_| {
@@ -292,7 +251,7 @@ mod tests {
 
     #[test]
     fn a_peer_that_becomes_slow_gets_less_at_once() {
-        let mut pace = Pace::fast();
+        let mut pace = Pace::new();
         settle(&mut pace, 100e6);
         pace.was_sent(256 * KB, Duration::from_secs(9), false);
         assert_eq!((pace.send_len_max(), pace.is_slow()), (4 * KB, true));
