@@ -1,5 +1,5 @@
 //! The house rules that no lint knows: what a module may name, where `unsafe` may stand and how
-//! much of it, how long files and lines are, that the options are documented.
+//! much of it, how long lines are, that the options are documented.
 //!
 //! Source text is read, not parsed. Comments are left out where code is meant, and tests where
 //! only the program is bound by a rule.
@@ -8,11 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const LINES_MAX: usize = 400;
 const COLUMNS_MAX: usize = 100;
-
-/// The words with which a file's head explains its length.
-const LONG_BECAUSE: &str = "Longer than 400 lines because";
 
 /// What may not be named: in which files, but for which ones, and the words.
 const BOUNDARIES: &[(&str, &[&str], &[&str])] = &[
@@ -243,16 +239,12 @@ fn unsafe_stands_where_it_may_with_its_reason() {
 }
 
 #[test]
-fn files_say_what_they_are_and_keep_short() {
+fn files_say_what_they_are_in_short_lines() {
     let mut offences = Vec::new();
     for source in sources() {
         let (path, head) = (&source.path, source.head());
         if head.is_empty() {
             offences.push(format!("{path}: no '//!' head"));
-        }
-        let count = source.text.lines().count();
-        if count > LINES_MAX && !head.contains(LONG_BECAUSE) {
-            offences.push(format!("{path}: {count} lines, and the head does not say why"));
         }
         for (place, line) in source.text.lines().enumerate() {
             if line.chars().count() > COLUMNS_MAX {

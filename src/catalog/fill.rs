@@ -1,4 +1,4 @@
-//! Puts what a source shows straight to its place in the arena.
+//! Puts what a source shows straight to its place in the arena, in each framing that is needed.
 //!
 //! A group's room is found when its container header is known; from then on each piece goes to
 //! where it stands on the wire, markers and all, so that no second copy exists. The checksum
@@ -7,10 +7,9 @@
 
 use super::load::{cut_short, wire_id};
 use super::report::{Cause, PROBLEMS_MAX, Problem, Report};
-use super::snapshot::{Place, SnapshotBuilder};
+use super::snapshot::{Room, SnapshotBuilder};
 use crate::cache::{GroupError, GroupVisitor, StoredGroup};
-use crate::protocol::container::{ContainerError, ContainerHeader};
-use crate::protocol::frame;
+use crate::protocol::container::{Compression, ContainerError, ContainerHeader};
 use crc32fast::Hasher;
 use std::collections::HashMap;
 
@@ -33,8 +32,8 @@ pub(super) enum State {
 /// What is known of a stored group.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Slot {
-    /// Its response in the arena; none if it cannot be asked for.
-    pub(super) place: Option<Place>,
+    /// Its responses in the arena; none if it cannot be asked for.
+    pub(super) room: Option<Room>,
     /// From its header; at most the stored length.
     pub(super) container_len: u32,
     /// CRC-32 of the container so far.
@@ -43,6 +42,8 @@ pub(super) struct Slot {
     pub(super) behind: [u8; 2],
     /// The last two bytes beyond the container: the same, unless the store holds more.
     pub(super) trailer: [u8; 2],
+    /// From its header.
+    pub(super) compression: Option<Compression>,
     pub(super) state: State,
 }
 
@@ -57,6 +58,8 @@ pub(super) struct Filled {
 /// The visitor that fills the arena.
 pub(super) struct Filler<'a> {
     groups: &'a [StoredGroup],
+    /// Whether groups of 65,536 and more can be asked for.
+    wide: bool,
     filled: Filled,
     /// The first bytes of groups whose first piece was shorter than a container header.
     short: HashMap<usize, Vec<u8>>,
@@ -67,13 +70,14 @@ pub(super) struct Filler<'a> {
 impl<'a> Filler<'a> {
     pub(super) fn new(
         groups: &'a [StoredGroup],
+        wide: bool,
         builder: SnapshotBuilder,
         report: Report,
         progress: &'a mut dyn FnMut(u64, u64),
     ) -> Self {
         let slots = vec![Slot::default(); groups.len()];
         let filled = Filled { builder, slots, refused: HashMap::new() };
-        Self { groups, filled, short: HashMap::new(), report, progress }
+        Self { groups, wide, filled, short: HashMap::new(), report, progress }
     }
 
     pub(super) fn into_filled(self) -> (Filled, Report) {
@@ -101,15 +105,16 @@ impl<'a> Filler<'a> {
             Ok(len) if len <= group.len_bytes => len,
             _ => return self.refuse(number, Cause::Container(cut_short(needed, group))),
         };
-        let place = match wire_id(group) {
+        let room = match wire_id(group, self.wide) {
             None => None,
             Some(id) => match self.filled.builder.allocate(id, needed) {
                 None => return self.refuse(number, Cause::NoRoom),
-                place => place,
+                room => room,
             },
         };
-        let state = State::Filling;
-        self.filled.slots[number] = Slot { place, container_len, state, ..Slot::default() };
+        let (state, compression) = (State::Filling, Some(header.compression));
+        self.filled.slots[number] =
+            Slot { room, container_len, compression, state, ..Slot::default() };
     }
 
     /// Takes bytes of a group whose header is known.
@@ -124,8 +129,8 @@ impl<'a> Filler<'a> {
             let mut hasher = Hasher::new_with_initial(slot.crc);
             hasher.update(container);
             slot.crc = hasher.finalize();
-            if let Some(at) = slot.place {
-                frame::place(self.filled.builder.framed_mut(at), offset as usize, container);
+            if let Some(room) = slot.room {
+                self.filled.builder.place(room, offset as usize, container);
             }
         }
         let seen = (offset + container.len() as u32).saturating_sub(slot.container_len) as usize;
@@ -180,8 +185,8 @@ impl GroupVisitor for Filler<'_> {
         self.short.remove(&slot);
         self.filled.refused.remove(&slot);
         let state = &mut self.filled.slots[slot];
-        if let Some(place) = state.place.take() {
-            self.filled.builder.release(place);
+        if let Some(room) = state.room.take() {
+            self.filled.builder.release(room);
         }
         state.state = State::Failed;
         let group = self.groups[slot];

@@ -6,7 +6,7 @@ use super::text::{counted, megabytes, print, thousands};
 use crate::cache::{Store, block_on};
 use crate::catalog::{LoadError, LoadOptions, Loaded, Report, Snapshot, load};
 use crate::cli::CheckArgs;
-use crate::config::{Bound, Budget, Part};
+use crate::config::{self, Bound, Budget, Part};
 use crate::failure::{Exit, Failure};
 use crate::platform::probe;
 use serde_json::{Value, json};
@@ -20,11 +20,13 @@ use std::process::ExitCode;
 /// The cache cannot be read at all, or the settings may come to more memory than is allowed.
 pub fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
     probe::ring()?;
+    let clients = config::clients(&args.serve)?;
+    let readers = config::readers(&args.serve, &clients)?;
     let mut progress = Progress::new(|percent| eprintln!("loading: {percent}%"));
     let result = block_on(async {
         let dir = args.serve.cache.as_deref().unwrap_or(Path::new(""));
         let store = Store::open(dir).await?;
-        let options = LoadOptions { skip_corrupt: true, ..LoadOptions::default() };
+        let options = LoadOptions { skip_corrupt: true, memory_bytes_max: None, readers };
         load(&store, options, &mut |done, total| progress.show(done, total)).await
     });
     progress.end();

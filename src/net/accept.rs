@@ -130,7 +130,7 @@ impl Worker {
         };
         let snapshot = self.snapshot();
         peer.serve_from(snapshot.ordinal());
-        let session = ServerSession::new(Arc::clone(&self.config.profile), refusal);
+        let session = ServerSession::new(Arc::clone(&self.config.clients), refusal);
         let mut connection = Connection::new(Rc::clone(self), peer, session, snapshot);
         if let Some((buffer, input)) = read {
             connection.begin_with(buffer, input);

@@ -19,8 +19,7 @@ use super::ring::{self, HEARTBEAT_MS};
 use super::turns::Turns;
 use crate::catalog::SnapshotHandle;
 use crate::platform::cpu;
-use crate::protocol::GroupId;
-use crate::protocol::session::Profile;
+use crate::protocol::{Clients, GroupId};
 use slab::Slab;
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -60,7 +59,7 @@ pub struct ServeConfig {
     /// Deadlines and bounds.
     pub limits: Limits,
     /// What sessions expect.
-    pub profile: Arc<Profile>,
+    pub clients: Arc<Clients>,
     /// Who may come in.
     pub admission: Arc<Admission>,
     /// What must be known of a connection first.

@@ -1,6 +1,6 @@
 //! Requests that wait: a bounded queue for each class.
 
-use super::request::MESSAGE_LEN;
+use super::request::{Opcodes, within};
 use super::{Class, GroupId};
 use std::collections::VecDeque;
 
@@ -22,24 +22,30 @@ impl Queues {
         }
     }
 
-    /// Appends the requests that `messages` begin with, until another message comes or `len_max`
-    /// of a class wait. Says how many of each.
+    /// Appends the requests that `messages` begin with, until another message comes, one that is
+    /// none of `opcodes`, or `len_max` of a class wait. Says how many of each.
     #[inline]
     #[must_use]
-    pub fn push_all(&mut self, messages: &[[u8; MESSAGE_LEN]], len_max: usize) -> (usize, usize) {
+    pub fn push_all<const LEN: usize>(
+        &mut self,
+        messages: &[[u8; LEN]],
+        opcodes: Opcodes,
+        len_max: usize,
+    ) -> (usize, usize) {
         let before = self.len();
-        for &message in messages {
-            // The opcode, and then the request as it is queued.
-            let word = u32::from_be_bytes(message);
-            let queue = match word >> 24 {
+        for message in messages {
+            let Some((opcode, request)) = word(message) else { break };
+            let queue = match opcode {
                 0 => &mut self.prefetch.requests,
                 1 => &mut self.urgent.requests,
+                32 if LEN > 4 && opcodes.has(32) => &mut self.prefetch.requests,
+                33 if LEN > 4 && opcodes.has(33) => &mut self.urgent.requests,
                 _ => break,
             };
             if queue.len() >= len_max {
                 break;
             }
-            queue.push_back(word & 0x00FF_FFFF);
+            queue.push_back(request);
         }
         let after = self.len();
         (after.0.saturating_sub(before.0), after.1.saturating_sub(before.1))
@@ -97,7 +103,7 @@ impl RequestQueue {
     fn push(&mut self, id: GroupId, len_max: usize) -> bool {
         let room = self.requests.len() < len_max;
         if room {
-            self.requests.push_back(u32::from(id.archive) << 16 | u32::from(id.group));
+            self.requests.push_back(pack(id.archive, id.group));
         }
         room
     }
@@ -118,8 +124,28 @@ impl RequestQueue {
     }
 }
 
+/// A request as it waits: the group's highest byte, the archive, the group's lower two. So that a
+/// message of four bytes is one already, but for its opcode.
+#[inline]
+fn pack(archive: u8, group: u32) -> u32 {
+    let [_, high, low, lowest] = within(group).to_be_bytes();
+    u32::from_be_bytes([high, archive, low, lowest])
+}
+
 #[inline]
 fn unpack(request: u32) -> GroupId {
-    let [_, archive, high, low] = request.to_be_bytes();
-    GroupId { archive, group: u16::from_be_bytes([high, low]) }
+    let [high, archive, low, lowest] = request.to_be_bytes();
+    GroupId { archive, group: u32::from_be_bytes([0, high, low, lowest]) }
+}
+
+/// The opcode of a message, and the request as it waits; none if it is shorter than any.
+#[inline]
+fn word<const LEN: usize>(message: &[u8; LEN]) -> Option<(u8, u32)> {
+    if LEN == 4 {
+        let word = u32::from_be_bytes(*message.first_chunk()?);
+        let [opcode, ..] = word.to_be_bytes();
+        return Some((opcode, word & 0x00FF_FFFF));
+    }
+    let [opcode, archive, a, b, c, d] = *message.first_chunk()?;
+    Some((opcode, pack(archive, u32::from_be_bytes([a, b, c, d]))))
 }

@@ -5,16 +5,16 @@ use super::super::simulation::model::Model;
 use super::super::wire;
 use js5d::protocol::client::{Answered, Head, Matching, ResponseSink};
 use js5d::protocol::request::{Message, UnknownOpcode};
-use js5d::protocol::session::{Allowance, Profile, Step, Violation};
-use js5d::protocol::{Builds, Class, ClientSession, ServerSession, Status};
+use js5d::protocol::session::{Allowance, Step, Violation};
+use js5d::protocol::{Builds, Class, ClientSession, Clients, ServerSession, Status};
 use js5d::proxy::{Endpoints, HeaderReader, Progress};
 use std::sync::Arc;
 
 const BUILD: u32 = 550;
 
 fn session_of(refusal: Option<Status>, queue_len_max: usize, prefetch_bit: bool) -> ServerSession {
-    let builds = Builds::Only(vec![BUILD]);
-    ServerSession::new(Arc::new(Profile { builds, prefetch_bit, queue_len_max }), refusal)
+    let clients = Clients::like_550(Builds::only([BUILD]), prefetch_bit, queue_len_max);
+    ServerSession::new(Arc::new(clients), refusal)
 }
 
 /// A selector of refusals, then what a peer opens with.
@@ -48,7 +48,7 @@ pub(super) fn handshake(data: &[u8]) {
 pub(super) fn requests(data: &[u8]) {
     for &message in data.as_chunks::<4>().0 {
         let [opcode, a, b, c] = message;
-        let id = wire::name((a, u16::from(b) << 8 | u16::from(c)));
+        let id = wire::name((a, u32::from(b) << 8 | u32::from(c)));
         let expected = match opcode {
             0 => Ok(Message::Request(Class::Prefetch, id)),
             1 => Ok(Message::Request(Class::Urgent, id)),
@@ -74,8 +74,8 @@ pub(super) fn session(data: &[u8]) {
     let refusal = (config & 0x1C == 4).then_some(Status::TooManyConnections);
     let (prefetch_bit, admits) = (config & 0x20 == 0, config & 0xC0 != 0xC0);
     let builds = if admits { Builds::Any } else { Builds::Only(Vec::new()) };
-    let profile = Profile { builds, prefetch_bit, queue_len_max };
-    let mut session = ServerSession::new(Arc::new(profile), refusal);
+    let clients = Clients::like_550(builds, prefetch_bit, queue_len_max);
+    let mut session = ServerSession::new(Arc::new(clients), refusal);
     let mut model = Model::new(admits, prefetch_bit, queue_len_max, refusal);
     while let Some((&event, later)) = rest.split_first() {
         rest = later;

@@ -96,7 +96,7 @@ impl Model {
                 if self.queues[class].len() == self.queue_len_max {
                     return Ok(false);
                 }
-                let group = u16::from(b) * 256 + u16::from(c);
+                let group = u32::from(b) * 256 + u32::from(c);
                 self.queues[class].push_back(((a, group), self.asked[class]));
                 self.asked[class] += 1;
             }
