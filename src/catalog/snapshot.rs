@@ -8,6 +8,7 @@
 use crate::platform::prefetch;
 use crate::protocol::frame::Framing;
 use crate::protocol::master_index::MasterFormat;
+use crate::protocol::session::Response;
 use crate::protocol::{Dialect, GROUPS_MAX, GROUPS_NARROW, GroupId, MASTER_INDEX};
 use memmap2::{Advice, Mmap, MmapMut, MmapOptions};
 
@@ -355,6 +356,13 @@ impl Snapshot {
     #[must_use]
     pub fn response_in(&self, dialect: Dialect, id: GroupId) -> Option<&[u8]> {
         self.regions[dialect.framing.number()].response(dialect.master, id)
+    }
+
+    /// The framed bytes of a response that a session has decided on, before bit and key.
+    #[inline]
+    #[must_use]
+    pub fn answer(&self, response: Response) -> Option<&[u8]> {
+        self.response_in(response.dialect(), response.id())
     }
 
     /// Begins to fetch where the response to `id` stands, for [`Self::prefetch_response`].

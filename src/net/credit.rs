@@ -9,8 +9,8 @@ use super::counters::add;
 use super::egress::{Credit, Egress, Rank};
 use super::output::Output;
 use super::peer::Phase;
+use crate::protocol::Class;
 use crate::protocol::session::{Allowance, ServerSession};
-use crate::protocol::{Class, GroupId};
 
 impl Connection {
     /// Whether responses are ready and there is no credit for them.
@@ -101,7 +101,8 @@ impl Connection {
     /// What is left of a prefetch response that has begun.
     fn begun_prefetch_left(&self) -> usize {
         let begun = self.current.filter(|begun| begun.response.class() == Class::Prefetch);
-        let len_of = |id: GroupId| self.snapshot.response(id).map_or(0, <[u8]>::len);
+        let dialect = self.session.dialect();
+        let len_of = |id| self.snapshot.response_in(dialect, id).map_or(0, <[u8]>::len);
         begun.map_or(0, |begun| len_of(begun.response.id()).saturating_sub(begun.taken))
     }
 }

@@ -17,11 +17,11 @@ impl Connection {
     pub(super) fn prefetch_first(&self) {
         for before in 0..PLACES_AHEAD {
             let Some(id) = self.session.upcoming(before) else { break };
-            self.snapshot.prefetch_place(id);
+            self.snapshot.prefetch_place_in(self.session.dialect(), id);
         }
         for before in 0..RESPONSES_AHEAD {
             let Some(id) = self.session.upcoming(before) else { break };
-            self.snapshot.prefetch_response(id);
+            self.snapshot.prefetch_response_in(self.session.dialect(), id);
         }
     }
 
@@ -29,10 +29,10 @@ impl Connection {
     #[inline]
     pub(super) fn prefetch_next(&self) {
         if let Some(id) = self.session.upcoming(RESPONSES_AHEAD) {
-            self.snapshot.prefetch_response(id);
+            self.snapshot.prefetch_response_in(self.session.dialect(), id);
         }
         if let Some(id) = self.session.upcoming(PLACES_AHEAD) {
-            self.snapshot.prefetch_place(id);
+            self.snapshot.prefetch_place_in(self.session.dialect(), id);
         }
     }
 }

@@ -12,7 +12,7 @@ use super::pace::{DIRECT_LEN_MAX, Pace};
 use super::peer::Phase;
 use crate::platform::socket::bound_unsent;
 use crate::protocol::session::{CloseCause, ServerSession, Step};
-use crate::protocol::{Class, GroupId};
+use crate::protocol::{Class, GroupId, Status};
 use std::io;
 use std::rc::Rc;
 use std::time::Instant;
@@ -83,7 +83,7 @@ impl Connection {
                 Step::Response(response) if self.closing.is_some() => {
                     self.worker.counters.count_unanswered(response.class(), 1);
                 }
-                Step::Response(response) => match self.snapshot.response(response.id()) {
+                Step::Response(response) => match self.snapshot.answer(response) {
                     Some(framed) => {
                         self.worker.counters.count_response(response.class(), framed.len());
                         if !output.push_small(response, framed) {
@@ -95,6 +95,9 @@ impl Connection {
                 Step::Status(status) => {
                     self.worker.counters.count_status(status);
                     output.push_status(status.to_byte());
+                    if status == Status::Ok {
+                        output.push_plain(self.session.greeting());
+                    }
                 }
                 Step::Close(cause) => {
                     let reason = match cause {
@@ -111,13 +114,16 @@ impl Connection {
 
     /// Whether the response that comes next is longer than `room`.
     fn next_exceeds(&self, room: usize) -> bool {
-        let next = self.session.upcoming(0).and_then(|id| self.snapshot.response(id));
+        let next = self
+            .session
+            .upcoming(0)
+            .and_then(|id| self.snapshot.response_in(self.session.dialect(), id));
         next.is_some_and(|framed| framed.len() > room)
     }
 
     /// Adds what fits of a response that is too large to be copied whole.
     fn push_large(&mut self, output: &mut Output, mut cursor: Cursor, len_max: usize) {
-        let framed = self.snapshot.response(cursor.response.id()).unwrap_or_default();
+        let framed = self.snapshot.answer(cursor.response).unwrap_or_default();
         if !output.push(&mut cursor, framed, &self.snapshot, len_max) {
             self.current = Some(cursor);
         }

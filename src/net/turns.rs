@@ -143,7 +143,11 @@ impl Connection {
     /// Whether what is queued may be a large batch.
     fn asks_for_much(&self) -> bool {
         let (urgent, prefetch) = self.session.queued();
-        let next = || self.session.upcoming(0).and_then(|id| self.snapshot.response(id));
+        let next = || {
+            self.session
+                .upcoming(0)
+                .and_then(|id| self.snapshot.response_in(self.session.dialect(), id))
+        };
         self.current.is_some()
             || urgent + prefetch >= MANY_REQUESTS
             || next().is_some_and(|framed| framed.len() >= LARGE_FROM)
