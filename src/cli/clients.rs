@@ -27,7 +27,7 @@ pub struct ClientArgs {
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     pub prefetch_bit: PrefetchBit,
 
-    /// A field of a profile that is not as 'js5d config --profiles' prints it, such as
+    /// A field of a profile that differs from what 'js5d config' prints with profiles, such as
     /// rs2-718.ints=0; in the file, [profile.NAME] tables. A name that is new makes a profile
     /// [default: none differs]
     #[arg(long, value_name = "NAME.FIELD=VALUE")]

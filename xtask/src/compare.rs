@@ -201,7 +201,7 @@ pub(crate) fn build(packages: &[&str]) -> Result<()> {
 /// Starts what is ours, and names what runs already.
 fn start(args: &Args, binaries: &Path, bytes: &Bytes) -> Result<Vec<Server>> {
     server::pin_to(args.cores.server_core)?;
-    let js5d = ["--workers", "1", "--build", "any", "--log-level", "error"];
+    let js5d = ["--workers", "1", "--build", "550", "--log-level", "error"];
     let mut servers = Vec::new();
     for (name, options) in [("js5d", &js5d[..]), ("ring-limit", &[]), ("epoll", &[])] {
         servers.push(Server::start(name, &binaries.join(name), options, &bytes.dir)?);

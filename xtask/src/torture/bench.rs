@@ -93,7 +93,7 @@ impl Bench {
         options: &[&str],
     ) -> Result<Server> {
         let log = admin.with_extension("log");
-        command.arg("--cache").arg(&self.cache).args(["--build", "any", "--listen", listen]);
+        command.arg("--cache").arg(&self.cache).args(["--build", "550", "--listen", listen]);
         command.arg("--admin").arg(format!("unix:{}", admin.display()));
         if !options.contains(&"--workers") {
             command.args(["--workers", "2"]);
