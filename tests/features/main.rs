@@ -9,6 +9,7 @@ mod admin_limits;
 mod admission;
 mod bandwidth;
 mod chatter;
+mod clients;
 mod deadlines;
 mod drain;
 mod fairness;
