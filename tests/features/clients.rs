@@ -5,6 +5,7 @@ use std::fs;
 use std::io::Write;
 use std::net::TcpStream;
 use std::path::Path;
+use std::process::Command;
 
 /// Lengths around the edges of each framing, in archive 7 from group 0 on, and again from group
 /// 65,536 on.
@@ -239,4 +240,142 @@ fn who_is_served_and_what_they_cannot_read_is_said() {
     let ended = js5d(&["check", "--cache", path, "--build", "550"]);
     let beyond = "archive 7: 26 groups numbered 65536 or more, which no client that is served can";
     assert!(ended.stdout.contains(beyond), "{}", ended.stdout);
+}
+
+/// What openssl writes to stdout; none where it is missing.
+fn openssl(args: &[&str], dir: &Path) -> Option<Vec<u8>> {
+    let output = Command::new("openssl").args(args).current_dir(dir).output().ok()?;
+    let failed = || String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "openssl {args:?}: {}", failed());
+    Some(output.stdout)
+}
+
+/// The master index that a client of 718 is given.
+fn master_of(server: &Server) -> Vec<u8> {
+    let row = ROWS.into_iter().find(|row| row.build == 718).expect("a row");
+    let (status, mut client) = PlainClient::connect(row, server.address, "token");
+    assert_eq!(status, 0);
+    client.greet(0);
+    client.fetch(&[(true, 255, 255)]).remove(0).1
+}
+
+#[test]
+fn openssl_has_the_same_opinion_of_digest_and_signature() {
+    let dir = tempfile::tempdir().expect("a scratch directory");
+    let work = tempfile::tempdir().expect("a scratch directory");
+    let Some(_) = openssl(&["genrsa", "-out", "key.pem", "2048"], work.path()) else {
+        println!("SKIP: openssl is not installed: digests and signatures have fixed vectors only");
+        return;
+    };
+    let key = work.path().join("key.pem");
+    let options = ["--build", "718", "--rsa-key", key.to_str().expect("a plain path")];
+    let server = serve(dir.path(), &options);
+    let container = master_of(&server);
+    let entries_len = 1 + 8 * 72;
+    let (payload, signature) = container[5..].split_at(entries_len);
+    // A byte for the sign stands before a number whose highest bit is set.
+    let signature = signature.strip_prefix(&[0]).unwrap_or(signature);
+    let mut padded = vec![0; 256 - signature.len()];
+    padded.extend(signature);
+    fs::write(work.path().join("signature"), padded).expect("a file");
+    fs::write(work.path().join("payload"), payload).expect("a file");
+    let recover =
+        "pkeyutl -verifyrecover -inkey key.pem -pkeyopt rsa_padding_mode:none -in signature";
+    let recovered =
+        openssl(&recover.split(' ').collect::<Vec<_>>(), work.path()).expect("installed");
+    let (zeros, signed) = recovered.split_at(256 - 65);
+    assert_eq!((zeros, signed[0]), (&[0; 256 - 65][..], 10), "65 bytes come out");
+    let digest = "dgst -provider legacy -provider default -whirlpool -binary payload";
+    let digest = openssl(&digest.split(' ').collect::<Vec<_>>(), work.path()).expect("installed");
+    assert_eq!(signed[1..], digest);
+}
+
+#[test]
+fn a_stored_master_index_is_served_if_it_is_this_caches() {
+    let dir = tempfile::tempdir().expect("a scratch directory");
+    let server = serve(dir.path(), &["--build", "718"]);
+    let mut stored = master_of(&server);
+    drop(server);
+    // Signed by somebody else: 129 bytes that nobody here can make.
+    let entries_end = 5 + 1 + 8 * 72;
+    stored.truncate(entries_end);
+    stored.extend([0x77; 129]);
+    let len = (stored.len() - 5) as u32;
+    stored[1..5].copy_from_slice(&len.to_be_bytes());
+    let file = dir.path().join("255.master");
+    fs::write(&file, &stored).expect("a file");
+    let name = file.to_str().expect("a plain path").to_owned();
+    let server = serve_again(dir.path(), &["--build", "550,718", "--master-index", &name]);
+    assert!(master_of(&server) == stored, "as it is");
+    drop(server);
+
+    let path = dir.path().to_str().expect("a plain path");
+    stored[5 + 1 + 2 * 72] ^= 1;
+    fs::write(&file, &stored).expect("a file");
+    let command = ["check", "--cache", path, "--build", "718", "--master-index", &name];
+    let ended = js5d(&command);
+    assert_eq!(ended.code, Some(78), "{ended:?}");
+    let said = "the stored master index (DIGESTS) is not this cache's: of archive 2 it has CRC";
+    assert!(ended.stderr.contains(said), "{}", ended.stderr);
+    fs::write(&file, [0, 0, 0, 0, 3, 1, 2, 3]).expect("a file");
+    let ended = js5d(&command);
+    let said = "the stored master index is none that these clients read (DIGESTS): a master index";
+    assert!(ended.code == Some(78) && ended.stderr.contains(said), "{ended:?}");
+}
+
+/// As [`serve`], from files that are there.
+fn serve_again(dir: &Path, options: &[&str]) -> Server {
+    let path = dir.to_str().expect("a plain path");
+    Server::start(&[&["--cache", path], options].concat())
+}
+
+#[test]
+fn a_key_that_cannot_sign_is_refused_with_the_reason() {
+    let dir = tempfile::tempdir().expect("a scratch directory");
+    let file = dir.path().join("key");
+    fs::write(&file, format!("{}\n{}", "f".repeat(128), "3")).expect("a file");
+    let name = file.to_str().expect("a plain path");
+    let ended = js5d(&["--build", "718", "--rsa-key", name, "--listen", "127.0.0.1:0"]);
+    assert_eq!(ended.code, Some(78), "{ended:?}");
+    let said = "a modulus of 512 bits is too short: what is signed has 516 bits";
+    assert!(ended.stderr.contains(said), "{}", ended.stderr);
+}
+
+#[test]
+fn a_fork_that_differs_is_a_table_in_the_settings_file() {
+    let dir = tempfile::tempdir().expect("a scratch directory");
+    let file = dir.path().join("js5d.toml");
+    let text = "build = 718\n[profile.own]\nbuilds = 718\nlike = \"rs2-718\"\nints = [1, 2]\n\
+                [profile.rs2-530]\narchives_min = 0\n";
+    fs::write(&file, text).expect("a file");
+    let name = file.to_str().expect("a plain path");
+    let ended = js5d(&["config", "--config", name, "--profiles"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(ended.stdout.starts_with("# Served: own (718) and rs2-718 (718).\n"), "{ended:?}");
+    let own = "\n[profile.own]  # served\nbuilds = 718\nhandshake = \"prefixed\"\nints = \"1,2\"\n";
+    assert!(ended.stdout.contains(own), "{}", ended.stdout);
+    assert!(ended.stdout.contains("\narchives_min = 0\n"), "{}", ended.stdout);
+    // What is printed is a settings file that says the same.
+    fs::write(&file, format!("build = 718\n{}", ended.stdout)).expect("a file");
+    let again = js5d(&["config", "--config", name, "--profiles"]);
+    assert_eq!(again.stdout, ended.stdout);
+
+    let row = ROWS.into_iter().find(|row| row.build == 718).expect("a row");
+    let server = serve(dir.path(), &["--config", name]);
+    let (status, mut client) = PlainClient::connect(row.with_ints(2), server.address, "");
+    assert_eq!(status, 0);
+    client.greet(0x11);
+    assert!(client.fetch(&[(false, 7, 5)])[0].1 == edge_container(5));
+
+    for (text, said) in [
+        ("[profile.own]\nframe = 5\n", ":2:1: frame = '5': 4, 6 or 10 is wanted"),
+        ("[profile.own]\nfram = 4\n", ":2:1: 'fram' is no field of a profile; there are builds,"),
+        ("[profile.own]\nframe = 4\n", "profile own has no builds"),
+        ("[profile]\nown = 4\n", ":2:1: [profile.own] with its fields in it is wanted"),
+    ] {
+        fs::write(&file, text).expect("a file");
+        let ended = js5d(&["config", "--check", "--config", name]);
+        assert_eq!(ended.code, Some(78), "{ended:?}");
+        assert!(ended.stderr.contains(said), "{said}: {}", ended.stderr);
+    }
 }

@@ -80,6 +80,11 @@ impl Row {
         self.frame > 4
     }
 
+    /// A fork that reads another number of integers behind the status.
+    pub(crate) fn with_ints(self, ints: usize) -> Self {
+        Self { ints, ..self }
+    }
+
     pub(crate) fn handshake(&self, token: &str) -> Vec<u8> {
         let mut bytes = vec![15];
         if self.prefixed {
