@@ -27,9 +27,9 @@ pub struct ClientArgs {
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     pub prefetch_bit: PrefetchBit,
 
-    /// A field of a profile that differs from what 'js5d config' prints with profiles, such as
-    /// rs2-718.ints=0; in the file, [profile.NAME] tables. A name that is new makes a profile
-    /// [default: none differs]
+    /// A field of a profile that is to differ, such as rs2-718.ints=0; in the file,
+    /// [profile.NAME] tables. A name that is new makes a profile (docs/clients.md) [default: none
+    /// differs]
     #[arg(long, value_name = "NAME.FIELD=VALUE")]
     pub profile: Vec<ProfileArg>,
 

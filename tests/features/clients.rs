@@ -233,6 +233,8 @@ fn who_is_served_and_what_they_cannot_read_is_said() {
          (archive 7)",
         "clients of rs2-530 cannot ask for 26 groups numbered 65536 or more (archive 7)",
         "clients of rs2-718 cannot unpack LZMA, which ",
+        "a generation, by framing of its responses:\n  marked-3 ",
+        "\n  marked-5 ",
     ] {
         assert!(ended.stdout.contains(line), "{line}: {}", ended.stdout);
     }
