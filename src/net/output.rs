@@ -260,7 +260,7 @@ impl Output {
     }
 
     /// Copies a response's bytes from `taken` on, with key and prefetch bit applied.
-    #[inline]
+    #[inline(always)]
     fn copy(&mut self, response: Response, taken: usize, bytes: &[u8]) {
         let start = self.scratch.len();
         append_keyed(&mut self.scratch, bytes, response.key());
@@ -272,27 +272,52 @@ impl Output {
 
     /// Adds bytes in place; of a prefetch only what holds a patched bit is copied.
     fn refer(&mut self, cursor: &mut Cursor, bytes: &[u8], snapshot: &SnapshotRef) {
+        let framing = cursor.response.framing();
+        if framing.is_multi() && cursor.response.prefetch_bit() {
+            return self.refer_blocks(cursor, bytes, snapshot);
+        }
+        let patched = cursor.response.prefetch_bit() && cursor.taken == 0;
+        let mut body = bytes;
+        if patched && let Some((head, later)) = bytes.split_at_checked(framing.header_len() + 1) {
+            self.copy(cursor.response, 0, head);
+            body = later;
+        }
+        self.push_in_place(body, snapshot);
+        cursor.taken += bytes.len();
+    }
+
+    /// The same where each block is patched.
+    #[inline(never)]
+    fn refer_blocks(&mut self, cursor: &mut Cursor, bytes: &[u8], snapshot: &SnapshotRef) {
         let (response, mut rest) = (cursor.response, bytes);
-        while response.prefetch_bit()
-            && let Some(mark) = response.framing().next_mark(cursor.taken)
+        while let Some(mark) = response.framing().next_mark(cursor.taken)
             && let Some((head, later)) = rest.split_at_checked(mark + 1 - cursor.taken)
         {
             // A long one goes in place, but for its last byte.
             let in_place_len = if head.len() > COPY_LEN_MAX { head.len() - 1 } else { 0 };
             let (long, patched) = head.split_at(in_place_len);
-            self.push_in_place(long, snapshot);
-            self.copy(response, cursor.taken + in_place_len, patched);
+            if !long.is_empty() {
+                self.push_in_place(long, snapshot);
+            }
+            self.copy_apart(response, cursor.taken + in_place_len, patched);
             cursor.taken += head.len();
             rest = later;
         }
-        self.push_in_place(rest, snapshot);
+        if !rest.is_empty() {
+            self.push_in_place(rest, snapshot);
+        }
         cursor.taken += rest.len();
     }
 
+    /// As [`Self::copy`], where speed matters less than that the others are compiled into their
+    /// callers.
+    #[inline(never)]
+    fn copy_apart(&mut self, response: Response, taken: usize, bytes: &[u8]) {
+        self.copy(response, taken, bytes);
+    }
+
+    #[inline]
     fn push_in_place(&mut self, bytes: &[u8], snapshot: &SnapshotRef) {
-        if bytes.is_empty() {
-            return;
-        }
         self.close_run();
         self.segments.push(Segment::InPlace { start: bytes.as_ptr(), len: bytes.len() });
         if self.snapshot.is_none() {

@@ -12,7 +12,9 @@
 //! may alternate: [`ResponseSink::resume`].
 
 pub use super::fault::Fault;
-use super::frame::{BLOCK_LEN, BLOCK_MARKER, Framing, PREFETCH_BIT, RESPONSE_HEADER_LEN_WIDE};
+use super::frame::{
+    BLOCK_LEN, BLOCK_LEN_LONG, BLOCK_MARKER, Framing, PREFETCH_BIT, RESPONSE_HEADER_LEN_WIDE,
+};
 use super::handshake::{Prefixed, Status, handshake};
 use super::profile::{Handshake, Language, Mark, Profile};
 use super::request::{Frame, Message, Opcodes};
@@ -21,6 +23,9 @@ use std::collections::VecDeque;
 
 /// Of the container: what must be seen to know a response's length.
 const CONTAINER_HEAD_LEN: usize = 5;
+
+/// With a header of three bytes.
+const SHORT_HEAD_LEN: usize = 3 + CONTAINER_HEAD_LEN;
 
 /// The longest header, and the container's first bytes.
 const HEAD_LEN_MAX: usize = RESPONSE_HEADER_LEN_WIDE + CONTAINER_HEAD_LEN;
@@ -212,6 +217,10 @@ impl<T: Copy> ClientSession<T> {
     /// Appends a message as this client writes it.
     pub fn send(&self, message: Message, out: &mut Vec<u8>) {
         let Speech { frame, opcodes, connected, build, .. } = self.speech;
+        if frame == Frame::Four && message != Message::Connected {
+            out.extend(message.to_bytes());
+            return;
+        }
         message.write(frame, opcodes, connected.unwrap_or_default(), build, out);
     }
 
@@ -271,7 +280,7 @@ impl<T: Copy> ClientSession<T> {
         while !rest.is_empty() {
             rest = match self.incoming.take() {
                 None => self.receive_head(rest, sink)?,
-                Some(incoming) => self.receive_body(incoming, rest, sink)?,
+                Some(incoming) => self.receive_blocks(incoming, rest, sink)?,
             };
         }
         Ok(())
@@ -289,20 +298,33 @@ impl<T: Copy> ClientSession<T> {
         input: &'a [u8],
         sink: &mut impl ResponseSink<T>,
     ) -> Result<&'a [u8], Fault> {
-        let head_len = self.speech.framing.header_len().saturating_add(CONTAINER_HEAD_LEN);
+        let framing = self.speech.framing;
+        let whole_len = framing.header_len().saturating_add(CONTAINER_HEAD_LEN);
         // The header of a later block is all that there is before its bytes.
         let is_between = !self.suspended.is_empty() && self.head_len < RESPONSE_HEADER_LEN_WIDE;
-        let head_len = if is_between { RESPONSE_HEADER_LEN_WIDE } else { head_len };
-        let wanted = head_len.saturating_sub(self.head_len);
-        let (bytes, rest) = input.split_at_checked(wanted).unwrap_or((input, &[]));
-        let end = self.head_len.saturating_add(bytes.len());
-        if let Some(to) = self.head.get_mut(self.head_len..end) {
-            to.copy_from_slice(bytes);
-        }
-        self.head_len = end;
-        if end < head_len {
-            return Ok(rest);
-        }
+        let head_len = if is_between { RESPONSE_HEADER_LEN_WIDE } else { whole_len };
+        let rest = match input.split_first_chunk::<SHORT_HEAD_LEN>() {
+            // Nearly always it is there at once.
+            Some((bytes, rest)) if self.head_len == 0 && framing == Framing::Marked3 => {
+                if let Some(to) = self.head.first_chunk_mut() {
+                    *to = *bytes;
+                }
+                rest
+            }
+            _ => {
+                let wanted = head_len.saturating_sub(self.head_len);
+                let (bytes, rest) = input.split_at_checked(wanted).unwrap_or((input, &[]));
+                let end = self.head_len.saturating_add(bytes.len());
+                if let Some(to) = self.head.get_mut(self.head_len..end) {
+                    to.copy_from_slice(bytes);
+                }
+                self.head_len = end;
+                if end < head_len {
+                    return Ok(rest);
+                }
+                rest
+            }
+        };
         if is_between {
             if let Some(incoming) = self.resumed() {
                 self.head_len = 0;
@@ -343,32 +365,42 @@ impl<T: Copy> ClientSession<T> {
         Some(incoming)
     }
 
+    #[inline]
     fn parse_head(&mut self) -> Result<Head, Fault> {
-        let framing = self.speech.framing;
-        let container_at = framing.header_len();
-        let container = |at: usize| self.head.get(container_at.saturating_add(at)).copied();
-        let key = container(1).unwrap_or_default();
-        let [flags, a, b, c, d] = [0, 1, 2, 3, 4].map(|at| container(at).unwrap_or_default() ^ key);
+        let [archive, e, f, ..] = self.head;
+        if self.speech.framing == Framing::Marked3 {
+            let [_, _, _, flags, key, b, c, d, ..] = self.head;
+            self.accept_key(key)?;
+            let id = GroupId {
+                archive: archive ^ key,
+                group: u32::from_be_bytes([0, 0, e ^ key, f ^ key]),
+            };
+            return self.head_of(id, key, flags ^ key, [b, c, d]);
+        }
+        let [_, _, _, g, h, flags, key, b, c, d] = self.head;
         self.accept_key(key)?;
-        let [archive, e, f, g, h, ..] = self.head.map(|byte| byte ^ key);
-        let group = match framing {
-            Framing::Marked3 => u32::from_be_bytes([0, 0, e, f]),
-            _ => u32::from_be_bytes([e, f, g, h]),
-        };
-        let (group, compression, prefetch_bit) = if framing.is_multi() {
-            let bare = marked_group(group, false);
-            (bare, flags, bare != group)
+        let group = u32::from_be_bytes([e, f, g, h].map(|byte| byte ^ key));
+        let id = GroupId { archive: archive ^ key, group };
+        self.head_of(id, key, flags ^ key, [b, c, d])
+    }
+
+    /// The length's lower bytes are keyed still; its highest one is 0, or there would be no key.
+    #[inline]
+    fn head_of(&self, id: GroupId, key: u8, flags: u8, len: [u8; 3]) -> Result<Head, Fault> {
+        let (id, compression, prefetch_bit) = if self.speech.framing.is_multi() {
+            let group = marked_group(id.group, false);
+            (GroupId { group, ..id }, flags, group != id.group)
         } else if self.speech.reads_bit {
-            (group, flags & !PREFETCH_BIT, flags & PREFETCH_BIT != 0)
+            (id, flags & !PREFETCH_BIT, flags & PREFETCH_BIT != 0)
         } else {
-            (group, flags, false)
+            (id, flags, false)
         };
-        let id = GroupId { archive, group };
         if compression > 3 {
             return Err(Fault::UnknownCompression { id, compression });
         }
         let mut head = Head { id, prefetch_bit, compression, container_len: 0, key };
-        head.container_len = u32::from_be_bytes([a, b, c, d]).saturating_add(head.header_len());
+        let [b, c, d] = len.map(|byte| byte ^ key);
+        head.container_len = u32::from_be_bytes([0, b, c, d]).saturating_add(head.header_len());
         Ok(head)
     }
 
@@ -399,21 +431,38 @@ impl<T: Copy> ClientSession<T> {
         }
     }
 
-    fn receive_body<'a>(
+    fn receive_blocks<'a>(
+        &mut self,
+        incoming: Incoming<T>,
+        input: &'a [u8],
+        sink: &mut impl ResponseSink<T>,
+    ) -> Result<&'a [u8], Fault> {
+        match self.speech.framing {
+            Framing::Marked3 | Framing::Marked5 => {
+                self.receive_body::<BLOCK_LEN, false>(incoming, input, sink)
+            }
+            Framing::Multi512 => self.receive_body::<BLOCK_LEN, true>(incoming, input, sink),
+            Framing::Multi102400 => {
+                self.receive_body::<BLOCK_LEN_LONG, true>(incoming, input, sink)
+            }
+        }
+    }
+
+    /// Takes in bytes of a response in blocks of `LEN`, which name it or have a marker before them.
+    fn receive_body<'a, const LEN: usize, const NAMED: bool>(
         &mut self,
         mut incoming: Incoming<T>,
         input: &'a [u8],
         sink: &mut impl ResponseSink<T>,
     ) -> Result<&'a [u8], Fault> {
         let key = incoming.answered.head.key;
-        let block_len = self.speech.framing.block_len();
         let mut rest = input;
         while incoming.left > 0 && !rest.is_empty() {
-            if incoming.at == block_len && self.speech.framing.is_multi() {
-                self.suspended.push(incoming);
-                return Ok(rest);
-            }
-            if incoming.at == block_len {
+            if incoming.at == LEN {
+                if NAMED {
+                    self.suspended.push(incoming);
+                    return Ok(rest);
+                }
                 let Some((&byte, after)) = rest.split_first() else { break };
                 incoming.block = incoming.block.saturating_add(1);
                 let found = byte ^ key;
@@ -424,7 +473,7 @@ impl<T: Copy> ClientSession<T> {
                 rest = after;
                 incoming.at = 1;
             }
-            let room = block_len.saturating_sub(incoming.at).min(incoming.left);
+            let room = LEN.saturating_sub(incoming.at).min(incoming.left);
             let (piece, after) = rest.split_at_checked(room).unwrap_or((rest, &[]));
             if incoming.wanted {
                 hand_over(piece, key, sink);
@@ -454,16 +503,21 @@ impl Head {
 
 /// Takes the oldest request for `id`. Servers answer in order mostly, so the first fits.
 fn remove<T: Copy>(queue: &mut VecDeque<Outstanding<T>>, id: GroupId) -> Option<T> {
+    if queue.front().is_some_and(|outstanding| outstanding.id == id) {
+        return queue.pop_front().map(|outstanding| outstanding.token);
+    }
     let place = queue.iter().position(|outstanding| outstanding.id == id)?;
     queue.remove(place).map(|outstanding| outstanding.token)
 }
 
 /// Gives container bytes to the sink with the key removed.
+#[inline]
 fn hand_over<T>(piece: &[u8], key: u8, sink: &mut impl ResponseSink<T>) {
-    if key == 0 {
-        sink.data(piece);
-        return;
-    }
+    if key == 0 { sink.data(piece) } else { hand_over_keyed(piece, key, sink) }
+}
+
+#[inline(never)]
+fn hand_over_keyed<T>(piece: &[u8], key: u8, sink: &mut impl ResponseSink<T>) {
     let mut plain = [0; BLOCK_LEN];
     for piece in piece.chunks(BLOCK_LEN) {
         for (to, from) in plain.iter_mut().zip(piece) {

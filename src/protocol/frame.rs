@@ -13,7 +13,7 @@ use super::GroupId;
 pub const BLOCK_LEN: usize = 512;
 
 /// The wire's unit of the youngest clients (docs/clients.md).
-const BLOCK_LEN_LONG: usize = 102_400;
+pub(super) const BLOCK_LEN_LONG: usize = 102_400;
 
 /// Stands before each block of a marked response after the first.
 pub const BLOCK_MARKER: u8 = 0xFF;
@@ -209,6 +209,17 @@ impl Framing {
     /// framed response. Under a key, too: the bit is clear in every framed response.
     #[inline]
     pub fn mark(self, piece: &mut [u8], at: usize) {
+        if self.is_multi() {
+            return self.mark_blocks(piece, at);
+        }
+        let mark = self.header_len().checked_sub(at);
+        if let Some(byte) = mark.and_then(|mark| piece.get_mut(mark)) {
+            *byte ^= PREFETCH_BIT;
+        }
+    }
+
+    #[inline(never)]
+    fn mark_blocks(self, piece: &mut [u8], at: usize) {
         let mut from = at;
         while let Some(mark) = self.next_mark(from)
             && let Some(byte) = piece.get_mut(mark.saturating_sub(at))

@@ -26,6 +26,26 @@ pub struct GroupId {
     pub group: u32,
 }
 
+impl GroupId {
+    /// In one word, archive first, as it waits and as it is answered: a struct of a byte and a word
+    /// travels through memory in pieces, which costs 5 to 10 ns in stalled loads. A group beyond
+    /// [`GROUPS_MAX`] becomes [`GROUP_BEYOND`].
+    #[inline]
+    #[must_use]
+    pub(super) const fn to_word(self) -> u32 {
+        let group = if self.group < GROUP_BEYOND { self.group } else { GROUP_BEYOND };
+        (self.archive as u32) << 24 | group
+    }
+
+    /// The other way.
+    #[inline]
+    #[must_use]
+    pub(super) const fn from_word(word: u32) -> Self {
+        let [archive, ..] = word.to_be_bytes();
+        Self { archive, group: word & GROUP_BEYOND }
+    }
+}
+
 impl std::fmt::Display for GroupId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}/{}", self.archive, self.group)

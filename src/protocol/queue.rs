@@ -1,6 +1,6 @@
 //! Requests that wait: a bounded queue for each class.
 
-use super::request::{Opcodes, within};
+use super::request::Opcodes;
 use super::{Class, GroupId};
 use std::collections::VecDeque;
 
@@ -51,13 +51,14 @@ impl Queues {
         (after.0.saturating_sub(before.0), after.1.saturating_sub(before.1))
     }
 
-    /// Takes the oldest urgent request, or the oldest prefetch if none is urgent.
+    /// Takes the oldest urgent request, or the oldest prefetch if none is urgent: as
+    /// [`GroupId::to_word`] has it.
     #[inline]
-    pub fn pop(&mut self) -> Option<(Class, GroupId)> {
-        if let Some(id) = self.urgent.pop() {
-            return Some((Class::Urgent, id));
+    pub(super) fn pop(&mut self) -> Option<(Class, u32)> {
+        if let Some(request) = self.urgent.pop() {
+            return Some((Class::Urgent, request));
         }
-        self.prefetch.pop().map(|id| (Class::Prefetch, id))
+        self.prefetch.pop().map(|request| (Class::Prefetch, request))
     }
 
     /// The request that has `before` others before it, if no more are pushed.
@@ -103,19 +104,19 @@ impl RequestQueue {
     fn push(&mut self, id: GroupId, len_max: usize) -> bool {
         let room = self.requests.len() < len_max;
         if room {
-            self.requests.push_back(pack(id.archive, id.group));
+            self.requests.push_back(id.to_word());
         }
         room
     }
 
     #[inline]
-    fn pop(&mut self) -> Option<GroupId> {
-        self.requests.pop_front().map(unpack)
+    fn pop(&mut self) -> Option<u32> {
+        self.requests.pop_front()
     }
 
     #[inline]
     fn peek(&self, before: usize) -> Option<GroupId> {
-        self.requests.get(before).copied().map(unpack)
+        self.requests.get(before).copied().map(GroupId::from_word)
     }
 
     #[inline]
@@ -124,28 +125,14 @@ impl RequestQueue {
     }
 }
 
-/// A request as it waits: the group's highest byte, the archive, the group's lower two. So that a
-/// message of four bytes is one already, but for its opcode.
-#[inline]
-fn pack(archive: u8, group: u32) -> u32 {
-    let [_, high, low, lowest] = within(group).to_be_bytes();
-    u32::from_be_bytes([high, archive, low, lowest])
-}
-
-#[inline]
-fn unpack(request: u32) -> GroupId {
-    let [high, archive, low, lowest] = request.to_be_bytes();
-    GroupId { archive, group: u32::from_be_bytes([0, high, low, lowest]) }
-}
-
 /// The opcode of a message, and the request as it waits; none if it is shorter than any.
 #[inline]
-fn word<const LEN: usize>(message: &[u8; LEN]) -> Option<(u8, u32)> {
+fn word<const LEN: usize>(message: &[u8; LEN]) -> Option<(u32, u32)> {
     if LEN == 4 {
         let word = u32::from_be_bytes(*message.first_chunk()?);
-        let [opcode, ..] = word.to_be_bytes();
-        return Some((opcode, word & 0x00FF_FFFF));
+        return Some((word >> 24, word << 8 & 0xFF00_0000 | word & 0xFFFF));
     }
     let [opcode, archive, a, b, c, d] = *message.first_chunk()?;
-    Some((opcode, pack(archive, u32::from_be_bytes([a, b, c, d]))))
+    let id = GroupId { archive, group: u32::from_be_bytes([a, b, c, d]) };
+    Some((opcode.into(), id.to_word()))
 }

@@ -1,6 +1,6 @@
 //! What a client sends after OK: messages, all of one client as long as each other.
 
-use super::{Class, GROUP_BEYOND, GroupId};
+use super::{Class, GroupId};
 
 /// The length of every message of a build 550 client after its handshake.
 pub const MESSAGE_LEN: usize = 4;
@@ -114,9 +114,10 @@ impl Message {
         }
         let group = match frame {
             Frame::Four => u32::from_be_bytes([0, 0, a, b]),
-            Frame::Six | Frame::Ten => within(u32::from_be_bytes([a, b, c, d])),
+            Frame::Six | Frame::Ten => u32::from_be_bytes([a, b, c, d]),
         };
-        let id = GroupId { archive: first, group };
+        // As it will wait, so that one beyond what is held is the same everywhere.
+        let id = GroupId::from_word(GroupId { archive: first, group }.to_word());
         match opcode {
             0 | 32 => Ok(Self::Request(Class::Prefetch, id)),
             1 | 33 => Ok(Self::Request(Class::Urgent, id)),
@@ -183,15 +184,10 @@ impl Message {
     }
 }
 
-/// The number of a group as it is queued: all beyond what a word holds are one.
-#[inline]
-pub(super) const fn within(group: u32) -> u32 {
-    if group < GROUP_BEYOND { group } else { GROUP_BEYOND }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::GROUP_BEYOND;
 
     #[test]
     fn each_opcode_means_what_the_contract_says() {

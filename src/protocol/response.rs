@@ -31,14 +31,30 @@ impl Default for Dialect {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Response(u64);
 
+/// What all responses of a session share at a moment: its dialect, its key, and whether those to
+/// prefetch requests carry the bit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamp {
+    urgent: u16,
+    prefetch: u16,
+}
+
+impl Stamp {
+    /// Key, class and bit stand where [`Response`] has them.
+    pub(super) const fn new(dialect: Dialect, marks: bool, key: u8) -> Self {
+        let dialect = (dialect.framing.number() | dialect.master.number() << 2) as u16;
+        let both = key as u16 | dialect << 10;
+        Self { urgent: both | 1 << 8, prefetch: both | (marks as u16) << 9 }
+    }
+}
+
 impl Response {
-    const URGENT: u64 = 1 << 32;
-    const PREFETCH_BIT: u64 = 1 << 33;
+    const KEY_AT: u32 = 32;
+    const URGENT: u64 = 1 << 40;
+    const PREFETCH_BIT: u64 = 1 << 41;
     /// Two bits of framing, and two of the master index' format.
-    const FRAMING_AT: u32 = 34;
-    const MASTER_AT: u32 = 36;
-    /// The group's bits above the sixteenth.
-    const GROUP_HIGH_AT: u32 = 40;
+    const FRAMING_AT: u32 = 42;
+    const MASTER_AT: u32 = 44;
 
     /// The answer to a request for `id` in `class`, XORed with `key`, to a client of build 550.
     #[inline]
@@ -49,14 +65,21 @@ impl Response {
             Class::Prefetch => 0,
         };
         let bit = if prefetch_bit { Self::PREFETCH_BIT } else { 0 };
-        let group = id.group as u64;
-        let id = (id.archive as u64) << 16 | group & 0xFFFF;
-        let id = id | (group >> 16 & 0xFFFF) << Self::GROUP_HIGH_AT;
-        Self(id | (key as u64) << 24 | class | bit).in_dialect(Dialect::BUILD_550)
+        let word = id.to_word() as u64 | (key as u64) << Self::KEY_AT;
+        Self(word | class | bit).in_dialect(Dialect::BUILD_550)
+    }
+
+    /// The answer to a request of this word: see [`GroupId::to_word`].
+    #[inline]
+    pub(super) const fn stamped(word: u32, class: Class, stamp: Stamp) -> Self {
+        let stamp = match class {
+            Class::Urgent => stamp.urgent,
+            Class::Prefetch => stamp.prefetch,
+        };
+        Self(word as u64 | (stamp as u64) << Self::KEY_AT)
     }
 
     /// The same in another dialect.
-    #[inline]
     #[must_use]
     pub const fn in_dialect(self, dialect: Dialect) -> Self {
         let dialect = (dialect.framing.number() as u64) << Self::FRAMING_AT
@@ -93,16 +116,15 @@ impl Response {
     #[inline]
     #[must_use]
     pub const fn id(self) -> GroupId {
-        let [_, higher, high, _, _, archive, low, lowest] = self.0.to_be_bytes();
-        // Bits 40 to 55 stand above the low sixteen.
-        GroupId { archive, group: u32::from_be_bytes([higher, high, low, lowest]) }
+        let [.., a, b, c, d] = self.0.to_be_bytes();
+        GroupId::from_word(u32::from_be_bytes([a, b, c, d]))
     }
 
     /// XORed with every byte; 0 is none. Holds for the whole response.
     #[inline]
     #[must_use]
     pub const fn key(self) -> u8 {
-        let [_, _, _, _, key, _, _, _] = self.0.to_be_bytes();
+        let [_, _, _, key, ..] = self.0.to_be_bytes();
         key
     }
 
@@ -157,6 +179,8 @@ mod tests {
                         assert_eq!((response.id(), response.class()), (id, class));
                         assert_eq!((response.prefetch_bit(), response.key()), (bit, key));
                         assert_eq!((response.dialect(), response.framing()), (dialect, framing));
+                        let stamp = Stamp::new(dialect, bit || class == Class::Urgent, key);
+                        assert_eq!(Response::stamped(id.to_word(), class, stamp), response);
                     }
                 }
             }

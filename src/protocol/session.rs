@@ -11,6 +11,7 @@ use super::profile::{Admitted, Clients, Mark, Profile};
 pub use super::queue::Queues;
 pub use super::received::Received;
 use super::request::{Frame, MESSAGE_LEN_MAX, Message, Opcodes};
+use super::response::Stamp;
 pub use super::response::{Dialect, Response};
 use super::{Class, GroupId};
 use std::sync::Arc;
@@ -120,7 +121,8 @@ pub struct ServerSession {
     phase: Phase,
     /// Set by admission before the handshake: what it is answered with.
     refusal: Option<Status>,
-    key: u8,
+    /// With the key that responses are to have from here on.
+    stamp: Stamp,
     logged_in: bool,
     /// Opcode 7 has come: the status byte still goes out, nothing else does.
     disconnected: bool,
@@ -141,7 +143,7 @@ impl ServerSession {
             partial_len: 0,
             phase: Phase::Handshake,
             refusal,
-            key: 0,
+            stamp: Stamp::new(Dialect::BUILD_550, false, 0),
             logged_in: false,
             disconnected: false,
             received: Received::default(),
@@ -162,6 +164,7 @@ impl ServerSession {
         {
             self.speech.undecided = false;
             self.speech.marks = opcode == OPCODE_CONNECTED;
+            self.stamp = self.speech.stamp(0);
         }
         while self.accepts_messages() {
             rest = self.take_requests(rest);
@@ -193,8 +196,10 @@ impl ServerSession {
     pub fn next_step(&mut self) -> Step {
         match self.phase {
             Phase::Open => {
-                if let Some((class, id)) = self.queues.as_mut().and_then(|queues| queues.pop()) {
-                    self.respond(id, class)
+                if let Some((class, word)) = self.queues.as_mut().and_then(|queues| queues.pop()) {
+                    // The key of the moment in which the response is taken: none of its bytes has
+                    // been handed to the socket.
+                    Step::Response(Response::stamped(word, class, self.stamp))
                 } else if self.disconnected {
                     Step::Close(CloseCause::Disconnected)
                 } else {
@@ -317,15 +322,6 @@ impl ServerSession {
     }
 
     #[inline]
-    fn respond(&self, id: GroupId, class: Class) -> Step {
-        let prefetch_bit = class == Class::Prefetch && self.speech.marks;
-        // The key of the moment in which the response is taken: none of its bytes has been
-        // handed to the socket.
-        let response = Response::new(id, class, prefetch_bit, self.key);
-        Step::Response(response.in_dialect(self.speech.dialect))
-    }
-
-    #[inline]
     fn opcodes(&self) -> Opcodes {
         let profile = self.clients.profiles().get(usize::from(self.speech.number));
         profile.map_or(Opcodes::BUILD_550, |profile| profile.opcodes)
@@ -408,6 +404,7 @@ impl ServerSession {
             (None, Ok(Admitted { number, skip })) => {
                 if let Some(profile) = self.clients.profiles().get(usize::from(number)) {
                     self.speech = Speech::of(profile, number);
+                    self.stamp = self.speech.stamp(0);
                 }
                 if skip > 0 {
                     return skip;
@@ -491,7 +488,7 @@ impl ServerSession {
                 return taken;
             }
             Message::Rekey(key) => {
-                self.key = if self.speech.xor { key } else { 0 };
+                self.stamp = self.speech.stamp(if self.speech.xor { key } else { 0 });
                 self.received.rekeys = self.received.rekeys.saturating_add(1);
             }
             Message::LoggedIn(logged_in) => {
@@ -518,6 +515,10 @@ impl Speech {
         undecided: false,
         xor: true,
     };
+
+    const fn stamp(&self, key: u8) -> Stamp {
+        Stamp::new(self.dialect, self.marks, key)
+    }
 
     fn of(profile: &Profile, number: u8) -> Self {
         Self {
