@@ -110,8 +110,8 @@ impl From<LoadError> for Failure {
                 Self::new(Exit::Config, error, remedy)
             }
             LoadError::Master(error) => {
-                let remedy = "give --master-index the group 255/255 of this very cache, or leave it \
-                              out: js5d makes one";
+                let remedy = "give --master-index the group 255/255 of this very cache, or leave \
+                              it out: js5d makes one";
                 Self::new(Exit::Config, error, remedy)
             }
             LoadError::Corrupt(ref report) => {

@@ -8,7 +8,6 @@
 use crate::platform::prefetch;
 use crate::protocol::frame::Framing;
 use crate::protocol::master_index::MasterFormat;
-use crate::protocol::session::Response;
 use crate::protocol::{Dialect, GROUPS_MAX, GROUPS_NARROW, GroupId, MASTER_INDEX};
 use memmap2::{Advice, Mmap, MmapMut, MmapOptions};
 
@@ -28,19 +27,48 @@ const ARCHIVES: usize = 256;
 /// Framings that there are.
 const FRAMINGS: usize = Framing::ALL.len();
 
-/// Where a response stands in the arena of a region.
+/// Where a response stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Place {
-    /// In units of [`ALIGNMENT`].
+pub struct Place {
+    /// In its region, in units of [`ALIGNMENT`].
     offset: u32,
-    /// In bytes; 0 is no response.
-    len: u32,
+    /// The number of its framing, and thus its region, in the highest two bits; below them its
+    /// length in bytes. 0 is no response.
+    region_len: u32,
 }
 
+/// No container that a store can hold has a response of 2^30 bytes.
+const REGION_AT: u32 = 30;
+
 impl Place {
+    fn new(framing: Framing, offset: u32, len: u32) -> Option<Self> {
+        let region = (framing.number() as u32) << REGION_AT;
+        (len >> REGION_AT == 0 && len > 0).then_some(Self { offset, region_len: region | len })
+    }
+
+    /// Whether there is no response.
+    #[inline]
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.region_len == 0
+    }
+
+    /// Bytes of the response.
+    #[inline]
+    #[must_use]
+    pub fn len(self) -> usize {
+        (self.region_len & !(3 << REGION_AT)) as usize
+    }
+
+    #[inline]
+    fn region(self) -> usize {
+        (self.region_len >> REGION_AT) as usize
+    }
+
+    #[inline]
     fn range(self) -> std::ops::Range<usize> {
         let start = self.offset as usize * ALIGNMENT;
-        start..start + self.len as usize
+        start..start + self.len()
     }
 }
 
@@ -206,7 +234,7 @@ impl SnapshotBuilder {
             let place = room.0[region.framing.number()];
             let table = &mut region.tables[usize::from(id.archive)];
             let group = id.group as usize;
-            if place.len == 0 {
+            if place.is_empty() {
                 continue;
             }
             if table.len() <= group {
@@ -258,7 +286,7 @@ impl Filling {
         let len = self.framing.framed_len(container_len);
         let end = self.used.checked_add(len).filter(|&end| end <= self.arena.len())?;
         let offset = u32::try_from(self.used / ALIGNMENT).ok()?;
-        let place = Place { offset, len: u32::try_from(len).ok()? };
+        let place = Place::new(self.framing, offset, u32::try_from(len).ok()?)?;
         self.used = end.next_multiple_of(ALIGNMENT);
         self.framing.write_header(self.arena.get_mut(place.range()).unwrap_or_default(), id);
         Some(place)
@@ -302,18 +330,16 @@ impl Region {
     }
 
     #[inline]
-    fn response(&self, master: MasterFormat, id: GroupId) -> Option<&[u8]> {
+    fn place(&self, master: MasterFormat, id: GroupId) -> Place {
         match self.tables[usize::from(id.archive)].get(id.group as usize) {
-            Some(place) if place.len != 0 => self.arena.get(place.range()),
+            Some(place) if !place.is_empty() => *place,
             _ => self.master(master, id),
         }
     }
 
     #[cold]
-    fn master(&self, master: MasterFormat, id: GroupId) -> Option<&[u8]> {
-        let place = self.masters[master.number()];
-        let is_there = id == MASTER_INDEX && place.len != 0;
-        if is_there { self.arena.get(place.range()) } else { None }
+    fn master(&self, master: MasterFormat, id: GroupId) -> Place {
+        if id == MASTER_INDEX { self.masters[master.number()] } else { Place::default() }
     }
 
     fn memory_bytes(&self) -> u64 {
@@ -323,12 +349,12 @@ impl Region {
 
     fn groups(&self, archive: u8) -> impl Iterator<Item = (GroupId, usize)> {
         let master = if archive == MASTER_INDEX.archive { &self.masters[..] } else { &[] };
-        let master = master.iter().filter(|place| place.len > 0).take(1);
+        let master = master.iter().filter(|place| !place.is_empty()).take(1);
         (0..)
             .zip(&self.tables[usize::from(archive)])
-            .filter(|(_, place)| place.len > 0)
+            .filter(|(_, place)| !place.is_empty())
             .chain(master.map(|place| (MASTER_INDEX.group, place)))
-            .map(move |(group, place)| (GroupId { archive, group }, place.len as usize))
+            .map(move |(group, place)| (GroupId { archive, group }, place.len()))
     }
 }
 
@@ -343,8 +369,30 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// The framed response to an urgent, unkeyed request of a build 550 client for `id`: header,
-    /// container, markers.
+    /// Where the response to `id` stands for a client of build 550; an empty place if the cache
+    /// does not hold it.
+    #[inline]
+    #[must_use]
+    pub fn place(&self, id: GroupId) -> Place {
+        self.place_in(Dialect::BUILD_550, id)
+    }
+
+    /// Where the response to `id` stands in a dialect; an empty place if the cache does not hold
+    /// it.
+    #[inline]
+    #[must_use]
+    pub fn place_in(&self, dialect: Dialect, id: GroupId) -> Place {
+        self.regions[dialect.framing.number()].place(dialect.master, id)
+    }
+
+    /// The framed response at `place`, urgent and unkeyed: header, container, markers.
+    #[inline]
+    #[must_use]
+    pub fn framed(&self, place: Place) -> &[u8] {
+        self.regions[place.region()].arena.get(place.range()).unwrap_or_default()
+    }
+
+    /// The framed response to an urgent, unkeyed request of a build 550 client for `id`.
     #[inline]
     #[must_use]
     pub fn response(&self, id: GroupId) -> Option<&[u8]> {
@@ -355,17 +403,11 @@ impl Snapshot {
     #[inline]
     #[must_use]
     pub fn response_in(&self, dialect: Dialect, id: GroupId) -> Option<&[u8]> {
-        self.regions[dialect.framing.number()].response(dialect.master, id)
+        let place = self.place_in(dialect, id);
+        (!place.is_empty()).then(|| self.framed(place))
     }
 
-    /// The framed bytes of a response that a session has decided on, before bit and key.
-    #[inline]
-    #[must_use]
-    pub fn answer(&self, response: Response) -> Option<&[u8]> {
-        self.response_in(response.dialect(), response.id())
-    }
-
-    /// Begins to fetch where the response to `id` stands, for [`Self::prefetch_response`].
+    /// Begins to fetch what [`Self::place`] will read for `id`.
     #[inline]
     pub fn prefetch_place(&self, id: GroupId) {
         self.prefetch_place_in(Dialect::BUILD_550, id);
@@ -379,18 +421,11 @@ impl Snapshot {
         prefetch::fetch(table.get(group..=group).unwrap_or_default(), size_of::<Place>());
     }
 
-    /// Begins to fetch the first bytes of the response to `id`. A cache is larger than the
+    /// Begins to fetch the first bytes of the response at `place`. A cache is larger than the
     /// processor's, and requests jump about in it.
     #[inline]
-    pub fn prefetch_response(&self, id: GroupId) {
-        self.prefetch_response_in(Dialect::BUILD_550, id);
-    }
-
-    /// The same in a dialect.
-    #[inline]
-    pub fn prefetch_response_in(&self, dialect: Dialect, id: GroupId) {
-        let response = self.response_in(dialect, id).unwrap_or_default();
-        prefetch::fetch(response, PREFETCH_LEN_MAX);
+    pub fn prefetch_framed(&self, place: Place) {
+        prefetch::fetch(self.framed(place), PREFETCH_LEN_MAX);
     }
 
     /// The framings that it has responses in, the shortest header first.
@@ -477,7 +512,7 @@ impl Snapshot {
                 totals.wire_bytes += len as u64;
             }
             let index = self.widest().tables[255].get(usize::from(archive));
-            let has_index = index.is_some_and(|place| place.len > 0);
+            let has_index = index.is_some_and(|place| !place.is_empty());
             if archive != 255 && (totals.groups > before || has_index) {
                 totals.archives += 1;
             }

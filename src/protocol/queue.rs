@@ -9,6 +9,9 @@ use std::collections::VecDeque;
 pub struct Queues {
     urgent: RequestQueue,
     prefetch: RequestQueue,
+    /// How often the response to the first prefetch request was broken off. No other was: one is
+    /// under way at a time, and comes back to where it was.
+    times_broken_off: u8,
 }
 
 impl Queues {
@@ -52,23 +55,46 @@ impl Queues {
     }
 
     /// Takes the oldest urgent request, or the oldest prefetch if none is urgent: as
-    /// [`GroupId::to_word`] has it.
+    /// [`GroupId::to_word`] has it, and how often its response was broken off.
     #[inline]
-    pub(super) fn pop(&mut self) -> Option<(Class, u32)> {
-        if let Some(request) = self.urgent.pop() {
-            return Some((Class::Urgent, request));
+    pub(super) fn pop(&mut self) -> Option<(Class, u32, u8)> {
+        if let Some(request) = self.urgent.requests.pop_front() {
+            return Some((Class::Urgent, request, 0));
         }
-        self.prefetch.pop().map(|request| (Class::Prefetch, request))
+        let request = self.prefetch.requests.pop_front()?;
+        Some((Class::Prefetch, request, std::mem::take(&mut self.times_broken_off)))
     }
 
-    /// The request that has `before` others before it, if no more are pushed.
+    /// All requests, in the order in which they will be taken if no more are pushed.
     #[inline]
-    #[must_use]
-    pub fn peek(&self, before: usize) -> Option<GroupId> {
-        match before.checked_sub(self.urgent.len()) {
-            None => self.urgent.peek(before),
-            Some(before) => self.prefetch.peek(before),
+    pub fn iter(&self) -> impl Iterator<Item = GroupId> {
+        self.urgent
+            .requests
+            .iter()
+            .chain(&self.prefetch.requests)
+            .map(|&request| GroupId::from_word(request))
+    }
+
+    /// Puts a prefetch request before all others, with how often its response was broken off.
+    pub fn put_back(&mut self, id: GroupId, times_broken_off: u8) {
+        debug_assert_eq!(self.times_broken_off, 0, "one response is under way, and was the first");
+        self.prefetch.requests.push_front(id.to_word());
+        self.times_broken_off = times_broken_off;
+    }
+
+    /// Moves the first urgent request that is `fit` before the other urgent ones. False if there
+    /// is none.
+    pub fn bring_forward(&mut self, fit: impl Fn(GroupId) -> bool) -> bool {
+        let requests = &mut self.urgent.requests;
+        let Some(at) = requests.iter().position(|&request| fit(GroupId::from_word(request))) else {
+            return false;
+        };
+        if at > 0
+            && let Some(request) = requests.remove(at)
+        {
+            requests.push_front(request);
         }
+        true
     }
 
     /// How many requests wait, urgent and prefetch.
@@ -82,6 +108,7 @@ impl Queues {
     /// begin at the beginning of their memory again: the next requests stand where the core's
     /// cache has it.
     pub fn clear(&mut self, len_kept: usize) {
+        self.times_broken_off = 0;
         for queue in [&mut self.urgent, &mut self.prefetch] {
             queue.requests.clear();
             queue.requests.shrink_to(len_kept);
@@ -107,16 +134,6 @@ impl RequestQueue {
             self.requests.push_back(id.to_word());
         }
         room
-    }
-
-    #[inline]
-    fn pop(&mut self) -> Option<u32> {
-        self.requests.pop_front()
-    }
-
-    #[inline]
-    fn peek(&self, before: usize) -> Option<GroupId> {
-        self.requests.get(before).copied().map(GroupId::from_word)
     }
 
     #[inline]

@@ -42,9 +42,16 @@ pub(super) struct Stamp {
 impl Stamp {
     /// Key, class and bit stand where [`Response`] has them.
     pub(super) const fn new(dialect: Dialect, marks: bool, key: u8) -> Self {
-        let dialect = (dialect.framing.number() | dialect.master.number() << 2) as u16;
-        let both = key as u16 | dialect << 10;
+        let [framing, ..] = dialect.framing.number().to_le_bytes();
+        let [master, ..] = dialect.master.number().to_le_bytes();
+        let both = key as u16 | (framing as u16) << 10 | (master as u16) << 12;
         Self { urgent: both | 1 << 8, prefetch: both | (marks as u16) << 9 }
+    }
+
+    /// The key that is in it.
+    pub(super) const fn key(self) -> u8 {
+        let [_, key] = self.urgent.to_be_bytes();
+        key
     }
 }
 
@@ -55,6 +62,8 @@ impl Response {
     /// Two bits of framing, and two of the master index' format.
     const FRAMING_AT: u32 = 42;
     const MASTER_AT: u32 = 44;
+    /// The byte that counts how often the response was broken off.
+    const TIMES_AT: u32 = 48;
 
     /// The answer to a request for `id` in `class`, XORed with `key`, to a client of build 550.
     #[inline]
@@ -110,6 +119,21 @@ impl Response {
             2 => Framing::Multi512,
             _ => Framing::Multi102400,
         }
+    }
+
+    /// The same, of a request whose response was broken off so often.
+    #[inline]
+    #[must_use]
+    pub const fn broken_off(self, times: u8) -> Self {
+        Self(self.0 | (times as u64) << Self::TIMES_AT)
+    }
+
+    /// How often the response to this request has been broken off.
+    #[inline]
+    #[must_use]
+    pub const fn times_broken_off(self) -> u8 {
+        let [_, times, ..] = self.0.to_be_bytes();
+        times
     }
 
     /// The group asked for.

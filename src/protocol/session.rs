@@ -13,7 +13,7 @@ pub use super::received::Received;
 use super::request::{Frame, MESSAGE_LEN_MAX, Message, Opcodes};
 use super::response::Stamp;
 pub use super::response::{Dialect, Response};
-use super::{Class, GroupId};
+use super::{ARCHIVE_INDEXES, Class, GroupId};
 use std::sync::Arc;
 
 /// Something that a peer must not do. Counted, and answered by closing.
@@ -196,10 +196,12 @@ impl ServerSession {
     pub fn next_step(&mut self) -> Step {
         match self.phase {
             Phase::Open => {
-                if let Some((class, word)) = self.queues.as_mut().and_then(|queues| queues.pop()) {
+                let next = self.queues.as_mut().and_then(|queues| queues.pop());
+                if let Some((class, word, times)) = next {
                     // The key of the moment in which the response is taken: none of its bytes has
                     // been handed to the socket.
-                    Step::Response(Response::stamped(word, class, self.stamp))
+                    let response = Response::stamped(word, class, self.stamp);
+                    Step::Response(response.broken_off(times))
                 } else if self.disconnected {
                     Step::Close(CloseCause::Disconnected)
                 } else {
@@ -277,11 +279,44 @@ impl ServerSession {
         self.queued() != (0, 0)
     }
 
-    /// What will be answered after `before` others, if nothing more comes in.
+    /// Whether `next_step` has something else than `Idle` to say.
     #[inline]
     #[must_use]
-    pub fn upcoming(&self, before: usize) -> Option<GroupId> {
-        self.queues.as_ref()?.peek(before)
+    pub fn has_step(&self) -> bool {
+        match self.phase {
+            Phase::Handshake | Phase::Key { .. } => false,
+            Phase::Open => self.has_queued() || self.disconnected,
+            Phase::Answer(_) | Phase::Refused(_) => true,
+        }
+    }
+
+    /// What will be answered, in order, if nothing more comes in.
+    #[inline]
+    pub fn upcoming(&self) -> impl Iterator<Item = GroupId> {
+        self.queues.iter().flat_map(|queues| queues.iter())
+    }
+
+    /// Makes ready to break `response` off for an urgent one that `is_there` and may stand where
+    /// a block marker is due: that one is answered next. False if there is none, or if the key has
+    /// changed since the response began, as the client decides by one key what it reads there, or
+    /// if it is not known to take it.
+    pub fn prepare_break_off(
+        &mut self,
+        response: Response,
+        is_there: impl Fn(GroupId) -> bool,
+    ) -> bool {
+        // The first byte is the archive's number, and 255 is the marker.
+        let fit = |id: GroupId| id.archive != ARCHIVE_INDEXES && is_there(id);
+        let same_key = response.key() == self.stamp.key();
+        let may_be = self.profile().is_some_and(|profile| profile.break_off);
+        same_key && may_be && self.queues.as_mut().is_some_and(|queues| queues.bring_forward(fit))
+    }
+
+    /// Takes back a prefetch response that was broken off: it is answered again, whole, before
+    /// the other prefetch requests. There is room for it, whatever has come in meanwhile.
+    pub fn put_back(&mut self, response: Response) {
+        let times = response.times_broken_off().saturating_add(1);
+        self.queues.get_or_insert_default().put_back(response.id(), times);
     }
 
     /// Requests that wait, urgent and prefetch.
