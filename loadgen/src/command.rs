@@ -1,5 +1,6 @@
 //! The commands, one file each; `measure` is what they share.
 
+mod baseline;
 mod ceiling;
 mod compare;
 mod find_max;
@@ -14,8 +15,7 @@ mod run;
 mod self_test;
 
 use crate::cli::{Cli, Command};
-use crate::failure::Failure;
-use crate::verdict::Exit;
+use crate::failure::{Exit, Failure};
 
 /// Does what the command line says.
 ///

@@ -1,15 +1,16 @@
 //! One measurement: a plan carried out, and its result judged by nobody yet.
 
-use crate::engine::plan::{Part, Plan, Written};
+use super::ceiling;
+use crate::engine::plan::{Part, Plan};
 use crate::engine::{self, Harvest};
-use crate::environment::{Environment, KernelCounters};
 use crate::failure::Failure;
+use crate::machine::{Environment, KernelCounters};
 use crate::reference::Reference;
 use crate::report::live::LiveLine;
 use crate::result::{Load, RunResult};
-use crate::scenario;
-use crate::settings::Settings;
+use crate::settings::{Settings, scenario_name};
 use crate::stats::{Live, Outcome};
+use crate::trace::Written;
 use js5d::protocol::{GroupId, MASTER_INDEX};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -128,17 +129,16 @@ impl Bench {
         result.warmup_ms = plan.warmup_ns / 1_000_000;
         result.started_unix_ms = start.unix_ms + result.warmup_ms;
         result.interrupted = self.interrupt.is_set();
-        result.offered = plan.pace.as_ref().map(|pace| {
-            let end_ns = plan.warmup_ns + measured_ns;
-            let offered = pace.arrivals(end_ns) - pace.arrivals(plan.warmup_ns);
-            // Each process offers its clients' part.
-            let own = plan.clients() as f64 / f64::from(plan.connections.max(1));
-            let offered = (offered * own) as u64;
-            plan.requests.map_or(offered, |requests| offered.min(requests))
-        });
+        result.offered = plan.is_open_loop().then_some(result.stats.due);
+        let workers = f64::from(plan.threads);
+        if let Some(ceiling) = ceiling::recall() {
+            result.ceiling_per_s = Some(ceiling.responses_per_s * workers);
+            result.ceiling_bytes_per_s = Some(ceiling.bytes_per_s * workers);
+        }
         let mut environment = Environment::gather(std::env::args().collect());
         environment.counters = KernelCounters::read().since(before);
         result.environments = vec![environment];
+        result.compute_rates();
         Ok((result, written))
     }
 
@@ -152,7 +152,7 @@ impl Bench {
             .collect();
         let given = &self.settings.options;
         Load {
-            scenario: scenario::name(given),
+            scenario: scenario_name(given),
             target: names(plan),
             connections: plan.clients(),
             rate: given.rate.map(|rate| rate.to_string()),
@@ -198,20 +198,32 @@ impl Start {
     }
 
     /// At a Unix time in seconds, or so long from now: `1767225600`, `+5s`.
+    ///
+    /// # Errors
+    /// It cannot be read, or it is over.
     pub(crate) fn parse(text: &str) -> Result<Self, Failure> {
         let remedy = "Give a Unix time in seconds, or +TIME as in +5s.";
         let wrong = || Failure::usage(format!("--start-at {text:?} is no time"), remedy);
-        let now = Self::now();
-        let wait = match text.strip_prefix('+') {
-            Some(span) => span.parse::<crate::human::Span>().map_err(|_| wrong())?.0,
-            None => {
-                let at: f64 = text.parse().map_err(|_| wrong())?;
-                // A machine that comes late begins at once, and is in the sum all the same.
-                let wait = (at - now.unix_ms as f64 / 1000.0).max(0.0);
-                Duration::try_from_secs_f64(wait).map_err(|_| wrong())?
+        match text.strip_prefix('+') {
+            Some(span) => {
+                let wait = span.parse::<crate::human::Span>().map_err(|_| wrong())?.0;
+                Ok(Self::now().later(wait))
             }
-        };
-        Ok(now.later(wait))
+            None => Self::at_unix(text.parse().map_err(|_| wrong())?),
+        }
+    }
+
+    /// At a Unix time in seconds.
+    ///
+    /// # Errors
+    /// It is over: whoever came late would measure at another time than the others.
+    pub(crate) fn at_unix(seconds: f64) -> Result<Self, Failure> {
+        let now = Self::now();
+        let wait_s = seconds - now.unix_ms as f64 / 1000.0;
+        Duration::try_from_secs_f64(wait_s).map(|wait| now.later(wait)).map_err(|_| {
+            let cause = format!("the common start is over since {:.1} s", -wait_s);
+            Failure::setup(cause, "Give --start-at a time at which all are ready.")
+        })
     }
 }
 

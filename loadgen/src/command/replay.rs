@@ -2,26 +2,33 @@
 
 use super::measure::{Bench, Interrupt, Start};
 use super::{output, run};
-use crate::cli::{ReplayArgs, Scenario};
-use crate::engine::plan::{Kind, Part, Rhythm, Then, Work};
-use crate::failure::Failure;
+use crate::cli::ReplayArgs;
+use crate::engine::plan::Part;
+use crate::failure::{Exit, Failure};
 use crate::human::Ramp;
+use crate::judgement::Judged;
 use crate::report::live::LiveLine;
+use crate::scenario::{Kind, Paced, Rhythm, Scenario, Then, Work};
 use crate::trace;
-use crate::verdict::Exit;
 use std::sync::Arc;
 
 /// Replays and reports.
 pub(crate) fn replay(args: &ReplayArgs) -> Result<Exit, Failure> {
-    let load = &args.run.load;
+    let mut settings = run::settings_of(&args.run)?;
+    let load = &settings.options;
     let given = [
         ("--scenario", load.scenario.is_some()),
         ("--mix", load.mix.is_some()),
         ("--connections", load.connections.is_some()),
         ("--rate", load.rate.is_some()),
+        ("--requests", load.requests.is_some()),
+        ("--downloads", load.downloads.is_some()),
+        ("--urgent", load.urgent.is_some()),
+        ("--prefetch", load.prefetch.is_some()),
         ("--processes", load.processes.is_some()),
         ("--print-scenario", args.run.print_scenario),
         ("--start-at", args.run.start_at.is_some()),
+        ("--baseline", args.run.baseline.is_some()),
     ];
     let instead = "The trace says who asks for what and when; --speed makes it faster or slower.";
     run::refuse("replay", &given, instead)?;
@@ -40,7 +47,6 @@ pub(crate) fn replay(args: &ReplayArgs) -> Result<Exit, Failure> {
         request.at_us = (request.at_us as f64 / args.speed) as u64;
     }
     let asserts = output::prepare(&args.run.output)?;
-    let mut settings = run::settings_of(&args.run)?;
     let count = clients.len() as f64;
     settings.options.connections = Some(Ramp { from: count, to: count });
     settings.options.rate = None;
@@ -54,7 +60,7 @@ pub(crate) fn replay(args: &ReplayArgs) -> Result<Exit, Failure> {
         rhythm: Rhythm::Eager,
         then: Then::Stay,
         read_rate: None,
-        paced_visits: false,
+        paced: Paced::Nothing,
         is_download: false,
     }];
     run::check_limits(&settings, &args.run)?;
@@ -70,7 +76,7 @@ pub(crate) fn replay(args: &ReplayArgs) -> Result<Exit, Failure> {
         trace::write(path, &mut written).map_err(|e| output::unwritable(path, &e))?;
     }
     result.load.scenario = format!("replay of {}", args.from.display());
-    let exit = result.judge(&asserts);
-    output::write(&result, &args.run.output)?;
-    Ok(exit)
+    let judged = Judged::of(result, &asserts);
+    output::write(&judged, &args.run.output)?;
+    Ok(judged.exit)
 }

@@ -1,25 +1,27 @@
 //! The engine: workers with a ring each put the load of a [`plan::Plan`] on a server.
 //!
-//! Read `plan`, then `worker`, `client` and `asking`. Time inside is nanoseconds since the
+//! Read `plan`, then `worker`, `client`, and what a client is made of: `connection`, `visit` and
+//! `checker`. Time inside is nanoseconds since the
 //! run's start; sockets are opened, sent to and closed directly, received from through the ring.
 
-pub(crate) mod asking;
-pub(crate) mod check;
+pub(crate) mod checker;
 mod client;
-pub(crate) mod core;
+mod connection;
+mod core;
+mod faults;
 mod hostile;
 pub(crate) mod limits;
 pub(crate) mod pace;
 pub(crate) mod plan;
-mod socket;
 pub(crate) mod source;
-pub(crate) mod tally;
-pub(crate) mod watch;
+mod tally;
+mod visit;
 mod worker;
 
 use self::core::Clock;
 use crate::stats::{Live, Stats};
-use plan::{Plan, Written};
+use crate::trace::Written;
+use plan::Plan;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
