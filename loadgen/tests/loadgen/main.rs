@@ -3,4 +3,5 @@
 mod features;
 mod refusals;
 mod support;
+mod truth;
 mod verification;
