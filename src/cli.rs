@@ -113,6 +113,11 @@ pub struct ServeArgs {
     #[arg(long, value_name = "WHAT", default_value = "ignore")]
     pub missing_group: MissingGroup,
 
+    /// Whether a prefetch response that has begun is broken off for an urgent one, where the wait
+    /// that is saved is worth what was sent in vain; auto: for clients that know it
+    #[arg(long, value_name = "auto|off", default_value = "auto")]
+    pub break_off: BreakOff,
+
     /// Bounds and deadlines.
     #[command(flatten)]
     pub limits: LimitArgs,
@@ -155,6 +160,12 @@ pub struct LimitArgs {
     #[arg(long, value_name = "N", value_parser = at_least::<1>)]
     pub connections_per_ip_max: Option<usize>,
 
+    /// Connections at once from one IPv4 address or IPv6 /64 that have said nothing yet; more read
+    /// status 9 at once. If it is not given: 256 where a game server or a PROXY listener is, else
+    /// no limit
+    #[arg(long, value_name = "N", value_parser = at_least::<1>)]
+    pub openings_per_ip_max: Option<usize>,
+
     /// Refused peers that are being told so at once; while there are as many, none is accepted
     #[arg(long, value_name = "N", default_value_t = 900, value_parser = at_least::<1>)]
     pub refusals_max: usize,
@@ -178,7 +189,8 @@ pub struct LimitArgs {
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
     pub handshake_timeout: Duration,
 
-    /// Without a request; the real client is quiet for up to 30 s and comes back
+    /// Without a byte from the peer, and with nothing on its way to it; the real client is quiet
+    /// for up to 30 s and comes back
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
     pub idle_timeout: Duration,
 
@@ -311,6 +323,15 @@ pub enum Switch {
     On,
     /// It is not done.
     #[value(help = None::<&str>)]
+    Off,
+}
+
+/// Whether responses are broken off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum BreakOff {
+    /// For clients that know it.
+    Auto,
+    /// Never.
     Off,
 }
 

@@ -3,14 +3,14 @@
 mod front;
 mod memory;
 
-pub use front::{Game, game, has_openings};
+pub use front::{Game, game, has_openings, openings_per_ip_max};
 pub use memory::{Bound, Budget, Part};
 
 use crate::catalog::ReloadLimits;
-use crate::cli::{BuildArg, EgressArgs, MissingGroup, Rate, ServeArgs, Switch};
+use crate::cli::{BreakOff, BuildArg, EgressArgs, MissingGroup, Rate, ServeArgs, Switch};
 use crate::failure::{Exit, Failure};
-use crate::net::Limits;
-use crate::net::egress::Caps;
+use crate::net::ConnectionLimits;
+use crate::net::line::Caps;
 use crate::platform::{cpu, limits, memory as machine};
 use crate::protocol::Builds;
 use crate::protocol::session::Profile;
@@ -32,7 +32,7 @@ const DESCRIPTORS_ADMIN: u64 = 40;
 #[derive(Debug)]
 pub struct Settings {
     /// Deadlines and bounds of a connection.
-    pub limits: Limits,
+    pub limits: ConnectionLimits,
     /// Caps on what is sent.
     pub caps: Caps,
     /// What sessions expect.
@@ -82,7 +82,7 @@ pub fn settle(args: &ServeArgs) -> Result<Settings, Failure> {
     let caps = caps(&args.egress)?;
     Ok(Settings {
         caps,
-        limits: Limits {
+        limits: ConnectionLimits {
             handshake_timeout: args.limits.handshake_timeout,
             idle_timeout: args.limits.idle_timeout,
             send_timeout: args.limits.send_timeout,
@@ -91,6 +91,7 @@ pub fn settle(args: &ServeArgs) -> Result<Settings, Failure> {
             drain_timeout: args.limits.drain_timeout,
             chatter_max: args.limits.chatter_max,
             close_on_missing_group: args.missing_group == MissingGroup::Close,
+            break_off: args.break_off == BreakOff::Auto,
         },
         profile: Arc::new(Profile {
             builds: builds(&args.build),

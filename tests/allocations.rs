@@ -1,4 +1,4 @@
-//! A warm connection allocates nothing a request: the pure part of it, sessions and outputs.
+//! A warm connection allocates nothing a request: the pure part of it, sessions and batches.
 //!
 //! Counted are the test's own thread's allocations; the counting allocator comes with
 //! `allocation-counter`.
@@ -9,7 +9,7 @@ mod fixture;
 
 use allocation_counter::measure;
 use fixture::{LARGE, MEDIUM, ROUND_LEN, SMALL, open_session, requests, serve, snapshot};
-use js5d::net::output::OutputPool;
+use js5d::net::batch::BatchPool;
 use js5d::net::queue_pool::QueuePool;
 use std::hint::black_box;
 
@@ -19,20 +19,18 @@ const ROUNDS: usize = 10_000;
 /// not counted.
 fn allocations(archive: u8, key: u8) -> u64 {
     let (snapshot, mut session) = (snapshot(), open_session(key));
-    let (mut pool, mut queues) = (OutputPool::default(), QueuePool::default());
+    let (mut pool, mut queues) = (BatchPool::default(), QueuePool::default());
     let requests = requests(archive, None, ROUND_LEN);
     let mut round = || {
-        let mut output = pool.take();
         if !session.has_queues() {
             session.lend(queues.take());
         }
-        let sent = serve(&mut session, &snapshot, &mut output, &requests, |output| {
-            let all = output.len();
+        let sent = serve(&mut session, &snapshot, &mut pool, &requests, |batch| {
+            let all = batch.len();
             // In two parts, as a slow socket takes it.
-            assert!(!output.advance(all / 2), "half is not all");
-            assert!(output.advance(all - all / 2), "both halves are");
+            assert!(!batch.advance(all / 2), "half is not all");
+            assert!(batch.advance(all - all / 2), "both halves are");
         });
-        pool.put(output);
         queues.put(session.reclaim().expect("all of it was answered"));
         session.take_received();
         black_box(sent)

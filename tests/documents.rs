@@ -131,6 +131,23 @@ fn every_row_of_a_table_stands_in_one() {
 
 /// A document that says which test shows something names one that is there.
 #[test]
+fn figures_that_are_taken_from_the_benchmarks_are_those() {
+    let read = |path: &str| fs::read_to_string(root().join(path)).expect("UTF-8");
+    let (benchmarks, operations) = (read("docs/benchmarks.md"), read("docs/operations.md"));
+    for workload in ["550 mix, 1,000, 20 + 20", "550 mix, 1,000, keyed"] {
+        let row = format!("| {workload} | js5d | ");
+        let row = benchmarks.lines().find_map(|line| line.strip_prefix(&row)).expect(workload);
+        let cells: Vec<_> = row.split('|').map(str::trim).collect();
+        let (ns, mb) = (cells[0], cells[3]);
+        let mb = format!("{},{}", &mb[..mb.len() - 3], &mb[mb.len() - 3..]);
+        let expected = format!("| {ns} ns; {mb} MB");
+        let line = operations.lines().find(|line| line.contains(&format!("\"{workload}\"")));
+        let line = line.unwrap_or_else(|| panic!("docs/operations.md has no \"{workload}\""));
+        assert!(line.contains(&expected), "{expected}: {line}");
+    }
+}
+
+#[test]
 fn every_test_that_a_document_names_is_there() {
     let sources: String =
         files("rs").iter().map(|path| fs::read_to_string(path).expect("UTF-8")).collect();

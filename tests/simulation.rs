@@ -42,3 +42,8 @@ fn whatever_is_changed_in_a_cache_only_what_is_sound_is_served_and_all_of_that()
 fn a_rekey_in_the_middle_of_a_queue_takes_effect_at_the_next_response() {
     check(19, 5000);
 }
+
+#[test]
+fn of_caches_as_people_have_them_all_that_is_sound_is_served_and_all_damage_is_named() {
+    check(27, 200);
+}

@@ -7,7 +7,7 @@
 use super::fixture::{
     LARGE, MEDIUM, ROUND_LEN, SMALL, container_len, id, open_session, requests, serve, snapshot,
 };
-use js5d::net::output::Output;
+use js5d::net::batch::BatchPool;
 use js5d::protocol::client::{Answered, ClientSession, Head, Matching, ResponseSink};
 use js5d::protocol::frame::{framed_len, place, write_header};
 use js5d::protocol::session::Step;
@@ -98,12 +98,12 @@ fn batch(archive: u8, class: Class, key: u8) -> Operation {
 
 fn round(archive: u8, class: Option<Class>, count: usize, key: u8) -> Operation {
     let (snapshot, mut session) = (snapshot(), open_session(key));
-    let mut output = Box::new(Output::default());
+    let mut pool = BatchPool::default();
     let bytes = requests(archive, class, count);
     let expected = count * framed_len(container_len(archive));
     Box::new(move || {
-        let sent = serve(&mut session, &snapshot, &mut output, black_box(&bytes), |output| {
-            black_box(output);
+        let sent = serve(&mut session, &snapshot, &mut pool, black_box(&bytes), |batch| {
+            black_box(batch);
         });
         assert_eq!(sent, expected, "each request is answered whole");
     })

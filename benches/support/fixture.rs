@@ -2,7 +2,7 @@
 //! same bytes every time. It knows the library's public interface only.
 
 use js5d::catalog::SnapshotBuilder;
-use js5d::net::output::{Cursor, Output, SnapshotRef};
+use js5d::net::batch::{BatchPool, Cursor, Sealed, SnapshotRef};
 use js5d::protocol::frame::{framed_len, place};
 use js5d::protocol::handshake::handshake;
 use js5d::protocol::request::Message;
@@ -89,41 +89,47 @@ pub fn requests(archive: u8, class: Option<Class>, count: usize) -> Vec<u8> {
 }
 
 /// Serves all that `requests` asks for, as a connection does, a send at a time: `send` sees each
-/// sealed output. Comes back with the bytes that would have gone out.
+/// sealed batch. Comes back with the bytes that would have gone out.
 pub fn serve(
     session: &mut ServerSession,
     snapshot: &SnapshotRef,
-    output: &mut Output,
+    pool: &mut BatchPool,
     requests: &[u8],
-    mut send: impl FnMut(&mut Output),
+    mut send: impl FnMut(&mut Sealed),
 ) -> usize {
     let taken = session.receive(requests).expect("known messages");
     assert_eq!(taken, requests.len(), "the queues have room for a round");
     let mut current: Option<Cursor> = None;
     let mut bytes = 0;
     loop {
-        while !output.is_full(SEND_LEN_MAX) {
+        let mut batch = pool.take();
+        while !batch.is_full(SEND_LEN_MAX) {
             let mut cursor = match current.take() {
                 Some(cursor) => cursor,
                 None => match session.next_step() {
-                    Step::Response(response) => Cursor { response, taken: 0 },
+                    Step::Response(response) => {
+                        let place = snapshot.place(response.id());
+                        assert!(!place.is_empty(), "a group that exists");
+                        if batch.push_small(response, snapshot.framed(place)) {
+                            continue;
+                        }
+                        Cursor::new(response, place)
+                    }
                     _ => break,
                 },
             };
-            let framed = snapshot.response(cursor.response.id()).expect("a group that exists");
-            let whole = cursor.taken == 0 && output.push_small(cursor.response, framed)
-                || output.push(&mut cursor, framed, snapshot, SEND_LEN_MAX);
-            if !whole {
+            if !batch.push(&mut cursor, snapshot, SEND_LEN_MAX) {
                 current = Some(cursor);
                 break;
             }
         }
-        if output.is_empty() {
+        if batch.is_empty() {
+            pool.put_unused(batch);
             return bytes;
         }
-        output.seal();
-        bytes += output.len();
-        send(output);
-        output.clear();
+        let mut batch = batch.seal();
+        bytes += batch.len();
+        send(&mut batch);
+        pool.put(batch);
     }
 }

@@ -156,6 +156,9 @@ pub(crate) enum AssertionError {
         /// What should.
         wanted: &'static str,
     },
+    /// Not a rate in bytes or bits.
+    #[error("{0}")]
+    Rate(String),
 }
 
 impl FromStr for Assertion {
@@ -251,10 +254,7 @@ impl Unit {
                 "a time with its unit, such as 20ms, 250us or 1.5s",
             ),
             Self::Plain => (&[("k", 1e3), ("M", 1e6), ("", 1.0)], "a number, such as 0, 10k or 3M"),
-            Self::Bytes => (
-                &[("kB", 1e3), ("MB", 1e6), ("GB", 1e9), ("B", 1.0), ("", 1.0)],
-                "bytes a second, such as 500MB or 1.5GB/s",
-            ),
+            Self::Bytes => return bytes_per_s(text),
             Self::Share => (&[("%", 0.01), ("", 1.0)], "a share, such as 0.1% or 0.001"),
         };
         let wrong = || AssertionError::Value { value: text.to_owned(), wanted };
@@ -275,6 +275,13 @@ impl Unit {
             Self::Share => units::percent(value),
         }
     }
+}
+
+/// A rate as the server's options have it; that it is one a second may be left out.
+fn bytes_per_s(text: &str) -> Result<f64, AssertionError> {
+    let amount = text.strip_suffix("/s").unwrap_or(text);
+    let bytes = js5d::cli::units::rate(&format!("{amount}/s")).map_err(AssertionError::Rate)?;
+    Ok(bytes as f64)
 }
 
 impl Assertion {

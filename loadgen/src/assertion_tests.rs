@@ -37,6 +37,7 @@ fn conditions_hold_or_not_as_arithmetic_says() {
         ("rate>2M/s", false),
         ("throughput>=300kB/s", true),
         ("throughput>1.5GB", false),
+        ("throughput<8Gbit/s", true),
         ("connections<1", true),
         // Nothing measured, too few samples, no rate offered: nothing is proven.
         ("connect.p99<1s", false),
@@ -66,7 +67,8 @@ fn errors_name_the_bad_part_and_the_nearest_right_name() {
         ("connect.median<1s", "connect has no statistic \"median\""),
         ("connect.p99<20", "\"20\" is not a time with its unit"),
         ("errors<1ms", "\"1ms\" is not a number"),
-        ("throughput>1Gbit", "\"1Gbit\" is not bytes a second"),
+        ("throughput>1Gb", "write 1Gbit/s for bits or 1GB/s for bytes"),
+        ("throughput>100", "100/s of what? write it as"),
         ("errors.share<", "\"\" is not a share"),
     ];
     for (text, expected) in cases {

@@ -3,7 +3,7 @@
 //! Which metrics have a curve is said here; which labels those have follows from their table.
 
 use super::metrics::{Family, Kind, Value};
-use crate::net::latency::{BOUNDS_NS, LATENCY_LEN, SUM_AT};
+use crate::net::count::{BOUNDS_NS, LATENCY_LEN, SUM_AT};
 use serde_json::{Map, Value as Json, json};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};

@@ -1,7 +1,7 @@
 //! What the table says, against what is read and written elsewhere.
 
 use super::*;
-use crate::net::counters::Totals;
+use crate::net::count::Totals;
 use std::collections::BTreeSet;
 
 /// What is shown as something else.

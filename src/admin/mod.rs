@@ -31,8 +31,8 @@ pub use server::{Admin, start};
 
 use crate::catalog::SnapshotHandle;
 use crate::net::Control;
-use crate::net::counters::Published;
-use crate::net::egress::Caps;
+use crate::net::count::Published;
+use crate::net::line::Caps;
 use std::sync::Arc;
 use std::time::Duration;
 

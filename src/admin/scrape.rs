@@ -3,8 +3,8 @@
 use super::process::{self, Usage};
 use super::{Bounds, Facts, Sources};
 use crate::catalog::SnapshotTotals;
-use crate::net::counters::{Published, Totals};
-use crate::net::pulse::Work;
+use crate::net::count::Work;
+use crate::net::count::{Published, Totals};
 use crate::protocol::GroupId;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

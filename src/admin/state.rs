@@ -5,8 +5,9 @@ use super::history::History;
 use super::metrics::gather;
 use super::scrape::{Scrape, Watch};
 use super::{Options, Sources};
+use crate::net::count::Published;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// What the routes share.
@@ -25,7 +26,7 @@ impl Sources {
     /// Whether the server stops. Workers see it at their next heartbeat, the admin address at
     /// once: readiness ends before anything else does.
     pub(super) fn is_draining(&self) -> bool {
-        self.control.draining.load(Ordering::Relaxed)
+        self.control.is_draining()
     }
 }
 
@@ -85,6 +86,12 @@ impl State {
         if works.any(|work| work.wall.is_zero()) {
             return Err(format!("starting; generation {generation:016x}"));
         }
+        let is_lost = |worker: &Arc<Published>| worker.listeners_lost.load(Ordering::Relaxed) > 0;
+        if let Some(number) = self.sources.workers.iter().position(is_lost) {
+            return Err(format!(
+                "worker {number} listens no more, as its log says: start js5d again"
+            ));
+        }
         match self.options.expect_generation {
             Some(expected) if expected != generation => Err(format!(
                 "generation {generation:016x} is served, and {expected:016x} is expected"
@@ -100,8 +107,8 @@ pub(super) mod tests {
     use crate::admin::{Bounds, Facts, ReloadRefused};
     use crate::catalog::{SnapshotBuilder, SnapshotHandle};
     use crate::net::Control;
-    use crate::net::counters::Published;
-    use crate::net::pulse::Pulse;
+    use crate::net::count::Published;
+    use crate::net::count::Pulse;
     use std::sync::Arc;
 
     /// Sources of which nothing happens, and options with which nothing is late.

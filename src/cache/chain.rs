@@ -165,11 +165,10 @@ impl Chain {
         }
         let data = data.get(..here_bytes).ok_or_else(cut)?;
 
-        let next = header.next;
+        // What the last sector names as its next is not looked at: no client looks at it, and
+        // some packers leave there what they please.
         let is_last = rest_bytes <= form.data_bytes();
-        if is_last && next != 0 {
-            return Err(GroupError::EndsLate { at, len_bytes, next });
-        }
+        let next = if is_last { 0 } else { header.next };
         if !is_last && next == 0 {
             let found_bytes = self.offset.saturating_add(form.data_bytes());
             return Err(GroupError::EndsEarly { at, len_bytes, found_bytes });

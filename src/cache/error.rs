@@ -1,7 +1,8 @@
 //! What can be wrong with a store, with the place and the numbers to act on.
 //!
-//! A [`StoreError`] ends the reading of a store, a [`GroupError`] that of one group, and a
-//! [`StoreWarning`] nothing.
+//! A [`StoreError`] ends the reading of a store, a [`GroupError`] that of one group. An
+//! [`IndexCut`] is damage to a listing, whose whole entries are read all the same; a
+//! [`StoreWarning`] is no damage.
 
 use std::fmt;
 use std::io;
@@ -271,16 +272,6 @@ pub enum GroupError {
         /// How much of it the chain held.
         found_bytes: u32,
     },
-    /// The chain goes on where the group ends.
-    #[error("{at} holds the last of {len_bytes} bytes, but names sector {next} as the next")]
-    EndsLate {
-        /// The sector that must be the last.
-        at: Place,
-        /// The length that the idx file gives.
-        len_bytes: u32,
-        /// The sector that it names as the next; 0 was expected.
-        next: u32,
-    },
     /// The chain leaves the file.
     #[error("{at} names sector {next} as the next, but that file has {file_bytes} bytes")]
     NextOutside {
@@ -355,18 +346,25 @@ pub enum GroupError {
     },
 }
 
+/// An idx file that ends within an entry: it was cut while it was written, and how many entries
+/// came after cannot be known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "main_file_cache.idx{archive} has {len_bytes} bytes, no multiple of {}: it was cut off within \
+     the entry of group {}, and whatever it listed from there on is lost",
+    super::index::ENTRY_BYTES_U64, len_bytes / super::index::ENTRY_BYTES_U64
+)]
+pub struct IndexCut {
+    /// The archive, which is the idx file's number.
+    pub archive: u8,
+    /// The length of the idx file.
+    pub len_bytes: u64,
+}
+
 /// Something in a store's directory that is not as it should be, and keeps no group from being
 /// read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreWarning {
-    /// An idx file ends in the middle of an entry.
-    #[error("{}: {count} bytes after the last whole entry of 6; ignored", path.display())]
-    TrailingBytes {
-        /// The idx file.
-        path: PathBuf,
-        /// How many bytes, 1 to 5.
-        count: u64,
-    },
     /// An idx file, or a directory, whose number is no archive's.
     #[error("{}: the number is no archive's; ignored", path.display())]
     NotAnArchive {

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::ring_file::RingFile;
 use super::sector::SECTORS_MAX;
-use super::{StoreError, StoreWarning, StoredGroup};
+use super::{IndexCut, StoreError, StoredGroup};
 
 /// Bytes of an entry, for places in an idx file.
 pub(super) const ENTRY_BYTES_U64: u64 = 6;
@@ -22,12 +22,13 @@ pub(super) struct Listed {
     pub(super) first_sector: u32,
 }
 
-/// Appends the groups that the idx file `path` lists to `out`.
+/// Appends the groups that the idx file `path` lists to `out`. Comes back with the damage if the
+/// file ends within an entry.
 pub(super) async fn read(
     path: &Path,
     archive: u8,
     out: &mut Vec<Listed>,
-) -> Result<Option<StoreWarning>, StoreError> {
+) -> Result<Option<IndexCut>, StoreError> {
     let io = |source| StoreError::Io { path: path.into(), source };
     let file = RingFile::open(path).await.map_err(io)?;
     let mut buf = Vec::new();
@@ -47,9 +48,7 @@ pub(super) async fn read(
             group = group.saturating_add(1);
         }
         if buf.len() < READ_BYTES {
-            let count = u64::try_from(rest.len()).unwrap_or(u64::MAX);
-            let warning = StoreWarning::TrailingBytes { path: path.into(), count };
-            return Ok((count > 0).then_some(warning));
+            return Ok((!rest.is_empty()).then_some(IndexCut { archive, len_bytes }));
         }
     }
 }

@@ -29,7 +29,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
-pub use error::{Entry, GroupError, Place, StoreError, StoreFault, StoreWarning};
+pub use error::{Entry, GroupError, IndexCut, Place, StoreError, StoreFault, StoreWarning};
 pub use ring_file::block_on;
 pub use store::{Store, StoreKind};
 pub use write::{StoreWriter, WriteSummary};

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::chain::{Chain, Extent};
 use super::dat::DataFile;
 use super::index;
-use super::{GroupVisitor, StoreError, StoreWarning, StoredGroup, flat};
+use super::{GroupVisitor, IndexCut, StoreError, StoreWarning, StoredGroup, flat};
 
 /// The archive whose sectors are in `main_file_cache.dat2m` where there is one.
 const MUSIC_ARCHIVE: u8 = 40;
@@ -57,6 +57,7 @@ pub struct Store {
     /// Those that the sectors are in. Empty for flat files.
     data_files: Vec<DataFile>,
     archives: Vec<u8>,
+    indexes_cut: Vec<IndexCut>,
     warnings: Warnings,
 }
 
@@ -77,6 +78,7 @@ impl Store {
             first_sectors: Vec::new(),
             data_files: found.data_files,
             archives: found.archives,
+            indexes_cut: Vec::new(),
             warnings: found.warnings,
         };
         match store.kind {
@@ -87,8 +89,7 @@ impl Store {
                 let mut listed = Vec::new();
                 for &archive in &store.archives {
                     let path = index_path(dir, archive);
-                    let warning = index::read(&path, archive, &mut listed).await?;
-                    store.warnings.extend(warning);
+                    store.indexes_cut.extend(index::read(&path, archive, &mut listed).await?);
                     if listed.len() > GROUPS_MAX {
                         let groups_max = GROUPS_MAX;
                         return Err(StoreError::TooManyGroups { path: dir.into(), groups_max });
@@ -118,6 +119,12 @@ impl Store {
     #[must_use]
     pub fn archives(&self) -> &[u8] {
         &self.archives
+    }
+
+    /// The idx files that end within an entry, by archive.
+    #[must_use]
+    pub fn indexes_cut(&self) -> &[IndexCut] {
+        &self.indexes_cut
     }
 
     /// What is not as it should be and keeps no group from being read. At most 101.
@@ -200,12 +207,6 @@ impl Warnings {
         } else {
             self.kept.push(StoreWarning::More { count: 1 });
         }
-    }
-}
-
-impl Extend<StoreWarning> for Warnings {
-    fn extend<T: IntoIterator<Item = StoreWarning>>(&mut self, warnings: T) {
-        warnings.into_iter().for_each(|warning| self.push(warning));
     }
 }
 

@@ -1,8 +1,9 @@
 //! The demo cache: made up in memory, to the measure of a real one.
 //!
 //! Its groups have the numbers, lengths and compressions of a build 550 cache, at any scale,
-//! and contents that mean nothing. The same number of groups and the same seed give the same
-//! bytes. It is a [`Source`] like a store, so it is checked and framed like one.
+//! and contents that mean nothing; as many of its maps look encrypted as are there. The same
+//! number of groups and the same seed give the same bytes. It is a [`Source`] like a store, so it
+//! is checked and framed like one.
 
 mod content;
 mod sizes;
@@ -12,7 +13,7 @@ use crate::cache::{GroupVisitor, StoreError, StoreWriter, StoredGroup, WriteSumm
 use crate::protocol::ARCHIVE_INDEXES;
 use crate::protocol::archive_index::{ArchiveIndex, FLAG_NAMES, IndexEntry};
 use crate::protocol::container::{Compression, compress};
-use content::{container, len_min};
+use content::{container, encrypted, len_min};
 use fastrand::Rng;
 use sizes::{ARCHIVE_EMPTY, Curve, ROWS, Row, shares};
 
@@ -29,6 +30,11 @@ pub const DEMO_GROUPS_MAX: usize = 71_273;
 const INDEXES: usize = 29;
 /// The two bytes behind a stored container.
 const TRAILER_LEN: usize = 2;
+
+/// The archive of the maps, and how many of its groups are encrypted in a build 550 cache: those
+/// that say where things stand.
+const MAPS: u8 = 5;
+const MAPS_ENCRYPTED: u64 = 1200;
 
 /// Archives whose groups have names, as in a real cache.
 const NAMED: [u8; 7] = [5, 6, 8, 10, 11, 13, 23];
@@ -97,13 +103,14 @@ impl Demo {
         let mut plan = plan(row, count, rng);
         rng.shuffle(&mut plan);
         let mut next_id = 0;
-        let entries = plan.into_iter().map(|(stored_len, compression)| {
+        let entries = (0..).zip(plan).map(|(at, (stored_len, compression))| {
             let id = next_id + if SPARSE.contains(&row.archive) { rng.u32(0..3) } else { 0 };
             next_id = id + 1;
             let wide = rng.u32(0..VERSION_WIDE_ONE_IN) == 0;
             let version = rng.u32(1..=2000) + if wide { 1 << 16 } else { 0 };
 
             let start = self.bytes.len();
+            let container = if is_encrypted(row, at) { encrypted } else { container };
             container(&mut self.bytes, compression, stored_len - TRAILER_LEN, rng);
             let crc = crc32fast::hash(&self.bytes[start..]);
             self.bytes.extend((version as u16).to_be_bytes());
@@ -112,6 +119,13 @@ impl Demo {
         });
         entries.collect()
     }
+}
+
+/// Whether group `at` of an archive, counted in its order, is encrypted: of the maps the first,
+/// and the others evenly spread.
+fn is_encrypted(row: &Row, at: u32) -> bool {
+    let before = |at: u32| (u64::from(at) * MAPS_ENCRYPTED).div_ceil(u64::from(row.groups));
+    row.archive == MAPS && before(at) != before(at + 1)
 }
 
 /// The container of an archive's index.
@@ -128,7 +142,7 @@ fn index(archive: u8, mut groups: Vec<IndexEntry>, rng: &mut Rng) -> Vec<u8> {
         _ => Compression::Gzip,
     };
     let flags = if named { FLAG_NAMES } else { 0 };
-    let index = ArchiveIndex { format: 6, version, flags, groups, trailing_len: 0 };
+    let index = ArchiveIndex { format: 6, version, flags, groups, ..ArchiveIndex::default() };
     compress(compression, &index.encode()).unwrap_or_default()
 }
 

@@ -2,11 +2,11 @@
 //!
 //! A group's room is found when its container header is known; from then on each piece goes to
 //! where it stands on the wire, markers and all, so that no second copy exists. The checksum
-//! follows the pieces while they are in the processor's cache. What is beyond the container is
-//! the version trailer, of which two bytes are kept for `verify`.
+//! follows the pieces while they are in the processor's cache. Of what is beyond the container
+//! the last two bytes are kept for `verify`: the version trailer, if there are no more.
 
 use super::load::{cut_short, wire_id};
-use super::report::{Cause, PROBLEMS_MAX, Problem, Report};
+use super::report::{Cause, PROBLEMS_MAX};
 use super::snapshot::{Place, SnapshotBuilder};
 use crate::cache::{GroupError, GroupVisitor, StoredGroup};
 use crate::protocol::container::{ContainerError, ContainerHeader};
@@ -26,7 +26,7 @@ pub(super) enum State {
     Whole,
     /// What is stored is no container: see `Filled::refused`.
     Refused,
-    /// It could not be read, which is reported.
+    /// It could not be read: see `Filled::refused`.
     Failed,
 }
 
@@ -39,9 +39,7 @@ pub(super) struct Slot {
     pub(super) container_len: u32,
     /// CRC-32 of the container so far.
     pub(super) crc: u32,
-    /// The first two bytes beyond the container.
-    pub(super) behind: [u8; 2],
-    /// The last two bytes beyond the container: the same, unless the store holds more.
+    /// The last two bytes beyond the container.
     pub(super) trailer: [u8; 2],
     pub(super) state: State,
 }
@@ -50,8 +48,23 @@ pub(super) struct Slot {
 pub(super) struct Filled {
     pub(super) builder: SnapshotBuilder,
     pub(super) slots: Vec<Slot>,
-    /// Why the [`State::Refused`] slots are; the first [`PROBLEMS_MAX`] of them.
-    pub(super) refused: HashMap<usize, Cause>,
+    /// Why the [`State::Refused`] and [`State::Failed`] slots are; of [`PROBLEMS_MAX`] slots, the
+    /// first that were met.
+    refused: HashMap<usize, Cause>,
+}
+
+impl Filled {
+    /// Takes out why a slot is refused, or could not be read.
+    pub(super) fn cause(&mut self, number: usize) -> Cause {
+        self.refused.remove(&number).unwrap_or(Cause::NotKept)
+    }
+
+    fn keep(&mut self, number: usize, cause: Cause) {
+        // The report keeps no more than this either.
+        if self.refused.len() < PROBLEMS_MAX || self.refused.contains_key(&number) {
+            self.refused.insert(number, cause);
+        }
+    }
 }
 
 /// The visitor that fills the arena.
@@ -60,7 +73,6 @@ pub(super) struct Filler<'a> {
     filled: Filled,
     /// The first bytes of groups whose first piece was shorter than a container header.
     short: HashMap<usize, Vec<u8>>,
-    report: Report,
     progress: &'a mut dyn FnMut(u64, u64),
 }
 
@@ -68,16 +80,15 @@ impl<'a> Filler<'a> {
     pub(super) fn new(
         groups: &'a [StoredGroup],
         builder: SnapshotBuilder,
-        report: Report,
         progress: &'a mut dyn FnMut(u64, u64),
     ) -> Self {
         let slots = vec![Slot::default(); groups.len()];
         let filled = Filled { builder, slots, refused: HashMap::new() };
-        Self { groups, filled, short: HashMap::new(), report, progress }
+        Self { groups, filled, short: HashMap::new(), progress }
     }
 
-    pub(super) fn into_filled(self) -> (Filled, Report) {
-        (self.filled, self.report)
+    pub(super) fn into_filled(self) -> Filled {
+        self.filled
     }
 
     /// Takes the first bytes of a group, which may not yet hold the container's header.
@@ -128,10 +139,6 @@ impl<'a> Filler<'a> {
                 frame::place(self.filled.builder.framed_mut(at), offset as usize, container);
             }
         }
-        let seen = (offset + container.len() as u32).saturating_sub(slot.container_len) as usize;
-        for (place, &byte) in slot.behind.iter_mut().skip(seen).zip(beyond) {
-            *place = byte;
-        }
         for &byte in &beyond[beyond.len().saturating_sub(2)..] {
             slot.trailer = [slot.trailer[1], byte];
         }
@@ -139,10 +146,7 @@ impl<'a> Filler<'a> {
 
     fn refuse(&mut self, number: usize, cause: Cause) {
         self.filled.slots[number].state = State::Refused;
-        // The report keeps no more than this either.
-        if self.filled.refused.len() < PROBLEMS_MAX {
-            self.filled.refused.insert(number, cause);
-        }
+        self.filled.keep(number, cause);
     }
 }
 
@@ -178,18 +182,12 @@ impl GroupVisitor for Filler<'_> {
 
     fn failed(&mut self, slot: usize, error: GroupError) {
         self.short.remove(&slot);
-        self.filled.refused.remove(&slot);
         let state = &mut self.filled.slots[slot];
         if let Some(place) = state.place.take() {
             self.filled.builder.release(place);
         }
         state.state = State::Failed;
-        let group = self.groups[slot];
-        self.report.problem(Problem {
-            archive: Some(group.archive),
-            group: Some(group.group),
-            cause: Cause::Unreadable(error),
-        });
+        self.filled.keep(slot, Cause::Unreadable(error));
     }
 
     fn progress(&mut self, done: u64, total: u64) {

@@ -3,8 +3,8 @@
 use super::fill::Filler;
 use super::report::{Cause, Problem, Report};
 use super::snapshot::{ArenaError, Snapshot, SnapshotBuilder};
-use super::verify::{ARCHIVE_INDEX_LEN_MAX, verify};
-use crate::cache::{GroupVisitor, Store, StoreError, StoreKind, StoredGroup};
+use super::verify::{ARCHIVE_INDEX_LEN_MAX, report_unreadable, verify};
+use crate::cache::{GroupVisitor, IndexCut, Store, StoreError, StoreKind, StoredGroup};
 use crate::protocol::container::ContainerError;
 use crate::protocol::frame::{framed_len, place};
 use crate::protocol::master_index::{self, MASTER_ENTRIES_MAX, MasterEntry, MasterFormat};
@@ -32,6 +32,10 @@ pub trait Source {
     fn has_archive_indexes(&self) -> bool;
     /// What was remarkable when it was opened, a line each; a bounded number.
     fn remarks(&self) -> Vec<String>;
+    /// Listings that lost a part of themselves.
+    fn indexes_cut(&self) -> &[IndexCut] {
+        &[]
+    }
     /// Shows `visitor` every group.
     ///
     /// # Errors
@@ -57,6 +61,10 @@ impl Source for Store {
 
     fn remarks(&self) -> Vec<String> {
         self.warnings().iter().map(ToString::to_string).collect()
+    }
+
+    fn indexes_cut(&self) -> &[IndexCut] {
+        Self::indexes_cut(self)
     }
 
     async fn read_all(&self, visitor: &mut impl GroupVisitor) -> Result<(), StoreError> {
@@ -119,7 +127,11 @@ pub async fn load(
     options: LoadOptions,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Loaded, LoadError> {
-    let report = Report::new(source.remarks());
+    let mut report = Report::new(source.remarks());
+    for &cut in source.indexes_cut() {
+        let cause = Cause::IndexCut(cut);
+        report.problem(Problem { archive: Some(cut.archive), group: None, cause });
+    }
     let groups = source.groups();
     if let Some(allowed) = options.memory_bytes_max {
         let needed = loading_bytes(source);
@@ -128,14 +140,15 @@ pub async fn load(
         }
     }
     let builder = SnapshotBuilder::new(groups.len() + 1, arena_bytes(source))?;
-    let mut filler = Filler::new(groups, builder, report, progress);
+    let mut filler = Filler::new(groups, builder, progress);
     source.read_all(&mut filler).await?;
 
-    let (mut filled, mut report) = filler.into_filled();
+    let mut filled = filler.into_filled();
     let (master, cause) = if source.has_archive_indexes() {
         (verify(groups, &mut filled, &mut report), Cause::Nothing)
     } else {
         // It was read all the same, so that the report names the groups that cannot be.
+        report_unreadable(groups, 0..groups.len(), &mut filled, &mut report);
         (Vec::new(), Cause::Legacy)
     };
     if master.is_empty() {

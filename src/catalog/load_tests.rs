@@ -3,7 +3,7 @@
 use super::*;
 use crate::catalog::{NoticeKind, SnapshotTotals};
 use crate::protocol::archive_index::{ArchiveIndex, IndexEntry};
-use crate::protocol::container::{Compression, compress};
+use crate::protocol::container::{Compression, compress, decompress};
 use crate::protocol::frame::frame;
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -25,6 +25,7 @@ struct Memory {
     piece_len: usize,
     listing: Vec<StoredGroup>,
     legacy: bool,
+    cut: Vec<IndexCut>,
     /// Groups that cannot be read: they fail after their first piece.
     unreadable: Vec<(u8, u32)>,
 }
@@ -44,6 +45,10 @@ impl Source for Memory {
 
     fn remarks(&self) -> Vec<String> {
         vec!["a remark".to_owned()]
+    }
+
+    fn indexes_cut(&self) -> &[IndexCut] {
+        &self.cut
     }
 
     async fn read_all(&self, visitor: &mut impl GroupVisitor) -> Result<(), StoreError> {
@@ -89,6 +94,7 @@ fn sound() -> Memory {
         piece_len: 512,
         listing: Vec::new(),
         legacy: false,
+        cut: Vec::new(),
         unreadable: Vec::new(),
     };
     memory.index(1);
@@ -202,6 +208,125 @@ fn every_sound_group_is_served_framed_whatever_the_pieces() {
     }
 }
 
+/// What XTEA makes of the bytes from the fifth on: anything. Every length that could stand there.
+const ENCRYPTED_LENGTHS: [[u8; 4]; 6] =
+    [[0; 4], [0, 0, 0, 1], [0x7F, 0xFF, 0xFF, 0xFF], [0x80, 0, 0, 0], [0xFF; 4], [4, 0, 0, 1]];
+
+/// The sound store with archive 5, whose groups are encrypted: each compression with each length,
+/// and one shorter than its header would be.
+fn encrypted() -> Memory {
+    let mut memory = sound();
+    let mut trailers = Vec::new();
+    for (group, length) in (0..).zip(ENCRYPTED_LENGTHS) {
+        for compression in 1..=3_u8 {
+            let mut container = vec![compression, 0, 0, 2, 0x33];
+            container.extend(length);
+            container.extend((0..0x233_u32).map(|i| (i * 37 + group) as u8));
+            let group = group * 3 + u32::from(compression);
+            memory.stored.insert((5, group), container);
+            trailers.push(group);
+        }
+    }
+    memory.index(5);
+    for group in trailers {
+        let trailer = (version(group) as u16).to_be_bytes();
+        memory.stored.get_mut(&(5, group)).unwrap().extend(trailer);
+    }
+    memory.list();
+    memory
+}
+
+#[test]
+fn encrypted_groups_are_sound_and_served_as_they_are() {
+    let mut memory = encrypted();
+    for piece_len in [1, 4, 5, 6, 8, 9, 512, 5000] {
+        memory.piece_len = piece_len;
+        let loaded = memory.load(false).unwrap();
+        assert_eq!(loaded.report.to_string(), "a remark\n");
+        for &(archive, group) in memory.stored.keys() {
+            let expected = memory.framed(archive, group as u16);
+            assert_eq!(response(&loaded, archive, group as u16), Some(&expected[..]));
+        }
+    }
+}
+
+#[test]
+fn a_byte_changed_in_an_encrypted_group_is_named() {
+    let memory = encrypted();
+    let len = memory.stored[&(5, 4)].len() - 2;
+    for at in [5, 8, 9, 300, len - 1] {
+        let changed = memory.with((5, 4), |bytes| bytes[at] ^= 0x10);
+        let Err(LoadError::Corrupt(report)) = changed.load(false) else { panic!("byte {at}") };
+        assert!(report.to_string().starts_with("archive 5, group 4: CRC-32 is "), "{report}");
+        assert_eq!(report.problem_count(), 1, "{report}");
+        let loaded = changed.load(true).unwrap();
+        assert_eq!(response(&loaded, 5, 4), None);
+        assert_eq!(loaded.snapshot.totals().groups, 9 + 18, "all others and the index");
+    }
+    // The type is plain, and a type of the future is not served on the word of a checksum.
+    let mut future = sound();
+    let mut container = vec![4, 0, 0, 0, 3];
+    container.extend([7; 7]);
+    future.stored.insert((5, 1), container);
+    future.index(5);
+    future.list();
+    let Err(LoadError::Corrupt(report)) = future.load(false) else { panic!("type 4") };
+    let words = "archive 5, group 1: no sound container: compression 4 is unknown (0 to 3 exist)";
+    assert!(report.to_string().starts_with(words), "{report}");
+}
+
+#[test]
+fn tails_that_are_no_version_are_cut_and_the_group_is_served() {
+    let memory = sound();
+    for tail in [&[][..], &[9], &[9; 3], &[9; 4], &[9; 600]] {
+        let memory = memory.with((1, 1), |bytes| {
+            bytes.truncate(bytes.len() - 2);
+            bytes.extend(tail);
+        });
+        let loaded = memory.load(false).unwrap();
+        assert_eq!(response(&loaded, 1, 1), Some(&memory.framed(1, 1)[..]), "{tail:?}");
+        assert_eq!(loaded.report.notices().count(), 1, "{tail:?}: {}", loaded.report);
+    }
+}
+
+#[test]
+fn a_cut_idx_file_is_damage_that_takes_nothing_else_with_it() {
+    let mut memory = sound();
+    memory.cut = vec![IndexCut { archive: 3, len_bytes: 45 }];
+    let Err(LoadError::Corrupt(report)) = memory.load(false) else { panic!("loaded") };
+    let words = "archive 3: main_file_cache.idx3 has 45 bytes, no multiple of 6: it was cut off \
+                 within the entry of group 7, and whatever it listed from there on is lost";
+    assert_eq!(report.to_string().lines().next(), Some(words));
+    assert_eq!(memory.load(true).unwrap().snapshot.totals().groups, 9);
+}
+
+#[test]
+fn a_group_that_nobody_can_ask_for_may_be_unreadable() {
+    let mut memory = sound();
+    memory.stored.insert((1, 5), vec![0; 6]);
+    memory.unreadable.push((1, 5));
+    memory.list();
+    let loaded = memory.load(false).unwrap();
+    let words = "archive 1: 1 group stored, but not listed by its index; not served (5)";
+    assert!(loaded.report.to_string().contains(words), "{}", loaded.report);
+}
+
+#[test]
+fn an_index_that_clients_take_is_taken() {
+    let mut memory = sound();
+    let mut odd = decompress(&memory.stored[&(255, 3)], 1 << 20).unwrap();
+    odd[5] |= 0x60; // flags that add no column
+    odd.extend([1, 2]);
+    let index = compress(Compression::None, &odd).unwrap();
+    memory.stored.insert((255, 3), index);
+    memory.list();
+    let loaded = memory.load(false).unwrap();
+    assert_eq!(response(&loaded, 3, 7), Some(&memory.framed(3, 7)[..]));
+    let report = loaded.report.to_string();
+    assert!(report.contains("archive 3: its index has 2 unused bytes at its end"), "{report}");
+    assert!(report.contains("its index has unknown flags (0x60), which were ignored"), "{report}");
+}
+
 /// Loads with and without what is corrupt; group 1/1 must be the only one missing.
 fn check_one_bad_group(memory: &Memory, expected: &str) {
     let Err(LoadError::Corrupt(report)) = memory.load(false) else {
@@ -246,8 +371,10 @@ fn a_group_that_fails_is_named_and_never_served() {
     );
     check_one_bad_group(&memory.with(id, |bytes| bytes.truncate(len - 1)), &words);
 
-    let words = "archive 1, group 1: no sound container: the container needs 9 bytes, 8 are there";
-    check_one_bad_group(&memory.with(id, |bytes| bytes.truncate(8)), words);
+    let words = format!(
+        "archive 1, group 1: no sound container: the container needs {len} bytes, 8 are there"
+    );
+    check_one_bad_group(&memory.with(id, |bytes| bytes.truncate(8)), &words);
 
     let mut unreadable = memory;
     unreadable.unreadable.push((1, 1));
@@ -346,23 +473,25 @@ fn claimed_lengths_are_not_believed() {
         let claimed = [200_u32, 9000, 0x00FF_FF00][group as usize % 3];
         let mut stored = vec![0; 6];
         stored[1..5].copy_from_slice(&claimed.to_be_bytes());
-        memory.stored.insert((1, group), stored);
-        memory.unreadable.push((1, group));
+        memory.stored.insert((2, group), stored);
+        memory.unreadable.push((2, group));
     }
+    memory.index(2);
     memory.list();
     for group in &mut memory.listing {
-        if group.group >= 100 && group.archive == 1 {
+        if group.archive == 2 {
             group.len_bytes = 0x00FF_FFFF;
         }
     }
     assert!(arena_bytes(&memory) < 1 << 20, "18 GB are claimed");
     let loaded = memory.load(true).unwrap();
-    assert_eq!(loaded.snapshot.totals().groups, 9, "the sound ones found room");
+    assert_eq!(loaded.snapshot.totals().groups, 9 + 1, "the sound ones and the index found room");
     let report = loaded.report;
     assert_eq!((report.problem_count(), report.problems().len()), (1100, 1000));
     let lines = report.to_string();
     assert!(lines.lines().count() < 60, "printed in full: {}", lines.lines().count());
-    assert!(lines.contains("archive 1: 1100 problems"), "{lines}");
+    assert!(lines.contains("archive 2: 1100 problems"), "{lines}");
+    assert!(lines.contains("2/100.dat changed while it was read"), "{lines}");
     assert_eq!(report.to_json()["problem_count"], 1100);
 }
 

@@ -4,7 +4,7 @@
 //! Bounded: a cache with a million bad groups has a million problems, of which the first
 //! [`PROBLEMS_MAX`] are kept and the others counted.
 
-use crate::cache::GroupError;
+use crate::cache::{GroupError, IndexCut};
 use crate::protocol::ARCHIVE_INDEXES;
 use crate::protocol::archive_index::ArchiveIndexError;
 use crate::protocol::container::ContainerError;
@@ -27,6 +27,9 @@ pub enum Cause {
     /// The store cannot show it: the error names archive, group and place.
     #[error("{0}")]
     Unreadable(GroupError),
+    /// The archive's idx file lost its end, so that groups may be missing that nothing names.
+    #[error("{0}")]
+    IndexCut(IndexCut),
     /// What is stored is no sound container.
     #[error("no sound container: {0}")]
     Container(ContainerError),
@@ -63,6 +66,10 @@ pub enum Cause {
     /// The groups claim to be longer than the store's files.
     #[error("the lengths of the stored groups add up to more than the store's files hold")]
     NoRoom,
+    /// It cannot be read or is no sound container, and so are so many others that the reason was
+    /// not kept.
+    #[error("not sound; of this many groups that are not, only the first {PROBLEMS_MAX} say why")]
+    NotKept,
     /// The store is of the time before JS5.
     #[error(
         "a legacy store (main_file_cache.dat) has no archive indexes and cannot be served over \
@@ -79,12 +86,14 @@ impl Cause {
     fn kind(&self) -> &'static str {
         match self {
             Self::Unreadable(_) => "unreadable",
+            Self::IndexCut(_) => "index-cut",
             Self::Container(_) => "container",
             Self::ArchiveIndex(_) => "archive-index",
             Self::Checksum { .. } => "checksum",
             Self::Version { .. } => "version",
             Self::NoIndex { .. } => "no-index",
             Self::NoRoom => "no-room",
+            Self::NotKept => "not-kept",
             Self::Legacy => "legacy",
             Self::Nothing => "nothing",
         }
@@ -125,16 +134,22 @@ pub enum NoticeKind {
     Empty,
     /// Groups that the index lists and the store lacks. Not served.
     NotInStore,
-    /// Groups that are stored and not listed, so that nothing vouches for them. Not served.
+    /// Groups that are stored and not listed, so that nothing vouches for them, and nobody can
+    /// know that they are there. Not served, whether they can be read or not.
     NotInIndex,
     /// Sound groups of 65,536 and more, which cannot be asked for.
     BeyondWire,
     /// Groups without a version trailer: their version is not checked. Served.
     NoTrailer,
-    /// Groups with more behind their container than a version trailer. Served without it.
+    /// Groups with something other than a version trailer behind their container. Served without
+    /// it.
     BytesCut,
     /// Bytes behind the last column of the archive index; the example is their number.
     IndexTrailing,
+    /// Flags of the archive index that no client knows; the example is their sum.
+    IndexFlags,
+    /// Entries of the archive index whose group stands there again; the example is their number.
+    IndexRepeated,
     /// A group (255, 255) in the store. The server makes its own.
     StoredMasterIndex,
 }
@@ -150,6 +165,8 @@ impl NoticeKind {
             Self::NoTrailer => "no-trailer",
             Self::BytesCut => "bytes-cut",
             Self::IndexTrailing => "index-trailing-bytes",
+            Self::IndexFlags => "index-flags",
+            Self::IndexRepeated => "index-repeated",
             Self::StoredMasterIndex => "stored-master-index",
         }
     }
@@ -162,7 +179,11 @@ impl NoticeKind {
             Self::BeyondWire => "numbered 65536 or more, which no client can ask for",
             Self::NoTrailer => "stored without a version, which was not checked",
             Self::BytesCut => "stored with bytes behind the container, which were cut off",
-            Self::Empty | Self::IndexTrailing | Self::StoredMasterIndex => "",
+            Self::Empty
+            | Self::IndexTrailing
+            | Self::IndexFlags
+            | Self::IndexRepeated
+            | Self::StoredMasterIndex => "",
         }
     }
 }
@@ -183,16 +204,30 @@ pub struct Notice {
 impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { archive, kind, count, examples } = self;
+        let first = examples.first().copied().unwrap_or_default();
         match kind {
             NoticeKind::Empty => return write!(f, "archive {archive}: empty"),
             NoticeKind::StoredMasterIndex => {
                 return write!(f, "archive 255: a stored master index, which js5d makes itself");
             }
             NoticeKind::IndexTrailing => {
-                let bytes = examples.first().copied().unwrap_or_default();
                 return write!(
                     f,
-                    "archive {archive}: its index has {bytes} unused bytes at its end"
+                    "archive {archive}: its index has {first} unused bytes at its end"
+                );
+            }
+            NoticeKind::IndexFlags => {
+                return write!(
+                    f,
+                    "archive {archive}: its index has unknown flags ({first:#04x}), which were \
+                     ignored"
+                );
+            }
+            NoticeKind::IndexRepeated => {
+                return write!(
+                    f,
+                    "archive {archive}: its index lists groups twice ({first} entries); the last \
+                     entry of each counts"
                 );
             }
             _ => {}

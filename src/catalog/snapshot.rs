@@ -29,6 +29,20 @@ pub struct Place {
 }
 
 impl Place {
+    /// Whether there is no response.
+    #[inline]
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.len == 0
+    }
+
+    /// Bytes of the response.
+    #[inline]
+    #[must_use]
+    pub fn len(self) -> usize {
+        self.len as usize
+    }
+
     fn range(self) -> std::ops::Range<usize> {
         let start = self.offset as usize * ALIGNMENT;
         start..start + self.len as usize
@@ -165,18 +179,30 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// The framed response to an urgent, unkeyed request for `id`: header, container, markers.
+    /// Where the response to `id` stands; an empty place if the cache does not hold it.
+    #[inline]
+    #[must_use]
+    pub fn place(&self, id: GroupId) -> Place {
+        let table = self.tables.get(usize::from(id.archive));
+        table.and_then(|table| table.get(usize::from(id.group))).copied().unwrap_or_default()
+    }
+
+    /// The framed response at `place`, urgent and unkeyed: header, container, markers.
+    #[inline]
+    #[must_use]
+    pub fn framed(&self, place: Place) -> &[u8] {
+        self.arena.get(place.range()).unwrap_or_default()
+    }
+
+    /// The framed response to an urgent, unkeyed request for `id`.
     #[inline]
     #[must_use]
     pub fn response(&self, id: GroupId) -> Option<&[u8]> {
-        let place = self.tables.get(usize::from(id.archive))?.get(usize::from(id.group))?;
-        if place.len == 0 {
-            return None;
-        }
-        self.arena.get(place.range())
+        let place = self.place(id);
+        (!place.is_empty()).then(|| self.framed(place))
     }
 
-    /// Begins to fetch where the response to `id` stands, for [`Self::prefetch_response`].
+    /// Begins to fetch what [`Self::place`] will read for `id`.
     #[inline]
     pub fn prefetch_place(&self, id: GroupId) {
         let table = self.tables.get(usize::from(id.archive)).map_or(&[][..], |table| table);
@@ -184,11 +210,11 @@ impl Snapshot {
         prefetch::fetch(table.get(group..=group).unwrap_or_default(), size_of::<Place>());
     }
 
-    /// Begins to fetch the first bytes of the response to `id`. A cache is larger than the
+    /// Begins to fetch the first bytes of the response at `place`. A cache is larger than the
     /// processor's, and requests jump about in it.
     #[inline]
-    pub fn prefetch_response(&self, id: GroupId) {
-        prefetch::fetch(self.response(id).unwrap_or_default(), PREFETCH_LEN_MAX);
+    pub fn prefetch_framed(&self, place: Place) {
+        prefetch::fetch(self.framed(place), PREFETCH_LEN_MAX);
     }
 
     /// Every response's bytes, with gaps of up to 7 bytes.

@@ -6,7 +6,7 @@
 use super::fill::{Filled, Slot, State};
 use super::report::{ArchiveReport, Cause, NoticeKind, Problem, Report};
 use crate::cache::StoredGroup;
-use crate::protocol::archive_index::{ArchiveIndex, IndexEntry};
+use crate::protocol::archive_index::{ArchiveIndex, FLAGS_KNOWN, IndexEntry};
 use crate::protocol::container::decompress;
 use crate::protocol::master_index::{MasterEntry, MasterFormat};
 use crate::protocol::{ARCHIVE_INDEXES, GroupId, frame};
@@ -35,7 +35,7 @@ pub(super) fn verify(
         let slots = slots_of(groups, archive);
         let Some(index) = archive_index(groups, filled, report, archive) else {
             if !slots.is_empty() {
-                without_index(groups, slots, report, archive);
+                without_index(groups, slots, filled, report, archive);
             }
             continue;
         };
@@ -90,9 +90,7 @@ fn archive_index(
                 .map_err(Cause::Container)
                 .and_then(|payload| ArchiveIndex::decode(&payload).map_err(Cause::ArchiveIndex))
         }
-        // Reported when it failed.
-        (State::Failed, _) => return None,
-        _ => Err(filled.refused.remove(&number).unwrap_or(Cause::NoRoom)),
+        _ => Err(filled.cause(number)),
     };
     let group = u16::from(archive);
     match result {
@@ -102,6 +100,13 @@ fn archive_index(
             note_length(groups[number], slot, report);
             if decoded.trailing_len > 0 {
                 report.note(archive, NoticeKind::IndexTrailing, decoded.trailing_len as u32);
+            }
+            if decoded.flags & !FLAGS_KNOWN != 0 {
+                let unknown = decoded.flags & !FLAGS_KNOWN;
+                report.note(archive, NoticeKind::IndexFlags, unknown.into());
+            }
+            if decoded.repeated_count > 0 {
+                report.note(archive, NoticeKind::IndexRepeated, decoded.repeated_count as u32);
             }
             Some(Index { crc: slot.crc, decoded })
         }
@@ -113,13 +118,37 @@ fn archive_index(
     }
 }
 
+/// Reports each of these groups that could not be read, where there is no index to check the
+/// others against.
+pub(super) fn report_unreadable(
+    groups: &[StoredGroup],
+    slots: Range<usize>,
+    filled: &mut Filled,
+    report: &mut Report,
+) {
+    for number in slots {
+        let group = groups[number];
+        if filled.slots[number].state == State::Failed {
+            let (archive, group) = (Some(group.archive), Some(group.group));
+            report.problem(Problem { archive, group, cause: filled.cause(number) });
+        }
+    }
+}
+
 /// Reports the groups of an archive whose index is missing or bad.
-fn without_index(groups: &[StoredGroup], slots: Range<usize>, report: &mut Report, archive: u8) {
+fn without_index(
+    groups: &[StoredGroup],
+    slots: Range<usize>,
+    filled: &mut Filled,
+    report: &mut Report,
+    archive: u8,
+) {
     let group_count = slots.len();
     let wanted = (ARCHIVE_INDEXES, u32::from(archive));
     let stored = groups.binary_search_by_key(&wanted, |group| (group.archive, group.group));
     let cause = Cause::NoIndex { group_count, stored: stored.is_ok() };
     report.problem(Problem { archive: Some(archive), group: None, cause });
+    report_unreadable(groups, slots, filled, report);
 }
 
 /// Goes through the index and the stored groups of one archive side by side.
@@ -147,8 +176,7 @@ fn check_archive(
         let group = groups[number];
         match check_group(entry, group, number, filled) {
             Ok(()) => {}
-            Err(None) => continue,
-            Err(Some(cause)) => {
+            Err(cause) => {
                 let (archive, group) = (Some(archive), Some(entry.id));
                 report.problem(Problem { archive, group, cause });
                 continue;
@@ -176,33 +204,27 @@ fn check_archive(
     });
 }
 
-/// Whether a stored group is what its index entry says. The cause is none if it has been
-/// reported.
+/// Whether a stored group is what its index entry says.
 fn check_group(
     entry: &IndexEntry,
     group: StoredGroup,
     number: usize,
     filled: &mut Filled,
-) -> Result<(), Option<Cause>> {
+) -> Result<(), Cause> {
     let slot = filled.slots[number];
-    match slot.state {
-        State::Whole => {}
-        State::Failed => return Err(None),
-        State::Begun | State::Filling | State::Refused => {
-            return Err(Some(filled.refused.remove(&number).unwrap_or(Cause::NoRoom)));
-        }
+    if slot.state != State::Whole {
+        return Err(filled.cause(number));
     }
     if slot.crc != entry.crc {
-        return Err(Some(Cause::Checksum { expected: entry.crc, found: slot.crc }));
+        return Err(Cause::Checksum { expected: entry.crc, found: slot.crc });
     }
-    // The trailer has the low half of the version. Where the store holds more than a trailer,
-    // it may stand right behind the container or at the end.
+    // The trailer has the low half of the version. Of more or fewer bytes than two nobody knows
+    // what they are: they are cut off, and the checksum alone vouches for the group.
     let found = u16::from_be_bytes(slot.trailer);
-    let behind = u16::from_be_bytes(slot.behind);
     let [_, _, high, low] = entry.version.to_be_bytes();
     let expected = u16::from_be_bytes([high, low]);
-    if beyond_container(group, slot) >= TRAILER_LEN && ![found, behind].contains(&expected) {
-        return Err(Some(Cause::Version { expected, found }));
+    if beyond_container(group, slot) == TRAILER_LEN && found != expected {
+        return Err(Cause::Version { expected, found });
     }
     Ok(())
 }

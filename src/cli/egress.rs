@@ -1,8 +1,6 @@
-//! Rates as people write them, and the options that cap what is sent.
-//!
-//! Written here because libraries for sizes know no "a second", and read "10M" without asking
-//! whether bits or bytes are meant; a line is sold in bits.
+//! The options that cap what is sent, and the rates that they take.
 
+use super::units::rate;
 use clap::Args;
 use std::fmt;
 use std::str::FromStr;
@@ -33,43 +31,17 @@ pub struct Rate(pub u64);
 const RATE_MIN: u64 = 1000;
 
 /// A terabyte a second: more than any line, and what the arithmetic is good for.
-const RATE_MAX: u64 = crate::net::egress::RATE_MAX;
-
-/// Units, and how many bits each is.
-const UNITS: [(&str, u64); 12] = [
-    ("bit", 1),
-    ("kbit", 1000),
-    ("mbit", 1_000_000),
-    ("gbit", 1_000_000_000),
-    ("b", 8),
-    ("kb", 8000),
-    ("mb", 8_000_000),
-    ("gb", 8_000_000_000),
-    ("kib", 8 << 10),
-    ("mib", 8 << 20),
-    ("gib", 8 << 30),
-    ("tb", 8_000_000_000_000),
-];
+const RATE_MAX: u64 = crate::net::line::RATE_MAX;
 
 impl FromStr for Rate {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wanted = || "a rate with its unit is wanted, such as 10MB/s, 512KiB/s or 80Mbit/s";
-        let amount = text.trim().strip_suffix("/s").ok_or_else(wanted)?;
-        let digits_end = amount.find(|c: char| !c.is_ascii_digit() && c != '.');
-        let (number, unit) = amount.split_at(digits_end.ok_or_else(wanted)?);
-        let unit = unit.trim().to_ascii_lowercase();
-        let (_, bits) = UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(wanted)?;
-        let number: f64 = number.parse().map_err(|_| wanted())?;
-        let bytes = (number * (*bits as f64) / 8.0).round();
-        if bytes < RATE_MIN as f64 {
-            return Err(format!("at least {} is wanted", Self(RATE_MIN)));
+        match rate(text)? {
+            ..RATE_MIN => Err(format!("at least {} is wanted", Self(RATE_MIN))),
+            rate @ RATE_MIN..=RATE_MAX => Ok(Self(rate)),
+            _ => Err(format!("at most {} is possible", Self(RATE_MAX))),
         }
-        if bytes > RATE_MAX as f64 {
-            return Err(format!("at most {} is possible", Self(RATE_MAX)));
-        }
-        Ok(Self(bytes as u64))
     }
 }
 
@@ -97,7 +69,7 @@ mod tests {
             ("80Mbit/s", 10_000_000, "10MB/s"),
             ("1.5 GB/s", 1_500_000_000, "1.5GB/s"),
             ("512KiB/s", 524_288, "524.288kB/s"),
-            ("100kb/s", 100_000, "100kB/s"),
+            ("100kB/s", 100_000, "100kB/s"),
             ("8000bit/s", 1000, "1kB/s"),
             ("1234567 B/s", 1_234_567, "1234.567kB/s"),
             ("1TB/s", 1_000_000_000_000, "1000GB/s"),
@@ -113,7 +85,7 @@ mod tests {
     fn what_is_no_rate_is_refused_with_an_example() {
         for text in ["", "10", "10MB", "MB/s", "10 apples/s", "-1MB/s", "1.2.3MB/s", "infMB/s"] {
             let error = text.parse::<Rate>().expect_err(text);
-            assert!(error.contains("such as 10MB/s"), "{text}: {error}");
+            assert!(error.contains("write it as 500kB/s, 10MB/s"), "{text}: {error}");
         }
         let error = "999B/s".parse::<Rate>().expect_err("too low");
         assert_eq!(error, "at least 1kB/s is wanted");

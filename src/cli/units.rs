@@ -8,20 +8,21 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// Units of a size, with their bytes. Case counts: Mb would be megabits to many.
-const SIZES: &[(&str, u64)] = &[
-    ("B", 1),
-    ("kB", 1_000),
-    ("KB", 1_000),
-    ("MB", 1_000_000),
-    ("GB", 1_000_000_000),
-    ("KiB", 1 << 10),
-    ("MiB", 1 << 20),
-    ("GiB", 1 << 30),
+/// Prefixes of units, with their factors. Only the k may be of either case.
+const PREFIXES: &[(&str, u64)] = &[
+    ("", 1),
+    ("k", 1_000),
+    ("K", 1_000),
+    ("M", 1_000_000),
+    ("G", 1_000_000_000),
+    ("T", 1_000_000_000_000),
+    ("Ki", 1 << 10),
+    ("Mi", 1 << 20),
+    ("Gi", 1 << 30),
+    ("Ti", 1 << 40),
 ];
 
-/// Units of a rate that sizes do not have, with their bytes.
-const BITS: &[(&str, u64)] = &[("kbit", 125), ("Mbit", 125_000), ("Gbit", 125_000_000)];
+const BITS_A_BYTE: u64 = 8;
 
 /// Digits behind the point of a quantity.
 const DIGITS_MAX: usize = 6;
@@ -47,20 +48,58 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 /// # Errors
 /// It is no size, or more than 64 bits hold.
 pub fn size(text: &str) -> Result<u64, String> {
-    quantity(text, text, &[SIZES], "write it as 64KB (64,000 bytes), 64KiB (65,536) or 2GB")
+    const HOW: &str = "write it as 64KB (64,000 bytes), 64KiB (65,536) or 2GB";
+    let bytes = |unit: &str| factor(unit.strip_suffix('B')?);
+    quantity(text, text, bytes, HOW)
 }
 
-/// A rate in bytes a second, such as `10MB/s` or `100Mbit/s` (12,500,000).
+/// A rate in bytes a second, such as `10MB/s` or `100Mbit/s` (12,500,000). Bits are `bit` and
+/// bytes are `B`: a `b` is read as either, a factor of eight apart, and is refused.
 ///
 /// # Errors
 /// It is no rate, or more than 64 bits hold.
 pub fn rate(text: &str) -> Result<u64, String> {
     const HOW: &str = "write it as 500kB/s, 10MB/s or 100Mbit/s";
-    match text.strip_suffix("/s") {
-        Some(amount) => quantity(text, amount, &[SIZES, BITS], HOW),
-        None if is_number(text) => Err(format!("{text} of what? {HOW}")),
-        None => Err(format!("'{text}' is no rate; {HOW}")),
+    let Some(amount) = text.strip_suffix("/s") else {
+        return Err(match is_number(text) {
+            true => format!("{text} of what? {HOW}"),
+            false => format!("'{text}' is no rate; {HOW}"),
+        });
+    };
+    if let Some((number, prefix)) = ambiguous(amount) {
+        return Err(format!(
+            "'{text}' may be bits or bytes; write {number}{prefix}bit/s for bits or \
+             {number}{prefix}B/s for bytes"
+        ));
     }
+    let bits = |unit: &str| match unit.strip_suffix("bit") {
+        Some(prefix) => factor(prefix),
+        None => factor(unit.strip_suffix('B')?)?.checked_mul(BITS_A_BYTE),
+    };
+    quantity(text, amount, bits, HOW).map(|bits| bits / BITS_A_BYTE)
+}
+
+/// The number of an amount whose unit may be bits or bytes, as `100Mb`, and the prefix of that
+/// unit as it should be written.
+fn ambiguous(amount: &str) -> Option<(&str, &'static str)> {
+    let (number, unit) = split(amount);
+    let prefix = unit.strip_suffix('b').or_else(|| {
+        // A small letter in front makes a reader doubt the large one behind.
+        unit.strip_suffix('B').filter(|prefix| factor(prefix).is_none())
+    })?;
+    let known = PREFIXES.iter().find(|(known, _)| known.eq_ignore_ascii_case(prefix))?;
+    is_number(number).then_some((number, known.0))
+}
+
+fn factor(prefix: &str) -> Option<u64> {
+    PREFIXES.iter().find(|(known, _)| *known == prefix).map(|(_, factor)| *factor)
+}
+
+/// An amount's number and its unit.
+fn split(amount: &str) -> (&str, &str) {
+    let end = amount.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(amount.len());
+    let (number, unit) = amount.split_at(end);
+    (number, unit.trim_start())
 }
 
 /// A whole number that is not below `MIN`.
@@ -88,10 +127,14 @@ fn is_number(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_digit()) && text.parse::<f64>().is_ok()
 }
 
-/// `text` as it was written, and the part of it that is an amount of one of these units.
-fn quantity(text: &str, amount: &str, units: &[&[(&str, u64)]], how: &str) -> Result<u64, String> {
-    let end = amount.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(amount.len());
-    let (number, unit) = amount.split_at(end);
+/// Reads `amount`, which `text` holds as it was written, by the factors of its units.
+fn quantity(
+    text: &str,
+    amount: &str,
+    factor_of: impl Fn(&str) -> Option<u64>,
+    how: &str,
+) -> Result<u64, String> {
+    let (number, unit) = split(amount);
     let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
     let wrong = || format!("'{text}' has no number in front of its unit; {how}");
     let whole: u64 = whole.parse().map_err(|_| wrong())?;
@@ -99,16 +142,12 @@ fn quantity(text: &str, amount: &str, units: &[&[(&str, u64)]], how: &str) -> Re
         return Err(format!("'{text}' has more than {DIGITS_MAX} digits behind the point"));
     }
     let parts: u64 = fraction.parse().map_err(|_| wrong())?;
-    let unit = unit.trim_start();
     if unit.is_empty() {
         return Err(format!("{text} of what? {how}"));
     }
-    let mut known = units.iter().copied().flatten();
-    let (_, bytes) = known
-        .find(|(name, _)| *name == unit)
-        .ok_or_else(|| format!("'{unit}' is no unit; {how}"))?;
-    let (bytes, parts) = (u128::from(*bytes), u128::from(parts));
-    let total = u128::from(whole) * bytes + parts * bytes / 10_u128.pow(fraction.len() as u32);
+    let factor = factor_of(unit).ok_or_else(|| format!("'{unit}' is no unit; {how}"))?;
+    let (factor, parts) = (u128::from(factor), u128::from(parts));
+    let total = u128::from(whole) * factor + parts * factor / 10_u128.pow(fraction.len() as u32);
     u64::try_from(total).map_err(|_| format!("'{text}' is too much"))
 }
 
@@ -130,12 +169,44 @@ mod tests {
         for (text, bytes) in sizes {
             assert_eq!(size(text), Ok(bytes), "{text}");
         }
-        let rates = [("500B/s", 500), ("10MB/s", 10_000_000), ("100Mbit/s", 12_500_000)];
+        let rates = [
+            ("500B/s", 500),
+            ("10MB/s", 10_000_000),
+            ("10 KB/s", 10_000),
+            ("1.5GiB/s", 1_610_612_736),
+            ("8000bit/s", 1000),
+            ("7bit/s", 0),
+            ("0.5kbit/s", 62),
+            ("100Mbit/s", 12_500_000),
+            ("1Mibit/s", 131_072),
+            ("1TB/s", 1_000_000_000_000),
+        ];
         for (text, bytes) in rates {
             assert_eq!(rate(text), Ok(bytes), "{text}");
         }
         assert_eq!(duration("1m30s"), Ok(Duration::from_secs(90)));
         assert_eq!(at_least::<20>("20"), Ok(20));
+    }
+
+    #[test]
+    fn a_rate_that_may_be_bits_or_bytes_is_refused_with_both_readings() {
+        let cases = [
+            ("100Mb/s", "100Mbit/s", "100MB/s"),
+            ("100mb/s", "100Mbit/s", "100MB/s"),
+            ("100mB/s", "100Mbit/s", "100MB/s"),
+            ("1.5 Gb/s", "1.5Gbit/s", "1.5GB/s"),
+            ("500Kb/s", "500kbit/s", "500kB/s"),
+            ("500kb/s", "500kbit/s", "500kB/s"),
+            ("9000b/s", "9000bit/s", "9000B/s"),
+            ("10Mib/s", "10Mibit/s", "10MiB/s"),
+        ];
+        for (text, bits, bytes) in cases {
+            let expected = format!(
+                "'{text}' may be bits or bytes; write {bits} for bits or {bytes} for bytes"
+            );
+            assert_eq!(rate(text), Err(expected));
+            assert_eq!(rate(bits).map(|rate| rate * 8), rate(bytes), "{text}");
+        }
     }
 
     #[test]
@@ -151,7 +222,9 @@ mod tests {
             (rate("10MB"), "'10MB' is no rate; write it as 500kB/s, 10MB/s or 100Mbit/s"),
             (rate("10"), "10 of what? "),
             (rate("10MB/h"), "'10MB/h' is no rate; "),
-            (rate("10bit/s"), "'bit' is no unit; "),
+            (rate("10apples/s"), "'apples' is no unit; "),
+            (rate("10Mbits/s"), "'Mbits' is no unit; "),
+            (rate("MB/s"), "'MB/s' has no number in front of its unit; "),
             (duration("30").map(|_| 0), "30 of what? write it as 500ms, 30s or 2m"),
             (duration("99ms").map(|_| 0), "deadlines are looked at every 100ms; "),
             (at_least::<20>("19").map(|_| 0), "at least 20 is wanted"),

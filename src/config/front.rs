@@ -2,7 +2,7 @@
 
 use crate::cli::{ServeArgs, Switch};
 use crate::failure::{Exit, Failure};
-use crate::net::game::{GameServer, Limits};
+use crate::net::game::{GameLimits, GameServer};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 /// A socket of the client's and one of the server's.
@@ -17,7 +17,7 @@ pub struct Game {
     /// Where it is.
     pub server: GameServer,
     /// Deadlines of its connections.
-    pub limits: Limits,
+    pub limits: GameLimits,
     /// At once.
     pub connections_max: usize,
     /// At once from one address.
@@ -50,7 +50,7 @@ pub fn game(args: &ServeArgs) -> Result<Option<Game>, Failure> {
     let game = &args.game;
     Ok(Some(Game {
         server,
-        limits: Limits {
+        limits: GameLimits {
             announce: game.game_server_proxy == Switch::On,
             connect_timeout: game.game_connect_timeout,
             idle_timeout: game.game_idle_timeout,
@@ -83,6 +83,18 @@ pub(super) fn descriptors(args: &ServeArgs) -> u64 {
             .saturating_add(DESCRIPTORS_OF_THE_GAME)
     });
     game.saturating_add(if has_openings(args) { args.proxy.openings_max as u64 } else { 0 })
+}
+
+/// Silent connections an address may have, where a silent one holds a place of the openings and
+/// not one of the peers.
+const OPENINGS_PER_IP_MAX: usize = 256;
+
+/// How many connections that have said nothing one address may have; none is no limit. Without
+/// openings a silent connection is a peer, and bounded as peers are.
+#[must_use]
+pub fn openings_per_ip_max(args: &ServeArgs) -> Option<usize> {
+    let default = has_openings(args).then_some(OPENINGS_PER_IP_MAX);
+    args.limits.openings_per_ip_max.or(default)
 }
 
 /// Whether connections have to show whose or what they are before they are decided on.

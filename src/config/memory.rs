@@ -140,8 +140,10 @@ fn parts(args: &ServeArgs, snapshot: &Snapshot) -> Vec<Part> {
     let capped = if is_capped { footprint::CAPPED_BYTES } else { 0 };
     let counted = limits.connections_per_ip_max.map_or(0, |_| footprint::ADDRESS_BYTES);
     let part = |name, count: usize, bytes_each| Part { name, count: count as u64, bytes_each };
+    let silent = super::openings_per_ip_max(args).map_or(0, |_| footprint::SILENT_BYTES);
+    let counted = counted + silent;
     let a_peer = footprint::peer_bytes_max(limits.queue_len_max) + capped + counted;
-    let refused = footprint::CONNECTION_BYTES + SOCKET_BYTES;
+    let refused = footprint::CONNECTION_BYTES + silent + SOCKET_BYTES;
     let mut parts = vec![
         part(PEERS, peers, a_peer),
         part("peers that are refused", limits.refusals_max, refused),
@@ -150,7 +152,7 @@ fn parts(args: &ServeArgs, snapshot: &Snapshot) -> Vec<Part> {
     parts.extend(generations(args, snapshot));
     let game = &args.game;
     if game.game_server.is_some() || !args.proxy.listen_proxy.is_empty() {
-        let opening = footprint::OPENING_BYTES + SOCKET_BYTES;
+        let opening = footprint::OPENING_BYTES + silent + SOCKET_BYTES;
         parts.push(part("connections yet unknown", args.proxy.openings_max, opening));
     }
     if game.game_server.is_some() {

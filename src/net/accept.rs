@@ -3,26 +3,21 @@
 //! Accepting is bounded twice: other work has its turn after so many, and nothing is accepted
 //! while there is no room to tell a peer that it is refused.
 
-use super::admission::Verdict;
-use super::connection::Connection;
-use super::counters::add;
-use super::errnos;
+use super::connection::{Connection, Opening, refuse_at_once, take_silent_place};
+use super::connections::Connections;
+use super::count::{Close, add, count_errno, is_of_listener};
+use super::driver::{self, Socket, spawn};
 use super::listener::Listener;
-use super::ops::{self, ReadBuffer};
-use super::peer::{Peer, Phase};
-use super::worker::Worker;
+use super::shared::Shared;
 use crate::protocol::Status;
-use crate::protocol::session::ServerSession;
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
 use std::io;
 use std::net::SocketAddr;
-use std::ops::Range;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
-use tracing::debug;
+use tracing::{debug, error};
 
 /// Connections accepted before other work has its turn.
 const ACCEPTS_MAX: usize = 64;
@@ -30,132 +25,147 @@ const ACCEPTS_MAX: usize = 64;
 /// How long to leave a listener alone after a failed accept: at most 10 failures a second.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-impl Worker {
-    /// Accepts until the worker drains.
-    pub(super) async fn accept(self: Rc<Self>, listener: Rc<Listener>) {
-        while !self.draining.get() {
-            let (result, _) = ops::acceptable(Rc::clone(&listener)).await;
-            let accepted = match result {
-                Ok(_) if self.draining.get() => return,
-                Ok(_) => self.accept_some(&listener),
-                Err(error) => Err(error),
-            };
-            if let Err(error) = accepted {
-                add(&self.counters.accept_errors, 1);
-                errnos::count(&self.counters.accept_errnos, &error);
-                debug!(%error, "accept failed");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-            while !self.may_accept() {
-                // Each refused peer is given the time to read why; the others wait their turn.
-                tokio::time::sleep(ACCEPT_PAUSE / 10).await;
-            }
+/// Whether somebody may wait still to be accepted.
+enum Waiting {
+    Nobody,
+    More,
+}
+
+/// Accepts until the worker drains. If it stops then, those who wait are told.
+pub(super) async fn accept(listener: &Listener, connections: &Connections, shared: &Shared) {
+    let mut is_lost = false;
+    while !shared.is_draining() && !is_lost {
+        let waits = driver::connection_waits(listener.socket.as_fd()).await;
+        let accepted = match waits {
+            // Woken by `stop_listening`, or just in time.
+            _ if shared.is_draining() => break,
+            Ok(()) => accept_some(listener, connections, shared),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = accepted {
+            is_lost = accept_failed(listener, &error, shared);
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+        }
+        while !may_accept(shared) && !shared.is_draining() {
+            // Each refused peer is given the time to read why; the others wait their turn.
+            tokio::time::sleep(ACCEPT_PAUSE / 10).await;
         }
     }
-
-    /// Whether there is room for whatever comes. With a game server, game connections come too,
-    /// and do not wait for JS5 peers that are being refused.
-    fn may_accept(&self) -> bool {
-        let front = &self.config.front;
-        front.may_accept() && (front.game.is_some() || self.config.admission.may_accept())
+    if shared.is_stopping() && !is_lost && !listener.kept {
+        turn_away(listener, connections, shared).await;
     }
+    shared.accepting.set(shared.accepting.get() - 1);
+}
 
-    /// Accepts what waits, up to a share.
-    fn accept_some(self: &Rc<Self>, listener: &Listener) -> io::Result<()> {
-        for _ in 0..ACCEPTS_MAX {
-            if !self.may_accept() {
-                break;
-            }
-            match rustix::net::acceptfrom_with(&listener.socket, SocketFlags::CLOEXEC) {
-                Ok((socket, address)) => {
-                    let address = address.and_then(|address| SocketAddr::try_from(address).ok());
-                    if let Some(address) = address {
-                        self.welcome(socket, canonical(address), listener.proxy);
-                    }
+/// Takes note of a failed accept. True if the next one cannot succeed either.
+fn accept_failed(listener: &Listener, error: &io::Error, shared: &Shared) -> bool {
+    add(&shared.counters.accept_errors, 1);
+    count_errno(&shared.counters.accept_errnos, error);
+    debug!(%error, "accept failed");
+    let is_lost = is_of_listener(error);
+    if is_lost {
+        add(&shared.counters.listeners_lost, 1);
+        let address = listener.address;
+        error!(
+            "nobody can be accepted on {address} any more: {error}; another process that had the \
+             socket, too, has shut it: start js5d again"
+        );
+    }
+    is_lost
+}
+
+/// Tells all who wait to be accepted that they come too late, as many at once as may be told.
+async fn turn_away(listener: &Listener, connections: &Connections, shared: &Shared) {
+    while !shared.out_of_time.get() {
+        if may_accept(shared) {
+            match accept_some(listener, connections, shared) {
+                Ok(Waiting::Nobody) => return,
+                Ok(Waiting::More) => {
+                    // The others have their turn.
+                    driver::everything_tried().await;
+                    continue;
                 }
-                Err(Errno::AGAIN) => break,
-                // The peer is gone again.
-                Err(Errno::CONNABORTED | Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
+                Err(error) if accept_failed(listener, &error, shared) => return,
+                Err(_) => {}
             }
         }
-        Ok(())
+        tokio::time::sleep(ACCEPT_PAUSE / 10).await;
     }
+}
 
-    fn welcome(self: &Rc<Self>, socket: OwnedFd, address: SocketAddr, proxy: bool) {
-        add(&self.counters.accepted, 1);
-        if self.has_front(proxy) {
-            return self.open(socket, address, proxy);
+/// Whether there is room for whatever comes. With a game server, game connections come too, and
+/// do not wait for JS5 peers that are being refused.
+fn may_accept(shared: &Shared) -> bool {
+    let front = &shared.config.front;
+    front.may_accept() && (front.game.is_some() || shared.config.admission.may_accept())
+}
+
+/// Accepts what waits, up to a share.
+fn accept_some(
+    listener: &Listener,
+    connections: &Connections,
+    shared: &Shared,
+) -> io::Result<Waiting> {
+    for _ in 0..ACCEPTS_MAX {
+        if !may_accept(shared) {
+            break;
         }
-        let verdict = self.decide(address);
-        let (place, peer) = self.enlist(socket, Phase::of(&verdict));
-        self.serve(place, peer, verdict, None);
-    }
-
-    /// What becomes of a JS5 connection from `address`.
-    pub(super) fn decide(&self, address: SocketAddr) -> Verdict {
-        let verdict = match self.draining.get() {
-            true => self.config.admission.refuse(Status::ServerFull),
-            false => self.config.admission.decide(address),
-        };
-        if let Verdict::Refused(_, status) = &verdict {
-            debug!(%address, ?status, "connection refused");
-        }
-        verdict
-    }
-
-    /// Lets the sweep see a connection.
-    pub(super) fn enlist(&self, socket: OwnedFd, phase: Phase) -> (usize, Rc<Peer>) {
-        let ordinal = self.snapshot().ordinal();
-        let peer = Rc::new(Peer::new(socket, phase, ordinal, self.now_ms()));
-        (self.peers.borrow_mut().insert(Rc::clone(&peer)), peer)
-    }
-
-    /// The sweep need not look at it any more.
-    pub(super) fn strike(&self, place: usize) {
-        self.peers.borrow_mut().remove(place);
-    }
-
-    /// Serves or refuses a JS5 connection, of which something may have been `read` already.
-    pub(super) fn serve(
-        self: &Rc<Self>,
-        place: usize,
-        peer: Rc<Peer>,
-        verdict: Verdict,
-        read: Option<(ReadBuffer, Range<u16>)>,
-    ) {
-        let (permit, refusal) = match verdict {
-            Verdict::Admitted(permit) => (permit, None),
-            Verdict::Refused(permit, status) => (permit, Some(status)),
-        };
-        let snapshot = self.snapshot();
-        peer.serve_from(snapshot.ordinal());
-        let session = ServerSession::new(Arc::clone(&self.config.profile), refusal);
-        let mut connection = Connection::new(Rc::clone(self), peer, session, snapshot);
-        if let Some((buffer, input)) = read {
-            connection.begin_with(buffer, input);
-        }
-        // Boxed, as the runtime rounds a task up to a multiple of 128 bytes: an idle peer should
-        // cost little. The connection is used in place; passed on, it would be held twice.
-        tokio_uring::spawn(Box::pin(async move {
-            connection.run().await;
-            connection.worker().strike(place);
-            drop(permit);
-        }));
-    }
-
-    /// Tells those that wait to be accepted that they come too late, and shuts the listeners;
-    /// unless another process has them, too, which will accept those that wait.
-    pub(super) fn stop_listening(self: &Rc<Self>, handed_over: bool) {
-        for listener in self.listeners.borrow_mut().drain(..) {
-            if handed_over || listener.kept {
-                continue;
+        match rustix::net::acceptfrom_with(&listener.socket, SocketFlags::CLOEXEC) {
+            Ok((socket, address)) => {
+                let address = address.and_then(|address| SocketAddr::try_from(address).ok());
+                if let Some(address) = address {
+                    welcome(socket, canonical(address), listener.proxy, connections, shared);
+                }
             }
-            if let Err(error) = self.accept_some(&listener) {
-                debug!(%error, "connections that wait cannot be told");
-            }
-            let _ = rustix::net::shutdown(&listener.socket, rustix::net::Shutdown::Both);
+            Err(Errno::AGAIN) => return Ok(Waiting::Nobody),
+            // The peer is gone again.
+            Err(Errno::CONNABORTED | Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
         }
+    }
+    Ok(Waiting::More)
+}
+
+fn welcome(
+    socket: OwnedFd,
+    address: SocketAddr,
+    proxy: bool,
+    connections: &Connections,
+    shared: &Shared,
+) {
+    add(&shared.counters.accepted, 1);
+    let front = &shared.config.front;
+    if proxy && !front.trusted.contains(address.ip()) {
+        shared.counters.count_close(Close::ProxyUntrusted);
+        debug!(%address, "closed: its network is not among --proxy-trusted");
+        return;
+    }
+    // All clients of a balancer have its address; their own is counted once it is announced.
+    let silent = match proxy {
+        true => Ok(None),
+        false => take_silent_place(&socket, address, &[], shared),
+    };
+    let silent = match silent {
+        Ok(silent) => silent,
+        Err(reason) => {
+            refuse_at_once(&socket, Status::TooManyConnections);
+            return shared.counters.count_close(reason);
+        }
+    };
+    let socket = Socket::new(socket);
+    connections.insert(if front.is_needed(proxy) {
+        Connection::opening(socket, Opening::new(address, proxy, silent, shared))
+    } else {
+        Connection::new(socket, shared.decide(address), silent, shared)
+    });
+}
+
+/// Has the tasks that accept look at the worker's course, and close their listeners. They are
+/// closed only, as shutdown(2) would act on every process that has them: the port is closed when
+/// the last of those has closed it.
+pub(super) fn stop_listening(listeners: Vec<Rc<Listener>>) {
+    for listener in listeners {
+        spawn(async move { driver::give_up_waiting(listener.socket.as_fd()).await });
     }
 }
 

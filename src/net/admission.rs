@@ -1,11 +1,11 @@
 //! Who may come in: the connections' limit, and the limit an address. Shared by the workers,
 //! touched at accept and close only.
 
+use super::by_address::{AddressKey, ByAddress};
 use crate::protocol::Status;
-use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 /// Counts the connections that are open, against the limits.
 #[derive(Debug)]
@@ -15,9 +15,8 @@ pub struct Admission {
     refusals_max: usize,
     connections: AtomicUsize,
     refusals: AtomicUsize,
-    /// Only addresses with a connection open have an entry, so the table is bounded by the
-    /// connections. Empty without a limit an address.
-    by_address: Mutex<HashMap<IpAddr, usize>>,
+    /// Empty without a limit an address.
+    by_address: ByAddress,
 }
 
 /// A place among the connections; given back when it is dropped.
@@ -29,7 +28,7 @@ pub struct Permit {
 
 #[derive(Debug)]
 enum PermitKind {
-    Admitted { address: Option<IpAddr> },
+    Admitted { address: Option<AddressKey> },
     Refused,
 }
 
@@ -56,7 +55,7 @@ impl Admission {
             refusals_max,
             connections: AtomicUsize::new(0),
             refusals: AtomicUsize::new(0),
-            by_address: Mutex::default(),
+            by_address: ByAddress::default(),
         })
     }
 
@@ -74,16 +73,12 @@ impl Admission {
             self.connections.fetch_sub(1, Ordering::Relaxed);
             return self.refuse(Status::ServerFull);
         }
-        let key = self.connections_per_ip_max.map(|_| address_key(address.ip()));
-        if let (Some(key), Some(max)) = (key, self.connections_per_ip_max) {
-            let mut table = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
-            let count = table.entry(key).or_default();
-            if *count >= max {
-                drop(table);
-                self.connections.fetch_sub(1, Ordering::Relaxed);
-                return self.refuse(Status::TooManyConnections);
-            }
-            *count += 1;
+        let key = self.connections_per_ip_max.map(|_| AddressKey::of(address.ip()));
+        if let (Some(key), Some(max)) = (key, self.connections_per_ip_max)
+            && !self.by_address.take(key, max)
+        {
+            self.connections.fetch_sub(1, Ordering::Relaxed);
+            return self.refuse(Status::TooManyConnections);
         }
         Verdict::Admitted(self.permit(PermitKind::Admitted { address: key }))
     }
@@ -109,34 +104,18 @@ impl Drop for Permit {
             }
             PermitKind::Admitted { address } => {
                 admission.connections.fetch_sub(1, Ordering::Relaxed);
-                let Some(address) = address else { return };
-                let table = admission.by_address.lock();
-                let mut table = table.unwrap_or_else(PoisonError::into_inner);
-                if let Some(count) = table.get_mut(&address) {
-                    *count -= 1;
-                    if *count == 0 {
-                        table.remove(&address);
-                    }
+                if let Some(address) = address {
+                    admission.by_address.give_back(address);
                 }
             }
         }
     }
 }
 
-/// What counts as one address: IPv6 by /64, as that is what one customer has.
-fn address_key(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            IpAddr::from([a, b, c, d, 0, 0, 0, 0])
-        }
-        v4 => v4,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::IpAddr;
 
     fn statuses(admission: &Arc<Admission>, addresses: &[&str]) -> (Vec<Verdict>, Vec<u8>) {
         let decide = |address: &&str| {
@@ -176,7 +155,7 @@ mod tests {
         let (held, bytes) = statuses(&admission, &addresses.map(|(address, _)| address));
         assert_eq!(bytes, addresses.map(|(_, status)| status));
         drop(held);
-        assert_eq!(admission.by_address.lock().expect("no panic").len(), 0, "bounded");
+        assert_eq!(admission.by_address.len(), 0, "bounded");
     }
 
     #[test]

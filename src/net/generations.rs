@@ -8,9 +8,10 @@
 //! slowly as it may could hold a snapshot for hours. Nothing here runs while all connections
 //! serve from the same snapshot.
 
-use super::counters::Close;
-use super::peer::{Peer, Phase};
-use super::worker::{Worker, millis};
+use super::connection::{Doing, Machine};
+use super::control::millis;
+use super::count::Close;
+use super::shared::Shared;
 use std::time::Duration;
 
 /// How long a connection must have been quiet to count as idle. A request that crosses the end
@@ -43,11 +44,11 @@ struct Earlier {
 
 impl Generations {
     /// To be told when a sweep begins. True if it is to show its connections here.
-    pub(super) fn begin(&mut self, worker: &Worker) -> bool {
+    pub(super) fn begin(&mut self, shared: &Shared) -> bool {
         // An earlier snapshot is let go here, even if nobody connects.
-        let current = worker.snapshot().ordinal();
+        let current = shared.snapshot().ordinal();
         // A reload during the sweep sets it again.
-        if !worker.has_earlier.take() {
+        if !shared.has_earlier.take() {
             return false;
         }
         self.earlier.retain(|earlier| earlier.ordinal != current);
@@ -58,35 +59,39 @@ impl Generations {
 
     /// Counts a connection if it is of an earlier snapshot than the `current`, and ends it if its
     /// time has come. True if something was done.
-    pub(super) fn look(&mut self, worker: &Worker, peer: &Peer, current: u32, now_ms: u64) -> bool {
-        if peer.ordinal() == current {
+    pub(super) fn check(&mut self, shared: &Shared, machine: &mut Machine, current: u32) -> bool {
+        if machine.ordinal() == current {
             return false;
         }
-        let earlier = self.entry(peer.ordinal(), now_ms);
+        let now_ms = shared.now_ms();
+        let earlier = self.entry(machine.ordinal(), now_ms);
         earlier.connections += 1;
         let age_ms = now_ms - earlier.since_ms;
         if self.leaves == LEAVES_MAX {
             return false;
         }
-        match due(peer, age_ms, worker.config.limits.generation_timeout, now_ms) {
+        let state = State {
+            doing: machine.doing(),
+            waited_ms: machine.waited_ms(now_ms),
+            leaves: machine.leaves(),
+            ends: machine.ending().is_some(),
+        };
+        match due(state, age_ms, shared.config.limits.generation_timeout) {
             Due::Stay => return false,
-            Due::Leave => {
-                peer.leave.set(true);
-                peer.wake();
-            }
-            Due::Cut => peer.cut(Close::Generation),
+            Due::Leave => machine.leave(),
+            Due::Cut => machine.cut(Close::Generation),
         }
         self.leaves += 1;
         true
     }
 
     /// To be told when the sweep has shown all connections.
-    pub(super) fn end(&mut self, worker: &Worker) {
+    pub(super) fn end(&mut self, shared: &Shared) {
         self.earlier.retain(|earlier| earlier.connections > 0);
         let outdated = self.earlier.iter().map(|earlier| earlier.connections).sum();
-        worker.counters.connections_outdated.set(outdated);
+        shared.counters.connections_outdated.set(outdated);
         if outdated > 0 {
-            worker.has_earlier.set(true);
+            shared.has_earlier.set(true);
         }
     }
 
@@ -111,19 +116,30 @@ enum Due {
     Cut,
 }
 
+/// What a connection of an earlier snapshot does.
+#[derive(Clone, Copy)]
+struct State {
+    doing: Doing,
+    waited_ms: u64,
+    leaves: bool,
+    ends: bool,
+}
+
 /// What is due for a connection whose snapshot has been an earlier one for `age_ms`.
-fn due(peer: &Peer, age_ms: u64, timeout: Option<Duration>, now_ms: u64) -> Due {
+fn due(state: State, age_ms: u64, timeout: Option<Duration>) -> Due {
     let Some(timeout_ms) = timeout.map(millis) else { return Due::Stay };
     if age_ms >= timeout_ms.saturating_mul(CUT_TIMES) {
-        return if peer.cut.get().is_some() { Due::Stay } else { Due::Cut };
+        let is_cut = state.ends && state.doing != Doing::Lingers;
+        return if is_cut { Due::Stay } else { Due::Cut };
     }
-    if age_ms < timeout_ms || peer.leave.get() {
+    if age_ms < timeout_ms || state.leaves {
         return Due::Stay;
     }
     let is_late = age_ms >= timeout_ms.saturating_mul(BUSY_TIMES);
-    match peer.phase() {
-        Phase::Idle if is_late || peer.waited_ms(now_ms) >= QUIET_MS => Due::Leave,
-        Phase::Sending | Phase::Credit | Phase::LastCredit if is_late => Due::Leave,
+    match state.doing {
+        Doing::Idles if is_late || state.waited_ms >= QUIET_MS => Due::Leave,
+        Doing::Sends | Doing::AwaitsTurn if is_late => Due::Leave,
+        Doing::AwaitsCredit | Doing::AwaitsLastCredit if is_late => Due::Leave,
         // The others have short deadlines of their own.
         _ => Due::Stay,
     }
@@ -132,35 +148,33 @@ fn due(peer: &Peer, age_ms: u64, timeout: Option<Duration>, now_ms: u64) -> Due 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::fd::OwnedFd;
-    use std::os::unix::net::UnixStream;
 
     #[test]
     fn quiet_ones_leave_after_the_timeout_busy_ones_after_twice_and_thrice_is_the_end() {
         let timeout = Some(Duration::from_secs(10));
-        // phase, milliseconds quiet, milliseconds of the snapshot's age, what is due
+        // what it does, milliseconds quiet, milliseconds of the snapshot's age, what is due
         let cases = [
-            (Phase::Idle, 5_000, 9_999, Due::Stay),
-            (Phase::Idle, 5_000, 10_000, Due::Leave),
-            (Phase::Idle, 999, 10_000, Due::Stay),
-            (Phase::Idle, 999, 20_000, Due::Leave),
-            (Phase::Sending, 5_000, 19_999, Due::Stay),
-            (Phase::Sending, 5_000, 20_000, Due::Leave),
-            (Phase::Sending, 5_000, 30_000, Due::Cut),
-            (Phase::Handshake, 5_000, 29_999, Due::Stay),
-            (Phase::Refusing, 5_000, 29_999, Due::Stay),
-            (Phase::Lingering, 5_000, 29_999, Due::Stay),
-            (Phase::Lingering, 5_000, 30_000, Due::Cut),
+            (Doing::Idles, 5_000, 9_999, Due::Stay),
+            (Doing::Idles, 5_000, 10_000, Due::Leave),
+            (Doing::Idles, 999, 10_000, Due::Stay),
+            (Doing::Idles, 999, 20_000, Due::Leave),
+            (Doing::Sends, 5_000, 19_999, Due::Stay),
+            (Doing::Sends, 5_000, 20_000, Due::Leave),
+            (Doing::AwaitsCredit, 5_000, 20_000, Due::Leave),
+            (Doing::Sends, 5_000, 30_000, Due::Cut),
+            (Doing::AwaitsHandshake, 5_000, 29_999, Due::Stay),
+            (Doing::Refuses, 5_000, 29_999, Due::Stay),
+            (Doing::Lingers, 5_000, 29_999, Due::Stay),
+            (Doing::Lingers, 5_000, 30_000, Due::Cut),
         ];
-        for (phase, quiet_ms, age_ms, expected) in cases {
-            let (socket, _) = UnixStream::pair().expect("sockets");
-            let peer = Peer::new(OwnedFd::from(socket), phase, 0, 0);
-            assert_eq!(due(&peer, age_ms, timeout, quiet_ms), expected, "{phase:?} {age_ms}");
-            assert_eq!(due(&peer, u64::MAX, None, quiet_ms), Due::Stay, "never means never");
-            peer.leave.set(true);
-            assert_ne!(due(&peer, age_ms, timeout, quiet_ms), Due::Leave, "once is enough");
-            peer.cut(Close::Generation);
-            assert_eq!(due(&peer, age_ms, timeout, quiet_ms), Due::Stay);
+        for (doing, waited_ms, age_ms, expected) in cases {
+            let state = State { doing, waited_ms, leaves: false, ends: doing == Doing::Lingers };
+            assert_eq!(due(state, age_ms, timeout), expected, "{doing:?} {age_ms}");
+            assert_eq!(due(state, u64::MAX, None), Due::Stay, "never means never");
+            let leaving = State { leaves: true, ..state };
+            assert_ne!(due(leaving, age_ms, timeout), Due::Leave, "once is enough");
+            let cut = State { ends: true, doing: Doing::Closes, ..state };
+            assert_eq!(due(cut, age_ms, timeout), Due::Stay);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Listening sockets: bound before the workers start, one a worker and address.
 
-use super::pace::UNSENT_MAX;
+use super::connection::UNSENT_MAX;
 use crate::platform::socket::bound_unsent;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
@@ -26,7 +26,8 @@ pub struct Listener {
     pub socket: OwnedFd,
     /// Whether its connections must open with a PROXY header.
     pub proxy: bool,
-    /// Whether another process has it, too (systemd, say), so that it is not shut at the end.
+    /// Whether a supervisor keeps it (systemd, say): who waits when this process stops is for the
+    /// next one.
     pub kept: bool,
 }
 

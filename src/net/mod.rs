@@ -1,49 +1,38 @@
 //! Sockets and the ring: workers, each a thread with its own ring, listeners and connections.
 //!
 //! Nothing here parses a byte: connections feed [`crate::protocol::ServerSession`] and turn its
-//! steps into ring operations. With the cache's file reader this is the only place that names
+//! steps into operations. With the cache's file reader, `driver` is the only place that names
 //! tokio-uring. What workers share is the snapshot handle, the connection counts and the
 //! published counters; everything else is a worker's own.
 
 mod accept;
 pub mod admission;
-mod chatter;
-mod close;
-mod connection;
-pub mod counters;
-mod counting;
-mod credit;
+pub mod batch;
+mod by_address;
+mod config;
+pub mod connection;
+mod connections;
+mod control;
+pub mod count;
 mod crowd;
-pub mod egress;
-pub mod errnos;
-mod fetch_ahead;
+mod driver;
+#[cfg(test)]
+mod fault_tests;
 pub mod footprint;
-mod front;
 pub mod game;
 mod generations;
-pub mod latency;
+pub mod line;
 mod listener;
-mod log;
-mod ops;
-#[cfg(test)]
-mod ops_faults;
-#[cfg(test)]
-mod ops_tests;
-pub mod output;
-mod pace;
-mod peer;
-pub mod pulse;
+mod openings;
 pub mod queue_pool;
-mod ring;
-mod send;
-#[cfg(test)]
-mod size_tests;
-mod states;
+mod shared;
 mod sweep;
-mod turns;
 mod worker;
 
-pub use front::Front;
+pub use config::{ConnectionLimits, Front, ServeConfig};
+pub use control::{Control, Course};
+pub use driver::Key;
 pub use listener::{ListenError, Listener, adopt, bind};
-pub use log::LogGates;
-pub use worker::{Control, Limits, ServeConfig, run};
+pub use openings::Openings;
+pub use shared::Shared;
+pub use worker::run;

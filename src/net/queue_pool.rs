@@ -4,7 +4,6 @@
 //! before the next connection's turn. So a few serve them all. They stay in the core's cache,
 //! where each connection's own would have to be fetched, and an idle connection has none.
 
-use super::connection::Connection;
 use crate::protocol::session::Queues;
 
 /// Queues that a worker keeps.
@@ -17,7 +16,7 @@ const PLACES_KEPT: usize = 256;
 pub(super) const POOL_BYTES: u64 =
     (POOL_LEN_MAX * (2 * PLACES_KEPT * size_of::<u32>() + size_of::<Queues>())) as u64;
 
-/// Queues that nobody has.
+/// Queues that no session has at the moment.
 #[derive(Default)]
 pub struct QueuePool {
     /// Boxed already: a session holds no more than a pointer.
@@ -38,25 +37,6 @@ impl QueuePool {
         if self.free.len() < POOL_LEN_MAX {
             queues.clear(PLACES_KEPT);
             self.free.push(queues);
-        }
-    }
-}
-
-impl Connection {
-    /// Requests may come: the session is to have queues.
-    #[inline]
-    pub(super) fn lend_queues(&mut self) {
-        if !self.session.has_queues() {
-            let queues = self.worker.queues.borrow_mut().take();
-            self.session.lend(queues);
-        }
-    }
-
-    /// Takes the session's queues back, if nothing waits in them.
-    #[inline]
-    pub(super) fn reclaim_queues(&mut self) {
-        if let Some(queues) = self.session.reclaim() {
-            self.worker.queues.borrow_mut().put(queues);
         }
     }
 }

@@ -4,17 +4,13 @@
 //! It goes in slices, with pauses. Ending a connection takes the kernel 20 microseconds, and when
 //! 15,000 are late at once, as after an outage, those who are served would wait for all of them.
 
-use super::counters::{Close, Published, add};
+use super::connection::{Check, Connection, Deadlines, Doing};
+use super::connections::Connections;
+use super::count::{Counters, Published};
+use super::driver::{pause_us, wake};
 use super::generations::Generations;
-use super::ops;
-use super::peer::{Peer, Phase};
-use super::ring::HEARTBEAT_MS;
-use super::states::States;
-use super::worker::{Worker, millis};
-use crate::platform::socket::{acknowledged_bytes, is_delivered};
-use std::rc::Rc;
-use std::sync::Arc;
-use std::time::Duration;
+use super::shared::Shared;
+use tokio::sync::Notify;
 
 /// What a slice may cost. A look at a connection costs one, which is some 20 ns.
 const SLICE_COST: usize = 2048;
@@ -23,152 +19,117 @@ const SLICE_COST: usize = 2048;
 const ASK_COST: usize = 32;
 const END_COST: usize = 256;
 
-/// Between two slices: more than half of the time is left for those who are served, and 15,000
-/// that are late at once are ended within a second.
-const SLICE_PAUSE: Duration = Duration::from_micros(300);
+/// Between two slices, in microseconds: more than half of the time is left for those who are
+/// served, and 15,000 that are late at once are ended within a second.
+const SLICE_PAUSE_US: u64 = 300;
 
-/// How often the kernel is asked whether a peer takes anything in, at most.
-const PROGRESS_SAMPLE_MS: u64 = 1000;
-
-/// And how many times at least before a peer is cut for taking in nothing.
-const PROGRESS_SAMPLES: u64 = 4;
-
-/// A send that the ring holds this long makes its peer slow.
-const SLOW_AFTER_MS: u64 = 2 * HEARTBEAT_MS;
-
-/// The limits that a sweep knows, in milliseconds.
-struct Deadlines {
-    handshake_ms: u64,
-    idle_ms: u64,
-    send_ms: u64,
-    linger_ms: u64,
-    /// Between two questions to the kernel.
-    sample_ms: u64,
+/// Sweeps once after each heartbeat, which `beaten` tells, for as long as the worker runs. A busy
+/// worker's sweep may take longer than a heartbeat.
+pub(super) async fn sweep(
+    connections: &Connections,
+    shared: &Shared,
+    beaten: &Notify,
+    published: &Published,
+) {
+    let deadlines = Deadlines::new(shared);
+    let mut generations = Generations::default();
+    loop {
+        beaten.notified().await;
+        let mut states = States::default();
+        let is_counting = generations.begin(shared);
+        let mut next = Some(0);
+        while let Some(place) = next {
+            let generations = is_counting.then_some(&mut generations);
+            next = slice(connections, shared, place, &deadlines, &mut states, generations);
+            if next.is_some() {
+                pause_us(SLICE_PAUSE_US).await;
+            }
+        }
+        if is_counting {
+            generations.end(shared);
+        }
+        states.publish(&shared.counters);
+        // Not with the next heartbeat: they are of the same moment as what this one has published.
+        shared.counters.publish(published);
+    }
 }
 
-impl Worker {
-    /// Sweeps once after each heartbeat, for as long as the worker runs. A busy worker's sweep
-    /// may take longer than a heartbeat.
-    pub(super) async fn sweep(self: Rc<Self>, published: Arc<Published>) {
-        let limits = &self.config.limits;
-        let send_ms = millis(limits.send_timeout);
-        let deadlines = Deadlines {
-            handshake_ms: millis(limits.handshake_timeout),
-            idle_ms: millis(limits.idle_timeout),
-            send_ms,
-            linger_ms: millis(limits.linger_timeout),
-            sample_ms: PROGRESS_SAMPLE_MS.min(send_ms / PROGRESS_SAMPLES),
-        };
-        let mut generations = Generations::default();
-        loop {
-            self.beaten.notified().await;
-            let mut states = States::default();
-            let is_counting = generations.begin(&self);
-            let mut next = Some(0);
-            while let Some(place) = next {
-                let generations = is_counting.then_some(&mut generations);
-                next = self.slice(place, &deadlines, &mut states, generations);
-                if next.is_some() {
-                    // That it is over comes as an error of its own.
-                    let (_over, _) = ops::timer(SLICE_PAUSE).await;
-                }
-            }
-            if is_counting {
-                generations.end(&self);
-            }
-            states.publish(&self.counters);
-            // Now, and not with the next heartbeat: they are of the same moment as what this one
-            // has published.
-            self.counters.publish(&published);
+/// Looks at the connections from `place` on. Returns where the next slice begins, if there is one.
+fn slice(
+    connections: &Connections,
+    shared: &Shared,
+    place: usize,
+    deadlines: &Deadlines,
+    states: &mut States,
+    mut generations: Option<&mut Generations>,
+) -> Option<usize> {
+    let current = shared.snapshot().ordinal();
+    let mut cost = 0;
+    for place in place..connections.end() {
+        if cost >= SLICE_COST {
+            return Some(place);
         }
-    }
-
-    /// Looks at the connections from `place` on. Returns where the next slice begins, if there
-    /// is one.
-    fn slice(
-        &self,
-        place: usize,
-        deadlines: &Deadlines,
-        states: &mut States,
-        mut generations: Option<&mut Generations>,
-    ) -> Option<usize> {
-        let peers = self.peers.borrow();
-        let (now_ms, current) = (self.now_ms(), self.snapshot().ordinal());
-        let mut cost = 0;
-        for place in place..peers.capacity() {
-            if cost >= SLICE_COST {
-                return Some(place);
-            }
-            cost += 1;
-            let Some(peer) = peers.get(place) else { continue };
-            states.add(peer);
-            if let Some(generations) = &mut generations
-                && generations.look(self, peer, current, now_ms)
+        cost += 1;
+        connections.with(place, |key, connection| {
+            states.add(connection);
+            let mut acts = false;
+            if let (Some(generations), Some(machine)) = (&mut generations, connection.machine_mut())
             {
+                acts = generations.check(shared, machine, current);
+            }
+            match connection.check(deadlines, shared) {
+                Check::Fine => {}
+                Check::Asked => cost += ASK_COST,
+                Check::Acts => acts = true,
+            }
+            if acts {
+                wake(key);
                 cost += END_COST;
             }
-            cost += self.enforce(deadlines, peer, now_ms);
-        }
-        None
+        });
+    }
+    None
+}
+
+/// Connections by state, of one sweep.
+#[derive(Default)]
+struct States {
+    opening: u64,
+    handshake: u64,
+    refusing: u64,
+    idle: u64,
+    sending: u64,
+    slow: u64,
+    credit: u64,
+    lingering: u64,
+}
+
+impl States {
+    #[inline]
+    fn add(&mut self, connection: &Connection) {
+        let state = match connection.machine() {
+            None => &mut self.opening,
+            Some(machine) => match machine.doing() {
+                Doing::AwaitsHandshake => &mut self.handshake,
+                Doing::Refuses => &mut self.refusing,
+                Doing::Idles => &mut self.idle,
+                Doing::Sends if machine.is_slow() => &mut self.slow,
+                Doing::Sends | Doing::AwaitsTurn => &mut self.sending,
+                Doing::AwaitsCredit | Doing::AwaitsLastCredit => &mut self.credit,
+                Doing::Lingers | Doing::Closes => &mut self.lingering,
+            },
+        };
+        *state += 1;
     }
 
-    /// Holds a connection to its deadline. Returns what that cost beyond a look.
-    fn enforce(&self, deadlines: &Deadlines, peer: &Peer, now_ms: u64) -> usize {
-        let &Deadlines { handshake_ms, idle_ms, send_ms, linger_ms, sample_ms } = deadlines;
-        let waited = peer.waited_ms(now_ms);
-        if peer.cut.get().is_some() {
-            // It is ending.
-            return 0;
-        }
-        match peer.phase() {
-            Phase::Proxy | Phase::Opening if self.enforce_opening(peer, now_ms) => {}
-            Phase::Handshake if waited > handshake_ms => peer.cut(Close::HandshakeTimeout),
-            Phase::Refusing if waited > linger_ms => {
-                peer.hurry.set(true);
-                peer.wake();
-            }
-            Phase::Idle if waited > idle_ms / 2 && peer.unsampled_ms(now_ms) > idle_ms / 2 => {
-                // Whether it takes in what is on its way is seen by two looks.
-                peer.look(acknowledged_bytes(peer).unwrap_or(0), now_ms);
-                return ASK_COST;
-            }
-            Phase::Idle if waited > idle_ms => {
-                // What it asked for last may still be on its way: taking it in is progress.
-                if !is_delivered(peer).unwrap_or(true) {
-                    peer.sample(acknowledged_bytes(peer).unwrap_or(0), now_ms);
-                }
-                if peer.waited_ms(now_ms) > idle_ms {
-                    peer.cut(Close::IdleTimeout);
-                }
-            }
-            Phase::Lingering if waited > linger_ms => {
-                // A slow peer still gets what was begun.
-                if peer.unsampled_ms(now_ms) >= sample_ms {
-                    peer.sample(acknowledged_bytes(peer).unwrap_or(0), now_ms);
-                }
-                let waited = peer.waited_ms(now_ms);
-                if !is_delivered(peer).unwrap_or(true) && waited <= send_ms {
-                    return ASK_COST;
-                }
-                peer.shut_down();
-            }
-            Phase::LastCredit if waited > send_ms => peer.cut(Close::ByPeer),
-            Phase::Sending if waited >= SLOW_AFTER_MS => {
-                if !peer.slow.replace(true) {
-                    add(&self.counters.slow_peers, 1);
-                    peer.wake();
-                }
-                let is_asked = peer.unsampled_ms(now_ms) >= sample_ms;
-                if is_asked {
-                    peer.sample(acknowledged_bytes(peer).unwrap_or(0), now_ms);
-                }
-                if peer.waited_ms(now_ms) <= send_ms {
-                    return usize::from(is_asked) * ASK_COST;
-                }
-                peer.cut(Close::SendTimeout);
-            }
-            _ => return 0,
-        }
-        END_COST
+    fn publish(&self, counters: &Counters) {
+        counters.connections_opening.set(self.opening);
+        counters.connections_handshake.set(self.handshake);
+        counters.connections_refusing.set(self.refusing);
+        counters.connections_idle.set(self.idle);
+        counters.connections_sending.set(self.sending);
+        counters.connections_slow.set(self.slow);
+        counters.connections_credit.set(self.credit);
+        counters.connections_lingering.set(self.lingering);
     }
 }

@@ -1,7 +1,7 @@
 //! What the system is asked for: cores, descriptors, memory, the ring's presence, socket
 //! details.
 //!
-//! With the ring's operations in `net/ops.rs` this is the only place with `unsafe`.
+//! With the ring's operations in `net/ops.rs` this is the only place of the server with `unsafe`.
 
 pub mod cpu;
 pub mod descriptors;

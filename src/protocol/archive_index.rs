@@ -3,7 +3,9 @@
 //!
 //! It is laid out by columns: all ids, then all checksums, and so on. Counts are believed only
 //! as far as the bytes go, so decoding allocates a small multiple of what it is given. File
-//! ids are checked and not kept: files inside a group are never the server's business.
+//! ids must be there and are not looked at: files inside a group are never the server's business.
+//! What no client minds (unknown flags, an id that stands twice, bytes at the end) is kept to be
+//! told, and refuses nothing.
 
 mod column;
 
@@ -18,7 +20,8 @@ pub const FLAG_LENGTHS: u8 = 4;
 /// Flag 8: each group has the checksum of its uncompressed content.
 pub const FLAG_UNCOMPRESSED_CRCS: u8 = 8;
 
-const FLAGS_KNOWN: u8 = FLAG_NAMES | FLAG_DIGESTS | FLAG_LENGTHS | FLAG_UNCOMPRESSED_CRCS;
+/// The flags whose columns have a known place. Clients test these bits and ignore the others.
+pub const FLAGS_KNOWN: u8 = FLAG_NAMES | FLAG_DIGESTS | FLAG_LENGTHS | FLAG_UNCOMPRESSED_CRCS;
 
 /// The first format whose header has a version.
 const FORMAT_VERSIONED: u8 = 6;
@@ -32,13 +35,17 @@ pub struct ArchiveIndex {
     pub format: u8,
     /// The archive's version; 0 in format 5, which has none.
     pub version: u32,
-    /// Which optional columns there are: the sum of `FLAG_*`.
+    /// Which optional columns there are: the sum of `FLAG_*`, and bits beyond [`FLAGS_KNOWN`] as
+    /// they stand there, which add no column.
     pub flags: u8,
     /// The groups, their ids strictly increasing.
     pub groups: Vec<IndexEntry>,
     /// How many bytes follow the last column. No reader of the field minds them, so they are
     /// counted and not refused.
     pub trailing_len: usize,
+    /// How many entries were passed over because a later one has the same id. Clients fill
+    /// tables by id, so that the last one counts.
+    pub repeated_count: usize,
 }
 
 /// What an archive index says of one group.
@@ -68,9 +75,6 @@ pub enum ArchiveIndexError {
     /// The first byte is none of the formats.
     #[error("index format {0} is unknown (5, 6 and 7 exist)")]
     UnknownFormat(u8),
-    /// A flag is set whose columns have no known place.
-    #[error("index flags {0:#04x} are unknown (bits 1, 2, 4 and 8 exist)")]
-    UnknownFlags(u8),
     /// The payload ends within a column.
     #[error("the index ends at byte {len} within its {column}, which begin at byte {offset}")]
     Truncated {
@@ -81,20 +85,10 @@ pub enum ArchiveIndexError {
         /// The payload's length.
         len: usize,
     },
-    /// An id stands twice.
-    #[error("{column} {id} stands twice in the index (entry {position})")]
-    Duplicate {
-        /// "group ids" or "file ids".
-        column: &'static str,
-        /// The id.
-        id: u32,
-        /// The position in the column of its second appearance, counted from 0.
-        position: usize,
-    },
-    /// The ids add up to more than 32 bits hold.
+    /// The numbers of a column add up to more than 32 bits hold.
     #[error("the {column} overflow at entry {position}")]
     Overflow {
-        /// "group ids" or "file ids".
+        /// "group ids" or "file counts".
         column: &'static str,
         /// The position in the column, counted from 0.
         position: usize,
@@ -115,9 +109,6 @@ impl ArchiveIndex {
         let wide = format >= FORMAT_WIDE;
         let version = if format >= FORMAT_VERSIONED { columns.int("version")? } else { 0 };
         let flags = columns.byte("flags")?;
-        if flags & !FLAGS_KNOWN != 0 {
-            return Err(ArchiveIndexError::UnknownFlags(flags));
-        }
         let count = columns.sized("group count", wide)?;
         let mut groups = group_ids(&mut columns, count, wide)?;
 
@@ -150,7 +141,17 @@ impl ArchiveIndex {
             group.version = u32::from_be_bytes(*bytes);
         })?;
         files(&mut columns, &mut groups, wide, flags)?;
-        Ok(Self { format, version, flags, groups, trailing_len: columns.rest_len() })
+        let listed_count = groups.len();
+        groups.dedup_by(|later, kept| {
+            let is_repeated = later.id == kept.id;
+            if is_repeated {
+                std::mem::swap(later, kept);
+            }
+            is_repeated
+        });
+        let repeated_count = listed_count.saturating_sub(groups.len());
+        let trailing_len = columns.rest_len();
+        Ok(Self { format, version, flags, groups, trailing_len, repeated_count })
     }
 
     /// The payload that decodes to this: for the demo cache and tests. Each group's files get
@@ -211,7 +212,9 @@ fn group_ids(
     let mut groups = Vec::with_capacity(count);
     let mut id = 0_u32;
     for position in 0..count {
-        id = columns.next_id("group ids", wide, position, id)?;
+        let step = columns.sized("group ids", wide)?;
+        let overflow = ArchiveIndexError::Overflow { column: "group ids", position };
+        id = id.checked_add(step).ok_or(overflow)?;
         groups.push(IndexEntry { id, ..IndexEntry::default() });
     }
     Ok(groups)
@@ -232,11 +235,8 @@ fn files(
             .ok_or(ArchiveIndexError::Overflow { column: "file counts", position })?;
     }
     columns.believe("file ids", file_count, 2)?;
-    for group in groups.iter() {
-        let mut id = 0;
-        for position in 0..group.file_count {
-            id = columns.next_id("file ids", wide, position as usize, id)?;
-        }
+    for _ in 0..file_count {
+        columns.sized("file ids", wide)?;
     }
     if flags & FLAG_NAMES != 0 {
         let count = columns.believe("file name hashes", file_count, 4)?;

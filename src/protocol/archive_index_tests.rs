@@ -62,6 +62,7 @@ fn format_7_with_every_column_is_decoded() {
             digest: Some(Box::new([0xD1; 64])),
         }],
         trailing_len: 3,
+        repeated_count: 0,
     };
     assert_eq!(index, expected);
 }
@@ -90,11 +91,6 @@ fn what_cannot_be_is_refused() {
     };
     assert_eq!(with(0, &[4]), ArchiveIndexError::UnknownFormat(4));
     assert_eq!(with(0, &[8]), ArchiveIndexError::UnknownFormat(8));
-    assert_eq!(with(1, &[0x10]), ArchiveIndexError::UnknownFlags(0x10));
-    let column = "group ids";
-    assert_eq!(with(6, &[0, 0]), ArchiveIndexError::Duplicate { column, id: 3, position: 1 });
-    let column = "file ids";
-    assert_eq!(with(32, &[0, 0]), ArchiveIndexError::Duplicate { column, id: 4, position: 1 });
 
     let wide = [7, 0, 0, 0, 0, 0, 0, 3, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0, 2];
     let column = "group ids";
@@ -102,6 +98,24 @@ fn what_cannot_be_is_refused() {
         ArchiveIndex::decode(&wide),
         Err(ArchiveIndexError::Overflow { column, position: 2 })
     );
+}
+
+/// A build 550 client reads each of these.
+#[test]
+fn what_no_client_minds_refuses_nothing() {
+    let with = |at: usize, bytes: &[u8]| {
+        let mut changed = PLAIN.to_vec();
+        changed[at..at + bytes.len()].copy_from_slice(bytes);
+        ArchiveIndex::decode(&changed).unwrap()
+    };
+    let plain = ArchiveIndex::decode(&PLAIN).unwrap();
+    let flagged = with(1, &[0x90]);
+    assert_eq!(flagged.flags & !FLAGS_KNOWN, 0x90);
+    assert_eq!(flagged.groups, plain.groups);
+    assert_eq!(with(32, &[0, 0]), plain, "file 4 twice");
+    let twice = with(6, &[0, 0]);
+    assert_eq!((ids(&twice), twice.repeated_count), (vec![3], 1));
+    assert_eq!((twice.groups[0].crc, twice.groups[0].version), (0xFEDC_BA98, 65538), "the last");
 }
 
 #[test]
@@ -140,7 +154,8 @@ fn what_is_encoded_is_decoded() {
             });
             let version = if format == 5 { 0 } else { 77 };
             let groups = groups.collect();
-            let index = ArchiveIndex { format, version, flags, groups, trailing_len: 0 };
+            let index =
+                ArchiveIndex { format, version, flags, groups, trailing_len: 0, repeated_count: 0 };
             assert_eq!(ArchiveIndex::decode(&index.encode()).unwrap(), index);
         }
     }

@@ -4,6 +4,9 @@
 //! marker must be in place, nothing may come that was not asked for. The framing is checked
 //! while scanning; a container's bytes are looked at only if the [`ResponseSink`] wants them.
 //!
+//! A response may be *broken off*: where a marker is due, another byte begins the response to an
+//! urgent request, and the request of the one that was broken off stays outstanding.
+//!
 //! The surprise is how a key is found: a container that a store can hold is shorter than 16 MiB,
 //! so the top byte of its length is 0 and, keyed, shows the key itself. A response is accepted
 //! under the current key or one that was asked for since.
@@ -54,6 +57,11 @@ pub trait ResponseSink<T> {
     fn data(&mut self, bytes: &[u8]);
     /// The response is complete, and answers the request sent with its token.
     fn end(&mut self, answered: Answered<T>);
+    /// What has come of this response is void: it was broken off for an urgent one, which begins
+    /// next. Its request stays outstanding.
+    fn broken_off(&mut self, broken: Answered<T>) {
+        let _ = broken;
+    }
 }
 
 /// Whether prefetch responses are told apart by the prefetch bit, as the build 550 client does.
@@ -83,6 +91,21 @@ struct Incoming<T> {
     block: u32,
 }
 
+/// A byte where a marker was due: an urgent response begins with it, or it is wrong.
+#[derive(Clone, Copy, Debug)]
+struct InsteadOfMarker {
+    id: GroupId,
+    block: u32,
+    found: u8,
+}
+
+impl InsteadOfMarker {
+    fn fault(self) -> Fault {
+        let Self { id, block, found } = self;
+        Fault::WrongMarker { id, block, found }
+    }
+}
+
 /// The client's side of one connection. `T` is a token of the caller's that comes back with the
 /// answer.
 #[derive(Debug)]
@@ -97,6 +120,9 @@ pub struct ClientSession<T> {
     head: [u8; HEAD_LEN],
     head_len: usize,
     incoming: Option<Incoming<T>>,
+    takes_break_offs: bool,
+    /// Set between a response that was broken off and the first bytes of the next.
+    instead_of_marker: Option<InsteadOfMarker>,
 }
 
 impl<T: Copy> ClientSession<T> {
@@ -113,7 +139,16 @@ impl<T: Copy> ClientSession<T> {
             head: [0; HEAD_LEN],
             head_len: 0,
             incoming: None,
+            takes_break_offs: true,
+            instead_of_marker: None,
         }
+    }
+
+    /// Takes a response that is broken off for a wrong marker, as clients do that do not know it.
+    #[must_use]
+    pub fn without_break_offs(mut self) -> Self {
+        self.takes_break_offs = false;
+        self
     }
 
     /// Appends the handshake.
@@ -224,8 +259,14 @@ impl<T: Copy> ClientSession<T> {
             return Ok(rest);
         }
         self.head_len = 0;
-        let head = self.parse_head(self.head)?;
-        let (class, token) = self.match_outstanding(&head)?;
+        let instead = self.instead_of_marker.take();
+        let explained = |fault| instead.map_or(fault, InsteadOfMarker::fault);
+        let head = self.parse_head(self.head).map_err(explained)?;
+        let (class, token) = self.match_outstanding(&head).map_err(explained)?;
+        if let (Some(instead), Class::Prefetch) = (instead, class) {
+            // Only an urgent response is worth breaking another off.
+            return Err(instead.fault());
+        }
         let wanted = sink.begin(&head);
         if wanted {
             let length = head.container_len.saturating_sub(head.header_len()).to_be_bytes();
@@ -297,7 +338,8 @@ impl<T: Copy> ClientSession<T> {
                 let found = byte ^ key;
                 if found != BLOCK_MARKER {
                     let (id, block) = (incoming.answered.head.id, incoming.block);
-                    return Err(Fault::WrongMarker { id, block, found });
+                    self.break_off(incoming, InsteadOfMarker { id, block, found }, sink)?;
+                    return Ok(rest);
                 }
                 rest = after;
                 incoming.at = 1;
@@ -313,6 +355,24 @@ impl<T: Copy> ClientSession<T> {
         }
         self.go_on(incoming, sink);
         Ok(rest)
+    }
+
+    /// The client keeps the byte as the first of a new response, and asks nothing again.
+    fn break_off(
+        &mut self,
+        incoming: Incoming<T>,
+        instead: InsteadOfMarker,
+        sink: &mut impl ResponseSink<T>,
+    ) -> Result<(), Fault> {
+        let Incoming { answered, .. } = incoming;
+        if !self.takes_break_offs || answered.class == Class::Urgent {
+            return Err(instead.fault());
+        }
+        self.instead_of_marker = Some(instead);
+        let outstanding = Outstanding { id: answered.head.id, token: answered.token };
+        self.class_mut(answered.class).push_front(outstanding);
+        sink.broken_off(answered);
+        Ok(())
     }
 
     fn go_on(&mut self, incoming: Incoming<T>, sink: &mut impl ResponseSink<T>) {

@@ -188,3 +188,49 @@ fn both_sessions_agree_over_any_pipe() {
         }
     }
 }
+
+/// A prefetch response of two blocks of which one has come, an urgent one in between, and the
+/// first once more, whole; under a key.
+fn broken_off(between: &[u8], key: u8) -> Vec<u8> {
+    let mut whole = frame(GroupId { archive: 2, group: 0 }, &plain_container(600));
+    whole[3] |= 0x80;
+    let wire = [&whole[..512], between, &whole].concat();
+    wire.iter().map(|byte| byte ^ key).collect()
+}
+
+#[test]
+fn a_prefetch_that_is_broken_off_for_an_urgent_one_stays_outstanding() {
+    let urgent = [2, 0, 1, 0, 0, 0, 0, 1, 9];
+    for key in [0, 7, 0xFF] {
+        let mut client = asked(&[(Class::Prefetch, 0), (Class::Urgent, 1), (Class::Prefetch, 2)]);
+        client.rekey(key, &mut Vec::new());
+        let (mut sink, wire) = (Collect::default(), broken_off(&urgent, key));
+        client.receive(&wire[..520], &mut sink).expect("a response in between");
+        assert_eq!(client.outstanding_len(Class::Prefetch), 2, "both are to come, key {key}");
+        client.receive(&wire[520..], &mut sink).expect("and the first again");
+        let tokens: Vec<_> = sink.answered.iter().map(|answered| answered.2).collect();
+        assert_eq!(tokens, [1, 0]);
+        assert_eq!(sink.answered[1].3, plain_container(600), "whole");
+    }
+}
+
+#[test]
+fn what_is_no_urgent_response_where_a_marker_is_due_is_wrong() {
+    let id = GroupId { archive: 2, group: 0 };
+    let wrong = |found| Fault::WrongMarker { id, block: 1, found };
+    let prefetch = [2, 0, 2, 0x80, 0, 0, 0, 1, 9];
+    let unasked = [3, 0, 9, 0, 0, 0, 0, 1, 9];
+    for (between, found) in [(prefetch, 2), (unasked, 3), ([0xFE; 9], 0xFE)] {
+        let mut client = asked(&[(Class::Prefetch, 0), (Class::Prefetch, 2)]);
+        let result = client.receive(&broken_off(&between, 0), &mut Collect::default());
+        assert_eq!(result, Err(wrong(found)));
+    }
+    let urgent = broken_off(&[2, 0, 1, 0, 0, 0, 0, 1, 9], 0);
+    let mut strict = asked(&[(Class::Prefetch, 0), (Class::Urgent, 1)]).without_break_offs();
+    assert_eq!(strict.receive(&urgent, &mut Collect::default()), Err(wrong(2)));
+    // An urgent response is never broken off.
+    let mut client = asked(&[(Class::Urgent, 0), (Class::Urgent, 1)]);
+    let mut wire = urgent;
+    wire[3] = 0;
+    assert_eq!(client.receive(&wire, &mut Collect::default()), Err(wrong(2)));
+}

@@ -1,17 +1,20 @@
 //! The container: one group's bytes as they are stored, checksummed and sent.
 //!
 //! A compression byte, the compressed length, the uncompressed length unless the compression is
-//! none, the data (docs/protocol.md, "Words"). The server never unpacks what it serves; it
-//! unpacks archive indexes, whose lengths are claims: no buffer grows beyond the data that
-//! really comes out, and none beyond the caller's bound.
+//! none, the data (docs/protocol.md, "Words"). Only the first five bytes mean something in every
+//! group: what follows them is encrypted in the map groups of real caches, the uncompressed
+//! length included, so a [`ContainerHeader`] does not know it. Archive indexes are never
+//! encrypted, and are all that [`decompress`] is for. Their lengths are claims: no buffer grows
+//! beyond the data that really comes out, and none beyond the caller's bound.
 
 use std::io::Read;
 
-/// The longest header: compression byte and two lengths.
-pub const CONTAINER_HEADER_LEN_MAX: usize = 9;
+/// What is plain in every container: compression byte and compressed length. The whole header
+/// of uncompressed ones.
+const HEADER_LEN_PLAIN: usize = 5;
 
-/// Headers of uncompressed containers lack the second length.
-const HEADER_LEN_UNCOMPRESSED: usize = 5;
+/// The header of compressed containers, whose uncompressed length may be encrypted.
+const HEADER_LEN_COMPRESSED: usize = 9;
 
 /// bzip2 streams are stored without their first four bytes. The client puts `BZh1` there; the
 /// digit only bounds the block size, so 9 reads whatever 1 reads, and also what packers that
@@ -128,15 +131,13 @@ pub enum ContainerError {
     },
 }
 
-/// The header of a container.
+/// The first five bytes of a container: all that can be read of one that may be encrypted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ContainerHeader {
     /// How the data is packed.
     pub compression: Compression,
     /// The length of the data behind the header; at most `i32::MAX`.
     pub compressed_len: u32,
-    /// The claimed length of the unpacked data; at most `i32::MAX`.
-    pub uncompressed_len: u32,
 }
 
 impl ContainerHeader {
@@ -146,28 +147,20 @@ impl ContainerHeader {
     /// [`ContainerError::Truncated`] says how many bytes it takes to go on; the others mean
     /// that this is no container.
     pub fn parse(bytes: &[u8]) -> Result<Self, ContainerError> {
-        let truncated = |needed| ContainerError::Truncated { needed, found: bytes.len() };
-        let (&first, rest) = bytes.split_first().ok_or(truncated(HEADER_LEN_UNCOMPRESSED))?;
+        let truncated = ContainerError::Truncated { needed: HEADER_LEN_PLAIN, found: bytes.len() };
+        let (&first, rest) = bytes.split_first().ok_or(truncated.clone())?;
         let compression =
             Compression::from_byte(first).ok_or(ContainerError::UnknownCompression(first))?;
-        let (field, rest) = rest.split_first_chunk().ok_or(truncated(HEADER_LEN_UNCOMPRESSED))?;
-        let compressed_len = length("compressed", *field)?;
-        let uncompressed_len = match compression {
-            Compression::None => compressed_len,
-            _ => {
-                let field = rest.first_chunk().ok_or(truncated(CONTAINER_HEADER_LEN_MAX))?;
-                length("uncompressed", *field)?
-            }
-        };
-        Ok(Self { compression, compressed_len, uncompressed_len })
+        let field = rest.first_chunk().ok_or(truncated)?;
+        Ok(Self { compression, compressed_len: length("compressed", *field)? })
     }
 
-    /// The header's own length: 5 or 9.
+    /// The header's own length, the uncompressed length included: 5 or 9.
     #[must_use]
     pub const fn header_len(&self) -> usize {
         match self.compression {
-            Compression::None => HEADER_LEN_UNCOMPRESSED,
-            _ => CONTAINER_HEADER_LEN_MAX,
+            Compression::None => HEADER_LEN_PLAIN,
+            _ => HEADER_LEN_COMPRESSED,
         }
     }
 
@@ -184,8 +177,8 @@ fn length(field: &'static str, bytes: [u8; 4]) -> Result<u32, ContainerError> {
     u32::try_from(value).map_err(|_| ContainerError::NegativeLength { field, value })
 }
 
-/// Unpacks the container at the start of `container`. What follows it (a version trailer) is
-/// not looked at.
+/// Unpacks the container at the start of `container`, which must not be encrypted. What follows
+/// it (a version trailer) is not looked at.
 ///
 /// # Errors
 /// When this is no whole container, when its data is damaged, when it claims more than
@@ -194,10 +187,15 @@ fn length(field: &'static str, bytes: [u8; 4]) -> Result<u32, ContainerError> {
 pub fn decompress(container: &[u8], len_max: usize) -> Result<Vec<u8>, ContainerError> {
     let header = ContainerHeader::parse(container)?;
     let needed = header.container_len();
-    let data = container
-        .get(header.header_len()..needed)
-        .ok_or(ContainerError::Truncated { needed, found: container.len() })?;
-    let claimed = header.uncompressed_len as usize;
+    let truncated = ContainerError::Truncated { needed, found: container.len() };
+    let (fields, rest) =
+        container.split_at_checked(header.header_len()).ok_or(truncated.clone())?;
+    let data = rest.get(..header.compressed_len as usize).ok_or(truncated)?;
+    let uncompressed_len = match (header.compression, fields.last_chunk()) {
+        (Compression::None, _) | (_, None) => header.compressed_len,
+        (_, Some(field)) => length("uncompressed", *field)?,
+    };
+    let claimed = uncompressed_len as usize;
     if claimed > len_max {
         return Err(ContainerError::TooLong { claimed, len_max });
     }
@@ -207,7 +205,7 @@ pub fn decompress(container: &[u8], len_max: usize) -> Result<Vec<u8>, Container
             unpack(bzip2::read::BzDecoder::new(BZIP2_HEADER.chain(data)), claimed)
         }
         Compression::Gzip => unpack(flate2::bufread::GzDecoder::new(data), claimed),
-        Compression::Lzma => unpack_lzma(data, header.uncompressed_len),
+        Compression::Lzma => unpack_lzma(data, uncompressed_len),
     };
     unpacked.map_err(|error| ContainerError::Damaged {
         compression: header.compression,

@@ -76,14 +76,14 @@ fn headers_that_lie_are_named() {
     let cases: [(&[u8], ContainerError); 7] = [
         (&[], ContainerError::Truncated { needed: 5, found: 0 }),
         (&[0, 0, 0, 0], ContainerError::Truncated { needed: 5, found: 4 }),
-        (&[2, 0, 0, 0, 9, 0], ContainerError::Truncated { needed: 9, found: 6 }),
+        (&[2, 0, 0, 0, 9, 0], ContainerError::Truncated { needed: 18, found: 6 }),
         (&[4, 0, 0, 0, 1, 0], ContainerError::UnknownCompression(4)),
         (
             &[0, 0xFF, 0xFF, 0xFF, 0xFF],
             ContainerError::NegativeLength { field: "compressed", value: -1 },
         ),
         (
-            &[1, 0, 0, 0, 1, 0x80, 0, 0, 0],
+            &[1, 0, 0, 0, 1, 0x80, 0, 0, 0, 0],
             ContainerError::NegativeLength { field: "uncompressed", value: i32::MIN },
         ),
         (&[0, 0, 0, 0, 3, 1, 2], ContainerError::Truncated { needed: 8, found: 7 }),
@@ -93,6 +93,26 @@ fn headers_that_lie_are_named() {
     }
     let longest = [2, 0x7F, 0xFF, 0xFF, 0xFF, 0, 0, 0, 1];
     assert_eq!(ContainerHeader::parse(&longest).unwrap().container_len(), 0x8000_0008);
+}
+
+#[test]
+fn a_header_is_the_first_five_bytes_whatever_follows() {
+    // What an encrypted group looks like: no length behind the first one, and none needed.
+    for behind in [&[0xFF; 8][..], &[0x80, 0, 0, 0], &[0; 4], &[]] {
+        for (byte, compression, header_len) in [
+            (0, Compression::None, 5),
+            (1, Compression::Bzip2, 9),
+            (2, Compression::Gzip, 9),
+            (3, Compression::Lzma, 9),
+        ] {
+            let bytes = [&[byte, 0, 0, 1, 4], behind].concat();
+            let header = ContainerHeader { compression, compressed_len: 260 };
+            assert_eq!(ContainerHeader::parse(&bytes), Ok(header), "{bytes:?}");
+            assert_eq!(header.container_len(), header_len + 260);
+        }
+        let bytes = [&[4, 0, 0, 1, 4], behind].concat();
+        assert_eq!(ContainerHeader::parse(&bytes), Err(ContainerError::UnknownCompression(4)));
+    }
 }
 
 #[test]

@@ -45,23 +45,43 @@ impl Queues {
         (after.0.saturating_sub(before.0), after.1.saturating_sub(before.1))
     }
 
-    /// Takes the oldest urgent request, or the oldest prefetch if none is urgent.
+    /// Takes the oldest urgent request, or the oldest prefetch if none is urgent; with how often
+    /// its response was broken off.
     #[inline]
-    pub fn pop(&mut self) -> Option<(Class, GroupId)> {
-        if let Some(id) = self.urgent.pop() {
-            return Some((Class::Urgent, id));
+    pub fn pop(&mut self) -> Option<(Class, GroupId, u8)> {
+        if let Some(request) = self.urgent.requests.pop_front() {
+            return Some((Class::Urgent, unpack(request), 0));
         }
-        self.prefetch.pop().map(|id| (Class::Prefetch, id))
+        let request = self.prefetch.requests.pop_front()?;
+        let [times, ..] = request.to_be_bytes();
+        Some((Class::Prefetch, unpack(request), times))
     }
 
-    /// The request that has `before` others before it, if no more are pushed.
+    /// All requests, in the order in which they will be taken if no more are pushed.
     #[inline]
-    #[must_use]
-    pub fn peek(&self, before: usize) -> Option<GroupId> {
-        match before.checked_sub(self.urgent.len()) {
-            None => self.urgent.peek(before),
-            Some(before) => self.prefetch.peek(before),
+    pub fn iter(&self) -> impl Iterator<Item = GroupId> {
+        self.urgent.requests.iter().chain(&self.prefetch.requests).map(|&request| unpack(request))
+    }
+
+    /// Puts a prefetch request before all others, with how often its response was broken off.
+    pub fn put_back(&mut self, id: GroupId, times_broken_off: u8) {
+        let request = pack(id) | u32::from(times_broken_off) << TIMES_SHIFT;
+        self.prefetch.requests.push_front(request);
+    }
+
+    /// Moves the first urgent request that is `fit` before the other urgent ones. False if there
+    /// is none.
+    pub fn bring_forward(&mut self, fit: impl Fn(GroupId) -> bool) -> bool {
+        let requests = &mut self.urgent.requests;
+        let Some(at) = requests.iter().position(|&request| fit(unpack(request))) else {
+            return false;
+        };
+        if at > 0
+            && let Some(request) = requests.remove(at)
+        {
+            requests.push_front(request);
         }
+        true
     }
 
     /// How many requests wait, urgent and prefetch.
@@ -97,25 +117,23 @@ impl RequestQueue {
     fn push(&mut self, id: GroupId, len_max: usize) -> bool {
         let room = self.requests.len() < len_max;
         if room {
-            self.requests.push_back(u32::from(id.archive) << 16 | u32::from(id.group));
+            self.requests.push_back(pack(id));
         }
         room
-    }
-
-    #[inline]
-    fn pop(&mut self) -> Option<GroupId> {
-        self.requests.pop_front().map(unpack)
-    }
-
-    #[inline]
-    fn peek(&self, before: usize) -> Option<GroupId> {
-        self.requests.get(before).copied().map(unpack)
     }
 
     #[inline]
     fn len(&self) -> usize {
         self.requests.len()
     }
+}
+
+/// How often a response was broken off stands in the highest byte.
+const TIMES_SHIFT: u32 = 24;
+
+#[inline]
+fn pack(id: GroupId) -> u32 {
+    u32::from(id.archive) << 16 | u32::from(id.group)
 }
 
 #[inline]

@@ -12,6 +12,8 @@ pub struct Response(u64);
 impl Response {
     const URGENT: u64 = 1 << 32;
     const PREFETCH_BIT: u64 = 1 << 33;
+    /// The byte that counts how often the response was broken off.
+    const TIMES_SHIFT: u32 = 40;
 
     /// The answer to a request for `id` in `class`, XORed with `key`.
     #[inline]
@@ -26,6 +28,21 @@ impl Response {
         Self(id | (key as u64) << 24 | class | bit)
     }
 
+    /// The same, of a request whose response was broken off so often.
+    #[inline]
+    #[must_use]
+    pub const fn broken_off(self, times: u8) -> Self {
+        Self(self.0 | (times as u64) << Self::TIMES_SHIFT)
+    }
+
+    /// How often the response to this request has been broken off.
+    #[inline]
+    #[must_use]
+    pub const fn times_broken_off(self) -> u8 {
+        let [_, _, times, ..] = self.0.to_be_bytes();
+        times
+    }
+
     /// The group asked for.
     #[inline]
     #[must_use]
@@ -38,7 +55,7 @@ impl Response {
     #[inline]
     #[must_use]
     pub const fn key(self) -> u8 {
-        let [_, _, _, _, key, _, _, _] = self.0.to_be_bytes();
+        let [.., key, _, _, _] = self.0.to_be_bytes();
         key
     }
 

@@ -11,7 +11,7 @@ pub use super::queue::Queues;
 pub use super::received::Received;
 use super::request::{MESSAGE_LEN, Message};
 pub use super::response::Response;
-use super::{Class, GroupId};
+use super::{ARCHIVE_INDEXES, Class, GroupId};
 use std::sync::Arc;
 
 /// What a revision of the client expects, and how much a session may hold.
@@ -163,8 +163,9 @@ impl ServerSession {
     pub fn next_step(&mut self) -> Step {
         match self.phase {
             Phase::Open => {
-                if let Some((class, id)) = self.queues.as_mut().and_then(|queues| queues.pop()) {
-                    self.respond(id, class)
+                let next = self.queues.as_mut().and_then(|queues| queues.pop());
+                if let Some((class, id, times)) = next {
+                    Step::Response(self.response(id, class).broken_off(times))
                 } else if self.disconnected {
                     Step::Close(CloseCause::Disconnected)
                 } else {
@@ -214,11 +215,42 @@ impl ServerSession {
         self.queued() != (0, 0)
     }
 
-    /// What will be answered after `before` others, if nothing more comes in.
+    /// Whether `next_step` has something else than `Idle` to say.
     #[inline]
     #[must_use]
-    pub fn upcoming(&self, before: usize) -> Option<GroupId> {
-        self.queues.as_ref()?.peek(before)
+    pub fn has_step(&self) -> bool {
+        match self.phase {
+            Phase::Handshake => false,
+            Phase::Open => self.has_queued() || self.disconnected,
+            Phase::Answer(_) | Phase::Refused(_) => true,
+        }
+    }
+
+    /// What will be answered, in order, if nothing more comes in.
+    #[inline]
+    pub fn upcoming(&self) -> impl Iterator<Item = GroupId> {
+        self.queues.iter().flat_map(|queues| queues.iter())
+    }
+
+    /// Makes ready to break `response` off for an urgent one that `is_there` and may stand where
+    /// a block marker is due: that one is answered next. False if there is none, or if the key has
+    /// changed since the response began, as the client decides by one key what it reads there.
+    pub fn prepare_break_off(
+        &mut self,
+        response: Response,
+        is_there: impl Fn(GroupId) -> bool,
+    ) -> bool {
+        // The first byte is the archive's number, and 255 is the marker.
+        let fit = |id: GroupId| id.archive != ARCHIVE_INDEXES && is_there(id);
+        let same_key = response.key() == self.key;
+        same_key && self.queues.as_mut().is_some_and(|queues| queues.bring_forward(fit))
+    }
+
+    /// Takes back a prefetch response that was broken off: it is answered again, whole, before
+    /// the other prefetch requests. There is room for it, whatever has come in meanwhile.
+    pub fn put_back(&mut self, response: Response) {
+        let times = response.times_broken_off().saturating_add(1);
+        self.queues.get_or_insert_default().put_back(response.id(), times);
     }
 
     /// Requests that wait, urgent and prefetch.
@@ -259,11 +291,11 @@ impl ServerSession {
     }
 
     #[inline]
-    fn respond(&self, id: GroupId, class: Class) -> Step {
+    fn response(&self, id: GroupId, class: Class) -> Response {
         let prefetch_bit = class == Class::Prefetch && self.profile.prefetch_bit;
         // The key of the moment in which the response is taken: none of its bytes has been
         // handed to the socket.
-        Step::Response(Response::new(id, class, prefetch_bit, self.key))
+        Response::new(id, class, prefetch_bit, self.key)
     }
 
     fn accepts_messages(&self) -> bool {

@@ -168,3 +168,44 @@ fn any_split_of_the_stream_gives_the_same_responses() {
         expected.iter().map(key).collect::<Vec<_>>()
     );
 }
+
+#[test]
+fn what_is_broken_off_is_answered_again_before_the_other_prefetches() {
+    let mut session = open_session();
+    let id = |archive, group| GroupId { archive, group };
+    let ask = |session: &mut ServerSession, class, id| {
+        session.receive(&Message::Request(class, id).to_bytes()).expect("a request");
+    };
+    let next = |session: &mut ServerSession| match session.next_step() {
+        Step::Response(response) => (response, response.class(), response.id()),
+        other => panic!("{other:?}"),
+    };
+    ask(&mut session, Class::Prefetch, id(2, 1));
+    ask(&mut session, Class::Prefetch, id(2, 2));
+    let (begun, ..) = next(&mut session);
+    assert!(!session.prepare_break_off(begun, |_| true), "nothing urgent waits");
+    for urgent in [id(255, 3), id(2, 4), id(2, 5)] {
+        ask(&mut session, Class::Urgent, urgent);
+    }
+    assert!(!session.prepare_break_off(begun, |_| false), "the cache does not hold it");
+    // Archive 255 would be taken for a marker: the one behind it goes first.
+    assert!(session.prepare_break_off(begun, |id| id.group != 4));
+    session.put_back(begun);
+    let order = [
+        (Class::Urgent, id(2, 5)),
+        (Class::Urgent, id(255, 3)),
+        (Class::Urgent, id(2, 4)),
+        (Class::Prefetch, id(2, 1)),
+        (Class::Prefetch, id(2, 2)),
+    ];
+    for (place, expected) in order.into_iter().enumerate() {
+        let (response, class, id) = next(&mut session);
+        assert_eq!((class, id), expected);
+        assert_eq!(response.times_broken_off(), u8::from(place == 3));
+    }
+    ask(&mut session, Class::Prefetch, id(2, 1));
+    let (begun, ..) = next(&mut session);
+    ask(&mut session, Class::Urgent, id(2, 4));
+    session.receive(&Message::Rekey(9).to_bytes()).expect("a rekey");
+    assert!(!session.prepare_break_off(begun, |_| true), "the client reads by the new key");
+}

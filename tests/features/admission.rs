@@ -1,12 +1,13 @@
 //! Who comes in, and that whoever does not is told why.
 
-use crate::support::{Cache, Client, Server, eventually, id, read_to_end};
+use crate::support::{Cache, Client, PATIENCE, Server, eventually, id, read_to_end, stream_from};
 use js5d::protocol::handshake::handshake;
 use js5d::protocol::request::Message;
 use js5d::protocol::{Class, Status};
-use socket2::{Domain, Socket, Type};
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
+use std::thread;
+use std::time::Duration;
 
 /// Shakes hands and asks at once for what a refused peer must not get; all that comes back.
 fn knock(server: &Server, build: u32) -> Vec<u8> {
@@ -42,7 +43,9 @@ fn a_client_of_another_build_reads_that_it_is_out_of_date() {
 /// 500 peers at a full server, `refusals_max` of which are told at a time.
 fn check_full(refusals_max: &str) {
     let cache = Cache::sample();
-    let options = ["--connections-max", "1", "--refusals-max", refusals_max];
+    let limits = ["--connections-max", "1", "--refusals-max", refusals_max];
+    // All of them have one address.
+    let options = [&limits[..], &["--openings-per-ip-max", "1000"]].concat();
     let server = Server::with_cache(&cache, &options);
     let mut admitted = Client::connect(&server, 0);
     let mut refused: Vec<_> = (0..500)
@@ -87,14 +90,6 @@ fn the_next_peer_of_a_busy_address_is_told_so() {
     eventually("the place comes back", || knock(&server, 550)[0] == 0);
 }
 
-fn stream_from(source: &str, to: SocketAddr) -> TcpStream {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-    let source: SocketAddr = source.parse().expect("an address");
-    socket.bind(&source.into()).expect("all of 127.0.0.0/8 is ours");
-    socket.connect(&to.into()).expect("js5d listens");
-    socket.into()
-}
-
 #[test]
 fn another_services_opcode_is_closed_and_counted() {
     let cache = Cache::sample();
@@ -106,6 +101,36 @@ fn another_services_opcode_is_closed_and_counted() {
     }
     let log = server.stop();
     assert!(log.contains("violations=6"), "{log}");
+}
+
+#[test]
+fn another_services_peer_holds_no_place_once_its_first_byte_is_there() {
+    let cache = Cache::sample();
+    let server = Server::with_cache(&cache, &["--linger-timeout", "15s"]);
+    let at_rest = server.descriptors();
+    let mut stream = TcpStream::connect(server.address).unwrap();
+    stream.write_all(&[14, 0]).unwrap();
+    assert!(read_to_end(&mut stream).is_empty());
+    // It neither ends its side nor closes, and there is nothing of ours that it could still read.
+    let waited = eventually("its descriptor is back", || server.descriptors() == at_rest);
+    assert!(waited < Duration::from_secs(5), "{waited:?}");
+}
+
+#[test]
+fn an_unknown_message_destroys_nothing_that_was_sent_before() {
+    let cache = Cache::sample();
+    let server = Server::with_cache(&cache, &["--linger-timeout", "5s"]);
+    let mut client = Client::connect(&server, 0);
+    client.request([(Class::Urgent, id(2, 0))]);
+    assert!(client.hears_within(PATIENCE), "the response is begun");
+    client.stream.write_all(&[5; 1000]).unwrap();
+    thread::sleep(Duration::from_millis(300));
+    // It has read nothing yet, and goes on: input that nobody reads would make a close a reset.
+    client.stream.write_all(&[5; 100_000]).unwrap();
+    thread::sleep(Duration::from_millis(300));
+    let answers = client.receive_to_end();
+    assert_eq!(answers.len(), 1);
+    assert!(answers[0].container == cache.container(id(2, 0)));
 }
 
 #[test]

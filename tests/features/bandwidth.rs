@@ -283,8 +283,10 @@ fn the_admin_address_shows_the_rate_beside_the_cap() {
 
 #[test]
 fn caps_that_make_no_sense_are_refused() {
-    let cases: [(&[&str], i32, &str); 4] = [
-        (&["--egress-max", "10"], 64, "a rate with its unit is wanted, such as 10MB/s"),
+    let cases: [(&[&str], i32, &str); 6] = [
+        (&["--egress-max", "10"], 64, "10 of what? write it as 500kB/s, 10MB/s or 100Mbit/s"),
+        (&["--egress-max", "100Mb/s"], 64, "write 100Mbit/s for bits or 100MB/s for bytes"),
+        (&["--prefetch-egress-max", "5mb/s"], 64, "write 5Mbit/s for bits or 5MB/s for bytes"),
         (&["--egress-max", "1B/s"], 64, "at least 1kB/s is wanted"),
         (
             &["--egress-max", "1MB/s", "--prefetch-egress-max", "16Mbit/s"],

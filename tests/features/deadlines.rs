@@ -2,7 +2,7 @@
 //! machine that runs other tests too.
 
 use crate::support::{
-    Cache, Client, Server, eventually, id, raise_descriptors, read_to_end, slow_stream,
+    Cache, Client, Server, eventually, id, js5d, raise_descriptors, read_to_end, slow_stream,
 };
 use js5d::protocol::Class;
 use js5d::protocol::handshake::handshake;
@@ -48,6 +48,28 @@ fn a_quiet_peer_is_cut_after_the_idle_timeout_and_not_before() {
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     let log = server.stop();
     assert!(log.contains("timeouts=1"), "{log}");
+}
+
+#[test]
+fn any_byte_renews_the_idle_deadline_as_its_text_says() {
+    let help = js5d(&["serve", "--help"]).stdout;
+    let (_, text) = help.split_once("--idle-timeout").expect("an option");
+    assert!(text.contains("Without a byte from the peer"), "{text:.300}");
+    let server = Server::with_cache(&Cache::sample(), &["--idle-timeout", "2s"]);
+    let mut client = Client::connect(&server, 0);
+    for logged_in in [true, false] {
+        thread::sleep(Duration::from_millis(1200));
+        // What a real client says between regions is no request.
+        client.log_in(logged_in);
+    }
+    thread::sleep(Duration::from_millis(1200));
+    // The beginning of a message.
+    client.stream.write_all(&[1]).unwrap();
+    let start = Instant::now();
+    assert!(!client.hears_within(Duration::from_millis(1500)), "not cut before its time");
+    assert_eq!(client.receive_to_end(), []);
+    assert!(start.elapsed() >= Duration::from_millis(1850), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
 }
 
 #[test]

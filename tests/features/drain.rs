@@ -120,6 +120,37 @@ fn sigterm_with_many_peers_in_mid_response_loses_nothing() {
     stop_in_mid_response(100);
 }
 
+/// 300 who have greeted and wait in the kernel's queue when the signal comes, and room for two at
+/// a time to be told.
+#[test]
+fn everybody_who_waits_to_be_accepted_at_a_stop_is_told() {
+    let options = ["--connections-max", "1", "--refusals-max", "2", "--backlog", "400"];
+    let mut server = Server::with_cache(&Cache::sample(), &options);
+    let _only = Client::connect(&server, 0);
+    server.signal(Signal::STOP);
+    let greeted = |_| {
+        let mut stream = TcpStream::connect(server.address).expect("the queue has room");
+        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a socket");
+        std::io::Write::write_all(&mut stream, &[15, 0, 0, 2, 38]).expect("the kernel takes it");
+        stream
+    };
+    let waiting: Vec<_> = (0..300).map(greeted).collect();
+    server.signal(Signal::TERM);
+    server.signal(Signal::CONT);
+    let told = waiting.into_iter().map(|mut stream| {
+        thread::spawn(move || {
+            let mut heard = Vec::new();
+            let ended = std::io::Read::read_to_end(&mut stream, &mut heard);
+            ended.map(|_| heard).map_err(|error| error.kind())
+        })
+    });
+    let told: Vec<_> = told.collect::<Vec<_>>().into_iter().map(|it| it.join()).collect();
+    let count = told.iter().filter(|it| matches!(it, Ok(Ok(heard)) if *heard == [7])).count();
+    assert_eq!(count, 300, "{:?}", told.last());
+    assert_eq!(server.wait().0, Some(0), "{}", server.log());
+    assert!(TcpStream::connect(server.address).is_err(), "the port is closed");
+}
+
 /// The kernel frees the ports of a process that had a ring a moment after its end.
 #[test]
 fn a_server_that_was_killed_is_started_again_at_once() {

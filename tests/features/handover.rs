@@ -1,35 +1,39 @@
 //! How one server takes over from another, and nobody who connects meets a closed door.
 
-use crate::support::{Cache, Client, Http, Server, eventually, id, js5d};
+use crate::support::{Cache, Client, Http, Server, eventually, game, id, js5d, read_to_end};
+use js5d::platform::descriptors::{RECORD_LEN, pass, receive};
 use js5d::protocol::Class;
-use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::os::unix::net::UnixStream;
+use rustix::process::Signal;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::thread;
+use std::time::Duration;
+
+/// A handshake of build 550.
+pub(crate) const HANDSHAKE: [u8; 5] = [15, 0, 0, 2, 38];
 
 /// A cache and a place for sockets.
-struct Site {
+pub(crate) struct Site {
     dir: tempfile::TempDir,
     cache: Cache,
 }
 
 impl Site {
-    fn new(cache: Cache) -> Self {
+    pub(crate) fn new(cache: Cache) -> Self {
         let dir = tempfile::tempdir().expect("a scratch directory");
         cache.write_flat(&dir.path().join("cache"));
         Self { dir, cache }
     }
 
-    fn path(&self, name: &str) -> String {
+    pub(crate) fn path(&self, name: &str) -> String {
         self.dir.path().join(name).to_str().expect("a plain path").to_owned()
     }
 
     /// Starts a server that listens on `address` and can be taken over from.
-    fn start(&self, address: &str, options: &[&str]) -> Server {
+    pub(crate) fn start(&self, address: &str, options: &[&str]) -> Server {
         let (cache, handover) = (self.path("cache"), self.path("handover.sock"));
         let all = ["--cache", &cache, "--handover", &handover, "--listen", address];
         Server::start(&[&all[..], &["--build", "any"], options].concat())
@@ -118,7 +122,7 @@ fn a_server_that_stops_hands_nothing_over() {
     let mut busy = Client::connect_slow(&old, 0);
     busy.request([(Class::Urgent, id(3, 1))]);
     busy.read_some(1000);
-    old.signal(rustix::process::Signal::TERM);
+    old.signal(Signal::TERM);
     eventually("it has heard", || old.log().contains("stopping"));
     let (cache, handover, address) =
         (site.path("cache"), site.path("handover.sock"), old.address.to_string());
@@ -129,100 +133,187 @@ fn a_server_that_stops_hands_nothing_over() {
     assert_eq!(old.wait().0, Some(0));
 }
 
-/// What became of those who kept connecting.
-#[derive(Default)]
-struct Visits {
-    stop: AtomicBool,
-    answered: AtomicU64,
-    /// Came while their server drained: they were told, in order, and come again.
-    sent_away: AtomicU64,
-    refused: AtomicU64,
-    broken: AtomicU64,
+/// A connection that the server has accepted, and that has said nothing.
+fn silent(server: &Server, http: Http) -> TcpStream {
+    let accepted = || http.metrics().value("js5d_accepted_total");
+    let before = accepted();
+    let stream = TcpStream::connect(server.address).expect("it listens");
+    stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a socket");
+    eventually("it is accepted", || accepted() > before);
+    stream
 }
 
-impl Visits {
-    /// Connects `per_second` times a second, and asks for a group each time.
-    fn begin(self: &Arc<Self>, address: SocketAddr, per_second: u32) -> Vec<JoinHandle<()>> {
-        const THREADS: u32 = 8;
-        let pause = Duration::from_secs(1) * THREADS / per_second;
-        let visitor = |_| {
-            let visits = Arc::clone(self);
-            thread::spawn(move || {
-                let mut next = Instant::now();
-                while !visits.stop.load(Ordering::Relaxed) {
-                    let counter = match visit(address) {
-                        Ok(true) => &visits.answered,
-                        Ok(false) => &visits.sent_away,
-                        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
-                            &visits.refused
-                        }
-                        Err(_) => &visits.broken,
-                    };
-                    counter.fetch_add(1, Ordering::Relaxed);
-                    next += pause;
-                    thread::sleep(next.saturating_duration_since(Instant::now()));
-                }
-            })
-        };
-        (0..THREADS).map(visitor).collect()
-    }
+#[test]
+fn a_handshake_that_is_late_is_answered_by_the_process_that_accepted_it() {
+    let site = Site::new(Cache::sample());
+    let mut old = site.start("127.0.0.1:0", &["--admin", "127.0.0.1:0"]);
+    let http = Http::of(&old);
+    let (mut brief, mut eager) = (silent(&old, http), silent(&old, http));
+    let mut new = site.start(&old.address.to_string(), &[]);
+    eventually("the old one drains", || old.log().contains("handed over"));
+    thread::sleep(Duration::from_millis(500));
+
+    brief.write_all(&HANDSHAKE).expect("it is connected");
+    assert_eq!(read_to_end(&mut brief), [0], "served, and closed as whoever is idle");
+    drop(brief);
+    eager.write_all(&[&HANDSHAKE[..], &[1, 1, 0, 1]].concat()).expect("it is connected");
+    let heard = read_to_end(&mut eager);
+    assert_eq!(heard[0], 0);
+    assert_eq!(heard.len(), 1 + 3 + 201, "what came along with the handshake is answered");
+    drop(eager);
+    assert_eq!(old.wait().0, Some(0), "{}", old.log());
+    new.stop();
 }
 
-/// One connection with one request, byte by byte. False if the server had no time for it and said
-/// so in order: with status 7, or by closing before it answered.
-fn visit(address: SocketAddr) -> std::io::Result<bool> {
-    let mut stream = TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-    stream.write_all(&[15, 0, 0, 2, 38])?;
-    let mut status = [0];
-    match stream.read(&mut status)? {
-        0 => return Ok(false),
-        _ if status == [7] => return Ok(false),
-        _ => assert_eq!(status, [0]),
-    }
-    stream.write_all(&[1, 1, 0, 1])?;
-    let mut response = [0; 3 + 201];
-    match stream.read(&mut response)? {
-        0 => Ok(false),
-        len => {
-            stream.read_exact(&mut response[len..])?;
-            Ok(true)
+#[test]
+fn what_has_not_shown_itself_yet_is_served_after_a_hand_over_too() {
+    let site = Site::new(Cache::sample());
+    let game = game::game_server(game::echo).to_string();
+    let options = ["--game-server", &game[..], "--linger-timeout", "100ms"];
+    let mut old = site.start("127.0.0.1:0", &[&options[..], &["--admin", "127.0.0.1:0"]].concat());
+    let http = Http::of(&old);
+    let (mut js5, mut play) = (silent(&old, http), silent(&old, http));
+    let mut new = site.start(&old.address.to_string(), &options);
+    eventually("the old one drains", || old.log().contains("handed over"));
+    // Longer than a server that stops would wait.
+    thread::sleep(Duration::from_millis(500));
+
+    js5.write_all(&HANDSHAKE).expect("it is connected");
+    assert_eq!(read_to_end(&mut js5), [0]);
+    drop(js5);
+    game::ping(&mut play, &game::LOGIN);
+    drop(play);
+    assert_eq!(old.wait().0, Some(0), "{}", old.log());
+    new.stop();
+}
+
+fn word(text: &str) -> [u8; RECORD_LEN] {
+    format!("{text:RECORD_LEN$}").into_bytes().try_into().expect("a short word")
+}
+
+fn say(socket: &UnixStream, text: &str, descriptor: Option<BorrowedFd<'_>>) {
+    pass(socket, &word(text), descriptor).expect("the other listens");
+}
+
+fn hear(socket: &UnixStream) -> (String, Option<OwnedFd>) {
+    let (record, descriptor) = receive(socket).expect("the other answers");
+    (String::from_utf8(record.to_vec()).expect("text").trim_end().to_owned(), descriptor)
+}
+
+/// Takes the sockets as a process would that starts. The one for JS5 is returned.
+fn take_over(site: &Site) -> (UnixStream, TcpListener) {
+    let socket = UnixStream::connect(site.path("handover.sock")).expect("it listens");
+    socket.set_read_timeout(Some(Duration::from_secs(10))).expect("a socket");
+    say(&socket, "js5d handover 1", None);
+    let mut listener = None;
+    loop {
+        match hear(&socket) {
+            (word, _) if word == "end" => break,
+            (word, Some(descriptor)) if word == "js5" => listener = Some(descriptor),
+            _ => {}
         }
     }
+    (socket, listener.expect("there is one").into())
 }
 
-fn hand_over_under_connects(times: usize, per_second: u32) {
+/// Whether the port is open, and connections come to `listener`.
+fn is_open(listener: &TcpListener) -> bool {
+    listener.set_nonblocking(false).expect("a socket");
+    let address = listener.local_addr().expect("bound");
+    let Ok(client) = TcpStream::connect(address) else { return false };
+    let peer = client.local_addr().expect("connected");
+    listener.accept().is_ok_and(|(_, from)| from == peer)
+}
+
+#[test]
+fn a_stop_while_the_sockets_are_passed_leaves_them_to_the_process_that_takes_over() {
     let site = Site::new(Cache::sample());
-    let mut server = site.start("127.0.0.1:0", &["--workers", "2"]);
-    let address = server.address;
-    let visits = Arc::new(Visits::default());
-    let visitors = visits.begin(address, per_second);
-    for _ in 0..times {
-        thread::sleep(Duration::from_millis(300));
-        let new = site.start(&address.to_string(), &["--workers", "2"]);
-        assert_eq!(server.wait().0, Some(0), "{}", server.log());
-        server = new;
-    }
+    let mut old = site.start("127.0.0.1:0", &[]);
+    let (socket, listener) = take_over(&site);
+    old.signal(Signal::TERM);
+    eventually("it has heard", || old.log().contains("stopping"));
+    say(&socket, "ready", None);
+    assert_eq!(hear(&socket).0, "draining");
+    assert_eq!(old.wait().0, Some(0), "{}", old.log());
+    assert!(is_open(&listener), "{}", old.log());
+    assert!(site.is_there("handover.sock"), "its file is the other's, too");
+
+    // The other takes its time: the stop waits for it, but not for long.
+    let site = Site::new(Cache::sample());
+    let mut old = site.start("127.0.0.1:0", &[]);
+    let (socket, listener) = take_over(&site);
+    old.signal(Signal::TERM);
+    assert_eq!(old.wait().0, Some(0), "{}", old.log());
+    assert!(is_open(&listener), "{}", old.log());
+    drop(socket);
+}
+
+#[test]
+fn a_stop_while_the_sockets_are_passed_is_one_if_nobody_takes_over() {
+    let site = Site::new(Cache::sample());
+    let mut old = site.start("127.0.0.1:0", &[]);
+    let (socket, listener) = take_over(&site);
+    old.signal(Signal::TERM);
+    eventually("it has heard", || old.log().contains("stopping"));
+    assert_eq!(visit_status(&old), 0, "until then it serves");
+    drop((socket, listener));
+    assert_eq!(old.wait().0, Some(0), "{}", old.log());
+    assert!(old.log().contains("was given up"), "{}", old.log());
+    assert!(TcpStream::connect(old.address).is_err(), "the port is closed");
+    assert!(!site.is_there("handover.sock"), "and the file is gone");
+}
+
+fn visit_status(server: &Server) -> u8 {
+    let mut stream = TcpStream::connect(server.address).expect("it listens");
+    stream.write_all(&HANDSHAKE).expect("it is connected");
+    let mut status = [0xFF];
+    stream.read_exact(&mut status).expect("it is answered");
+    status[0]
+}
+
+/// Starts a server that takes a socket over from this test, which answers `answer` when it is
+/// ready. It is told to stop before that.
+fn stopped_before_the_answer(answer: &str) -> (Server, TcpListener, TcpStream) {
+    let site = Site::new(Cache::sample());
+    let gate = UnixListener::bind(site.path("handover.sock")).expect("a path of ours");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    let giving = listener.try_clone().expect("descriptors are left");
+    let talk = thread::spawn(move || {
+        let (socket, _) = gate.accept().expect("it asks");
+        assert_eq!(hear(&socket).0, "js5d handover 1");
+        say(&socket, "js5", Some(giving.as_fd()));
+        say(&socket, "handover", Some(gate.as_fd()));
+        say(&socket, "end", None);
+        assert_eq!(hear(&socket).0, "ready");
+        socket
+    });
+    let new = site.start(&address.to_string(), &["--handshake-timeout", "5s"]);
+    let socket = talk.join().expect("it takes over");
+    let mut peer = TcpStream::connect(address).expect("it listens");
+    peer.write_all(&HANDSHAKE[..2]).expect("it is connected");
+    // Time to be accepted.
     thread::sleep(Duration::from_millis(300));
-    visits.stop.store(true, Ordering::Relaxed);
-    visitors.into_iter().for_each(|visitor| visitor.join().expect("it does not panic"));
-    let [answered, sent_away, refused, broken] =
-        [&visits.answered, &visits.sent_away, &visits.refused, &visits.broken]
-            .map(|counter| counter.load(Ordering::Relaxed));
-    println!("{answered} answered, {sent_away} sent away, {refused} refused, {broken} broken");
-    assert_eq!((refused, broken), (0, 0), "{answered} answered, {sent_away} sent away");
-    assert!(answered > 100 && sent_away * 10 < answered, "{answered} answered, {sent_away} not");
-    server.stop();
+    new.signal(Signal::TERM);
+    thread::sleep(Duration::from_millis(100));
+    say(&socket, answer, None);
+    (new, listener, peer)
 }
 
 #[test]
-fn nobody_is_refused_or_cut_while_servers_take_over() {
-    hand_over_under_connects(3, 400);
+fn a_process_that_took_sockets_over_closes_them_and_shuts_them_for_nobody() {
+    let (mut new, listener, _peer) = stopped_before_the_answer("draining");
+    assert_eq!(new.wait().0, Some(0), "{}", new.log());
+    assert!(is_open(&listener), "{}", new.log());
 }
 
-/// Of full size: `cargo test --release --test features -- --ignored --nocapture ten_hand_overs`.
 #[test]
-#[ignore = "takes a while, and both cores"]
-fn ten_hand_overs_under_a_thousand_connects_a_second_lose_nothing() {
-    hand_over_under_connects(10, 1000);
+fn a_process_that_comes_too_late_serves_whom_it_has_accepted_before_it_ends() {
+    let (mut new, listener, mut peer) = stopped_before_the_answer("given up");
+    eventually("it has heard", || new.log().contains("stopping"));
+    peer.write_all(&HANDSHAKE[2..]).expect("it is connected");
+    assert_eq!(read_to_end(&mut peer), [0]);
+    drop(peer);
+    assert_eq!(new.wait().0, Some(71), "{}", new.log());
+    assert!(is_open(&listener), "{}", new.log());
 }

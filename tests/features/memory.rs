@@ -96,7 +96,7 @@ fn a_peer_that_reads_nothing_holds_what_the_sum_says() {
     drop(clients);
 }
 
-/// Settings whose worst case is easily reckoned: the peers' part is 100 of 88,360 bytes.
+/// Settings whose worst case is easily reckoned: the peers' part is 100 of 88,010 bytes.
 const SMALL: [&str; 8] = [
     "--connections-max",
     "100",
@@ -117,7 +117,7 @@ fn check_reckons_the_worst_case_and_refuses_more_than_is_allowed() {
 
     let ended = check(&["--memory-max", "1GB"]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    assert!(ended.stdout.contains("100 of 88,360 bytes"), "{ended:?}");
+    assert!(ended.stdout.contains("100 of 88,010 bytes"), "{ended:?}");
     assert!(ended.stdout.contains("--memory-max allows 1,000.0 MB"), "{ended:?}");
 
     let ended = check(&["--memory-max", "1GB", "--json"]);

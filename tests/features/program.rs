@@ -172,6 +172,56 @@ fn a_corrupt_flat_file_is_named_and_never_served() {
     check_corrupt(dir.path(), &cache, id(2, 7), "archive 2, group 7: CRC-32 is ");
 }
 
+/// The demo cache has encrypted maps, whose uncompressed length reads as anything: they are sound,
+/// and what is changed in one is named.
+#[test]
+fn encrypted_maps_are_sound_and_a_changed_byte_in_one_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = dir.path().join("cache");
+    let written = js5d(&["demo-cache", text(&cache), "--format", "flat", "--groups", "3000"]);
+    assert_eq!(written.code, Some(0), "{written:?}");
+    let maps = fs::read_dir(cache.join("5")).unwrap().map(|entry| entry.unwrap().path());
+    let would_be_negative = |file: &Path| {
+        let stored = fs::read(file).unwrap();
+        stored[0] > 0 && stored[5] > 127
+    };
+    let encrypted: Vec<_> = maps.filter(|file| would_be_negative(file)).collect();
+    assert!(encrypted.len() > 10, "{encrypted:?}");
+    assert_eq!(js5d(&["check", "--cache", text(&cache)]).code, Some(0));
+
+    let mut stored = fs::read(&encrypted[0]).unwrap();
+    stored[7] ^= 1;
+    fs::write(&encrypted[0], stored).unwrap();
+    let group = encrypted[0].file_stem().unwrap().to_str().unwrap();
+    let ended = js5d(&["check", "--cache", text(&cache)]);
+    assert_eq!(ended.code, Some(65), "{ended:?}");
+    let words = format!("archive 5, group {group}: CRC-32 is ");
+    assert!(ended.stdout.contains(&words), "{words}: {ended:?}");
+}
+
+#[test]
+fn an_idx_file_that_was_cut_within_an_entry_is_damage() {
+    let cache = Cache::sample();
+    let dir = tempfile::tempdir().unwrap();
+    write_dat2(&cache, dir.path());
+    let idx = fs::File::options().append(true).open(dir.path().join("main_file_cache.idx1"));
+    idx.unwrap().set_len(99 * 6 + 4).unwrap();
+    let words = "main_file_cache.idx1 has 598 bytes, no multiple of 6: it was cut off within the \
+                 entry of group 99";
+    let path = text(dir.path());
+    for arguments in
+        [&["check", "--cache", path][..], &["--cache", path, "--listen", "127.0.0.1:0"]]
+    {
+        let ended = js5d(arguments);
+        assert_eq!(ended.code, Some(65), "{ended:?}");
+        assert!((ended.stdout.clone() + &ended.stderr).contains(words), "{ended:?}");
+    }
+    let server = Server::start(&["--cache", path, "--skip-corrupt"]);
+    let mut client = Client::connect(&server, 0);
+    client.request([(Class::Urgent, id(1, 98))]);
+    assert!(client.receive().container == cache.container(id(1, 98)), "what is whole is served");
+}
+
 /// Where a group's first sector is, by its idx entry.
 fn first_sector(dir: &Path, at: GroupId) -> usize {
     let idx = fs::read(dir.join(format!("main_file_cache.idx{}", at.archive))).unwrap();

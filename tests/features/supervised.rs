@@ -57,6 +57,23 @@ fn a_restart_on_an_inherited_socket_refuses_nobody() {
 }
 
 #[test]
+fn a_listener_that_somebody_shuts_is_named_and_ends_readiness() {
+    let kept = Kept::new();
+    let server = kept.serve("", &["--inherit-fds", "3", "--admin", "127.0.0.1:0"]);
+    let http = crate::support::Http::of(&server);
+    eventually("it is ready", || http.get("/readyz").status == 200);
+    rustix::net::shutdown(&kept.socket, rustix::net::Shutdown::Both).expect("it listens");
+    eventually("it is not ready", || http.get("/readyz").status == 503);
+    let reply = http.get("/readyz");
+    assert!(reply.body.contains("listens no more"), "{}", reply.body);
+    let log = server.log();
+    let line = log.lines().find(|line| line.contains("ERROR")).expect("it says so");
+    assert!(line.contains(&kept.address.to_string()), "{line}");
+    assert_eq!(http.metrics().value("js5d_listeners_lost"), 1.0);
+    assert_eq!(http.metrics().sum("js5d_accept_errors_total"), 1.0, "it is not tried again");
+}
+
+#[test]
 fn an_inherited_socket_may_be_the_admin_address() {
     let kept = Kept::new();
     let socket = kept.socket.try_clone().expect("descriptors are left");

@@ -193,7 +193,7 @@ pub(crate) fn build(packages: &[&str]) -> Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut command = Command::new(cargo);
-    command.args(["build", "--release"]).current_dir(root);
+    command.args(["build", "--release", "--locked"]).current_dir(root);
     let status = command.args(packages.iter().flat_map(|name| ["-p", name])).status()?;
     if status.success() { Ok(()) } else { Err("the build failed".into()) }
 }
@@ -201,7 +201,9 @@ pub(crate) fn build(packages: &[&str]) -> Result<()> {
 /// Starts what is ours, and names what runs already.
 fn start(args: &Args, binaries: &Path, bytes: &Bytes) -> Result<Vec<Server>> {
     server::pin_to(args.cores.server_core)?;
-    let js5d = ["--workers", "1", "--build", "any", "--log-level", "error"];
+    // All clients have one address.
+    let places = ["--openings-per-ip-max", "1000000"];
+    let js5d = ["--workers", "1", "--build", "any", "--log-level", "error", places[0], places[1]];
     let mut servers = Vec::new();
     for (name, options) in [("js5d", &js5d[..]), ("ring-limit", &[]), ("epoll", &[])] {
         servers.push(Server::start(name, &binaries.join(name), options, &bytes.dir)?);

@@ -6,6 +6,7 @@
 //! what is a feature test already by `cargo test`; the rest is here, a file a family of rows.
 
 mod bench;
+mod caches;
 mod faults;
 mod floods;
 mod load;
@@ -146,6 +147,8 @@ const ROWS: &[(u8, Row)] = &[
     (22, restarts::killed),
     (23, soak::soak),
     (24, restarts::stopped_and_continued),
+    (26, restarts::late_handshakes),
+    (27, caches::found),
 ];
 
 /// Runs the rows.

@@ -4,6 +4,7 @@
 //! example `reliability` with the numbers of docs/testing.md and by `cargo test` with small ones.
 
 mod corrupt;
+mod found;
 mod framing;
 pub(super) mod fuzz;
 mod image;
@@ -95,6 +96,14 @@ pub(super) const ROWS: &[Row] = &[
         count: 1_000_000,
         fixed: false,
         prepare: rekeys::prepare,
+    },
+    Row {
+        number: 27,
+        name: "27-found",
+        unit: "caches",
+        count: 5_000,
+        fixed: false,
+        prepare: found::prepare,
     },
 ];
 

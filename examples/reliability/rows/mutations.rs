@@ -57,7 +57,8 @@ pub(super) async fn check(dir: &Path, view: &View) -> Result<(), String> {
     }
 }
 
-fn compare(snapshot: &Snapshot, view: &View) -> Result<(), String> {
+/// What is served must be what is in `view`, and no more.
+pub(super) fn compare(snapshot: &Snapshot, view: &View) -> Result<(), String> {
     for (&id, container) in view {
         let expected = wire::response(id, container, false, 0);
         if snapshot.response(wire::name(id)) != Some(&expected[..]) {

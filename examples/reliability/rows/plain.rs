@@ -27,10 +27,9 @@ pub(super) fn view(image: &Image) -> View {
             let Ok(group) = u16::try_from(group) else { continue };
             let Some(stored) = stored(image, archive, group) else { continue };
             let Some(container) = container(&stored) else { continue };
+            // Two bytes are a version; fewer or more are none.
             let beyond = &stored[container.len()..];
-            let trailers = [beyond.first_chunk::<2>(), beyond.last_chunk::<2>()];
-            let trailer = (version as u16).to_be_bytes();
-            let is_version = beyond.len() < 2 || trailers.contains(&Some(&trailer));
+            let is_version = beyond.len() != 2 || beyond == (version as u16).to_be_bytes();
             if crc(container) == expected && is_version {
                 view.insert((archive, group), container.to_vec());
             }
@@ -55,7 +54,7 @@ pub(super) fn crc(bytes: &[u8]) -> u32 {
     !crc
 }
 
-fn number(bytes: &[u8]) -> u64 {
+pub(super) fn number(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0, |number, &byte| number << 8 | u64::from(byte))
 }
 
@@ -68,6 +67,7 @@ pub(super) fn stored(image: &Image, archive: u8, group: u16) -> Option<Vec<u8>> 
     while out.len() < len {
         let here = (len - out.len()).min(512);
         let bytes = dat2.get(sector * SECTOR..sector * SECTOR + 8 + here)?;
+        // What the last sector names as its next is nobody's business.
         let is_ours = number(&bytes[..2]) == u64::from(group)
             && number(&bytes[2..4]) == position
             && bytes[7] == archive;
@@ -78,14 +78,15 @@ pub(super) fn stored(image: &Image, archive: u8, group: u16) -> Option<Vec<u8>> 
         sector = number(&bytes[4..7]) as usize;
         position += 1;
     }
-    (len > 0 && sector == 0).then_some(out)
+    (len > 0).then_some(out)
 }
 
-/// The container at the beginning of what is stored.
+/// The container at the beginning of what is stored. Its first five bytes say where it ends; the
+/// others may be encrypted, and are not looked at.
 pub(super) fn container(stored: &[u8]) -> Option<&[u8]> {
-    let header_len = if *stored.first()? == 0 { 5 } else { 9 };
-    let header = stored.get(..header_len)?;
-    let is_known = header[0] <= 3 && header[1] < 128 && (header_len == 5 || header[5] < 128);
+    let header = stored.get(..5)?;
+    let header_len = if header[0] == 0 { 5 } else { 9 };
+    let is_known = header[0] <= 3 && header[1] < 128;
     let len = header_len + number(&header[1..5]) as usize;
     stored.get(..len).filter(|_| is_known)
 }
@@ -144,10 +145,7 @@ impl Reader<'_> {
     fn ids(&mut self, count: u64, wide: bool) -> Option<Vec<u64>> {
         let mut ids: Vec<u64> = Vec::new();
         for _ in 0..count {
-            let distance = self.sized(wide)?;
-            let id = ids
-                .last()
-                .map_or(Some(distance), |last| (distance > 0).then_some(last + distance))?;
+            let id = ids.last().unwrap_or(&0) + self.sized(wide)?;
             ids.push(u32::try_from(id).ok()?.into());
         }
         Some(ids)
@@ -166,9 +164,6 @@ impl Reader<'_> {
         let flags = self.take(1)?;
         let (names, digests, lengths, others) =
             (flags & 1 != 0, flags & 2 != 0, flags & 4 != 0, flags & 8 != 0);
-        if flags > 15 {
-            return None;
-        }
         let wide = format == 7;
         let count = self.sized(wide)?;
         let ids = self.ids(count, wide)?;
@@ -190,13 +185,18 @@ impl Reader<'_> {
         let files = (0..count).map(|_| self.sized(wide)).collect::<Option<Vec<_>>>()?;
         let total = files.iter().sum::<u64>();
         for count in files {
-            self.ids(count, wide)?;
+            for _ in 0..count {
+                self.sized(wide)?;
+            }
         }
         if names {
             self.column(usize::try_from(total).ok()?)?;
         }
         let groups = ids.into_iter().zip(checksums).zip(versions);
-        let groups = groups.map(|((id, checksum), version)| (id, checksum, version)).collect();
-        Some(Listing { version, groups })
+        // Of an id that stands twice the last counts.
+        let groups: BTreeMap<_, _> =
+            groups.map(|((id, checksum), version)| (id, (checksum, version))).collect();
+        let groups = groups.into_iter().map(|(id, (checksum, version))| (id, checksum, version));
+        Some(Listing { version, groups: groups.collect() })
     }
 }

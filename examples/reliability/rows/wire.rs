@@ -18,7 +18,8 @@ pub(super) fn response(id: (u8, u16), container: &[u8], prefetch_bit: bool, key:
     wire
 }
 
-/// A container of exactly `len` bytes, whose header is right if there is room for one.
+/// A container of exactly `len` bytes, whose type and length are right if there is room for a
+/// header. What follows them is at random, as if it were encrypted.
 pub(super) fn container(len: usize, rng: &mut Rng) -> Vec<u8> {
     let mut bytes: Vec<u8> = (0..len).map(|_| rng.u8(..)).collect();
     let compression = if len < 9 { 0 } else { rng.u8(0..4) };
@@ -27,10 +28,6 @@ pub(super) fn container(len: usize, rng: &mut Rng) -> Vec<u8> {
         bytes[0] = compression;
         let data_len = u32::try_from(len - header_len).expect("small");
         bytes[1..5].copy_from_slice(&data_len.to_be_bytes());
-        if compression > 0 {
-            // The length when unpacked is an `i32` that is not negative.
-            bytes[5] &= 0x7F;
-        }
     }
     bytes
 }

@@ -8,7 +8,7 @@ mod table;
 pub use table::METRICS;
 
 use super::scrape::Scrape;
-use crate::net::latency::{BOUNDS_NS, LATENCY_LEN, SUM_AT};
+use crate::net::count::{BOUNDS_NS, LATENCY_LEN, SUM_AT};
 use prometheus::TextEncoder;
 use prometheus::proto::{self, MetricFamily, MetricType};
 use serde_json::{Map, Value as Json};

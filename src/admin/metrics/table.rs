@@ -3,7 +3,7 @@
 //! Base units, `_total` for what only grows, and no label that a peer could make many values of.
 
 use super::{Metric, counter, gauge, histogram};
-use crate::net::errnos;
+use crate::net::count::errno_names;
 
 /// All metrics.
 pub const METRICS: &[Metric] = &[
@@ -57,7 +57,8 @@ pub const METRICS: &[Metric] = &[
         &["reason"],
         "Handshakes answered with a status that refuses. out_of_date: the build is not served; \
          server_full: --connections-max, a late handshake, or the server stops; \
-         too_many_connections: --connections-per-ip-max.",
+         too_many_connections: --connections-per-ip-max, or --openings-per-ip-max, which refuses \
+         before there is a handshake.",
         |s, out| {
             out.labelled("out_of_date", s.totals.refused_out_of_date);
             out.labelled("server_full", s.totals.refused_server_full);
@@ -96,6 +97,7 @@ pub const METRICS: &[Metric] = &[
             out.labelled("proxy_malformed", s.totals.closed_proxy_malformed);
             out.labelled("proxy_too_long", s.totals.closed_proxy_too_long);
             out.labelled("proxy_timeout", s.totals.closed_proxy_timeout);
+            out.labelled("openings", s.totals.closed_openings);
             out.labelled("error", s.totals.closed_error);
         },
     ),
@@ -216,14 +218,32 @@ pub const METRICS: &[Metric] = &[
         |s, out| out.value(s.totals.slow_peers),
     ),
     counter(
+        "js5d_broken_off_total",
+        &[],
+        "Prefetch responses that were broken off for an urgent one; each is sent again, whole.",
+        |s, out| out.value(s.totals.broken_off),
+    ),
+    counter(
+        "js5d_wasted_bytes_total",
+        &[],
+        "Bytes of responses that were broken off: sent in vain.",
+        |s, out| out.value(s.totals.wasted_bytes),
+    ),
+    counter(
         "js5d_accept_errors_total",
         &["errno"],
         "Connections that could not be accepted. EMFILE and ENFILE: no descriptor was left.",
         |s, out| {
-            errnos::names().zip(s.totals.accept_errnos).for_each(|(n, count)| {
+            errno_names().zip(s.totals.accept_errnos).for_each(|(n, count)| {
                 out.labelled(n, count);
             });
         },
+    ),
+    gauge(
+        "js5d_listeners_lost",
+        &[],
+        "Listening sockets that listen no more, because another process that has them shut them.",
+        |s, out| out.value(s.totals.listeners_lost),
     ),
     counter(
         "js5d_ring_errors_total",
@@ -231,7 +251,7 @@ pub const METRICS: &[Metric] = &[
         "Operations on connections that failed, those that are tried again included; what a peer \
          brings about, such as a reset, is not.",
         |s, out| {
-            errnos::names().zip(s.totals.ring_errnos).for_each(|(n, count)| {
+            errno_names().zip(s.totals.ring_errnos).for_each(|(n, count)| {
                 out.labelled(n, count);
             });
         },
@@ -346,7 +366,7 @@ pub const METRICS: &[Metric] = &[
         "Snapshots in memory: the current one, and earlier ones that connections still hold.",
         |s, out| out.value(s.facts.generations_alive),
     ),
-    gauge("js5d_draining", &[], "1 from the stop signal on.", |s, out| {
+    gauge("js5d_draining", &[], "1 from the stop signal, or the hand-over, on.", |s, out| {
         out.value(s.draining.into());
     }),
     gauge("js5d_build_info", &["version"], "Always 1, with the version of js5d.", |_, out| {

@@ -68,16 +68,10 @@ fn what_cannot_be_listed_is_told_apart() {
 fn what_is_odd_and_harmless_is_a_warning() {
     let flat = Image::default().with("7/1.dat", b"x").with("7/01.dat", b"x").with("300/1", b"x");
     let legacy = Image::default().with("main_file_cache.dat", []);
-    let mut trailing = small();
-    trailing.files.get_mut("main_file_cache.idx0").unwrap().extend(b"abc");
     for (image, expected) in [
         (
-            trailing,
-            &["/main_file_cache.idx0: 3 bytes after the last whole entry of 6; ignored"][..],
-        ),
-        (
             small().with("main_file_cache.idx256", []),
-            &["/main_file_cache.idx256: the number is no archive's; ignored"],
+            &["/main_file_cache.idx256: the number is no archive's; ignored"][..],
         ),
         (
             legacy.with("main_file_cache.idx255", []),
@@ -106,6 +100,29 @@ fn what_is_odd_and_harmless_is_a_warning() {
         assert_eq!(warnings, expected);
         assert_eq!(store.groups().len(), usize::from(store.kind() != StoreKind::Dat));
     }
+}
+
+#[test]
+fn an_idx_file_that_ends_within_an_entry_is_damage_and_its_whole_entries_are_read() {
+    let mut image = small().with("main_file_cache.idx9", [0; 5]);
+    image.files.get_mut("main_file_cache.idx0").unwrap().extend(b"abc");
+    let store = open(dir_of(&image).path()).unwrap();
+    assert_eq!((store.groups().len(), store.warnings().len()), (1, 0));
+    let told: Vec<_> = store.indexes_cut().iter().map(ToString::to_string).collect();
+    let lost = "and whatever it listed from there on is lost";
+    assert_eq!(
+        told,
+        [
+            format!(
+                "main_file_cache.idx0 has 9 bytes, no multiple of 6: it was cut off within the \
+                 entry of group 1, {lost}"
+            ),
+            format!(
+                "main_file_cache.idx9 has 5 bytes, no multiple of 6: it was cut off within the \
+                 entry of group 0, {lost}"
+            ),
+        ]
+    );
 }
 
 #[test]

@@ -83,7 +83,8 @@ impl Image {
             out.extend(&bytes[wide + 6..]);
             (sector, position) = (number(&bytes[wide + 2..wide + 5]), position + 1);
         }
-        (sector == 0).then_some(out)
+        // What the last sector names as the next is nobody's business.
+        Some(out)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Containers of a wanted length whose data really unpacks.
+//! Containers of a wanted length whose data really unpacks, and such that look encrypted.
 //!
 //! gzip is written here and not by a library, because then its length comes out exact, fifty
 //! megabytes take no time, and the bytes do not change with the library.
@@ -33,8 +33,7 @@ pub(super) const fn len_min(compression: Compression) -> usize {
 
 /// Appends a container of `len` bytes to `out`; with bzip2 it is a few percent off.
 pub(super) fn container(out: &mut Vec<u8>, compression: Compression, len: usize, rng: &mut Rng) {
-    let header = ContainerHeader { compression, compressed_len: 0, uncompressed_len: 0 };
-    let data_len = len - header.header_len();
+    let data_len = data_len(compression, len);
     match compression {
         Compression::None => {
             out.push(compression.byte());
@@ -50,6 +49,20 @@ pub(super) fn container(out: &mut Vec<u8>, compression: Compression, len: usize,
             out.extend(compress(compression, &payload).unwrap_or_default());
         }
     }
+}
+
+/// Appends a container of `len` bytes whose bytes from the fifth on look encrypted: random ones,
+/// the uncompressed length included.
+pub(super) fn encrypted(out: &mut Vec<u8>, compression: Compression, len: usize, rng: &mut Rng) {
+    let data_len = data_len(compression, len) as u32;
+    out.push(compression.byte());
+    out.extend(data_len.to_be_bytes());
+    random(out, len - 5, rng);
+}
+
+/// The bytes behind the header of a container of `len` bytes.
+fn data_len(compression: Compression, len: usize) -> usize {
+    len - ContainerHeader { compression, compressed_len: 0 }.header_len()
 }
 
 fn random(out: &mut Vec<u8>, len: usize, rng: &mut Rng) {

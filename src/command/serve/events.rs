@@ -1,20 +1,20 @@
 //! What the main thread waits for while the workers serve: their beginning and end, and signals.
 
-use super::handover::Predecessor;
+use super::handover::{Offer, Predecessor};
 use super::{spawn, supervisor, system};
-use crate::admin::{Admin, SocketFile};
+use crate::admin::Admin;
 use crate::catalog::Reloader;
 use crate::command::text::{counted, megabytes, thousands};
 use crate::failure::{Exit, Failure};
-use crate::net::Control;
-use crate::net::counters::{Published, Totals};
+use crate::net::count::{Published, Totals};
+use crate::net::{Control, Course};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender};
+use std::time::{Duration, Instant};
 use tracing::{error, info, warn};
 
 /// What the main thread waits for.
@@ -27,6 +27,8 @@ pub(super) enum Event {
     Signal(i32),
     /// Another process serves from the same sockets.
     HandedOver,
+    /// A process that had them as well does not.
+    GivenUp,
 }
 
 /// Keeps SIGHUP, which would end the process, until [`watch_signals`] looks: what it asks to be
@@ -55,9 +57,15 @@ pub(super) fn watch_signals(
     })
 }
 
+/// How long a stop waits for a hand-over that is under way. The other process has read its cache
+/// before it asks for the sockets, so what it has left to do takes milliseconds.
+const OFFER_PATIENCE: Duration = Duration::from_secs(1);
+
 /// What the main thread sees to, from the workers' start to their end.
 pub(super) struct Life {
     pub(super) inbox: Receiver<Event>,
+    /// For the thread that hands over.
+    pub(super) events: Sender<Event>,
     pub(super) control: Arc<Control>,
     pub(super) published: Vec<Arc<Published>>,
     /// What is said when all workers serve.
@@ -65,38 +73,36 @@ pub(super) struct Life {
     pub(super) admin: Option<Admin>,
     /// The process that serves until this one does.
     pub(super) predecessor: Option<Predecessor>,
+    /// The sockets, for the process that serves after this one.
+    pub(super) offer: Option<Offer>,
+    pub(super) handover_timeout: Duration,
+    /// Until when a stop waits for the hand-over that is under way.
+    pub(super) stop_by: Option<Instant>,
+    /// Why this process ends once it has drained, if nobody asked for it.
+    pub(super) failure: Option<Failure>,
 }
 
 impl Life {
     /// Waits for the workers to serve, for a signal or a process that takes over, and for the
-    /// workers to drain. `offer` is called when the workers serve.
-    pub(super) fn run(
-        mut self,
-        mut offer: Option<impl FnOnce() -> Result<Option<SocketFile>, Failure>>,
-    ) -> Result<ExitCode, Failure> {
+    /// workers to drain.
+    pub(super) fn run(mut self) -> Result<ExitCode, Failure> {
         let mut starting = self.published.len();
         let mut serving = self.published.len();
         let mut signals = 0;
-        let mut handover_file = None;
-        while let Ok(event) = self.inbox.recv() {
-            match event {
+        loop {
+            match self.next_event() {
                 Event::Ready => {
                     starting -= 1;
-                    if starting == 0 {
+                    if starting == 0 && !self.control.is_draining() {
                         self.begin()?;
-                        handover_file = offer.take().map(|offer| offer()).transpose()?.flatten();
-                        handover_file.iter_mut().for_each(SocketFile::claim);
                     }
                 }
-                Event::Ended(Err(error)) => {
-                    error!("a worker cannot serve");
-                    return Err(cannot_serve(error));
-                }
-                Event::Ended(Ok(())) => {
+                Event::Ended(result) => {
+                    result.or_else(|error| self.worker_failed(error))?;
                     serving -= 1;
                     if serving == 0 {
                         say_goodbye(&self.published);
-                        return Ok(ExitCode::SUCCESS);
+                        return self.failure.map_or(Ok(ExitCode::SUCCESS), Err);
                     }
                 }
                 Event::Signal(signal) if signals > 0 => {
@@ -107,19 +113,36 @@ impl Life {
                 }
                 Event::Signal(_) => {
                     signals += 1;
-                    self.control.draining.store(true, Ordering::Relaxed);
-                    info!("stopping: no connection is accepted, what was asked for is finished");
+                    self.stop();
                     supervisor::stopping("draining");
                 }
                 Event::HandedOver => {
                     self.hand_over();
-                    if let Some(file) = handover_file.take() {
-                        file.leave();
-                    }
+                    info!(
+                        "handed over: the other process accepts, what was asked for here is \
+                           finished"
+                    );
+                }
+                Event::GivenUp if self.stop_by.is_some() => self.stop(),
+                Event::GivenUp => {}
+            }
+        }
+    }
+
+    /// The next event. If a stop has waited long enough, the sockets are left as they are.
+    fn next_event(&mut self) -> Event {
+        loop {
+            let patience = self.stop_by.map_or(Duration::MAX, |by| by - Instant::now());
+            match self.inbox.recv_timeout(patience) {
+                Ok(event) => return event,
+                // `events` is a sender, so there is one.
+                Err(_) if self.stop_by.is_none() => {}
+                Err(_) => {
+                    warn!("stopping: the process that takes over has not said that it serves");
+                    self.hand_over();
                 }
             }
         }
-        Ok(ExitCode::SUCCESS)
     }
 
     /// All workers serve.
@@ -127,21 +150,59 @@ impl Life {
         info!("{}", self.ready);
         let took_over = self.predecessor.is_some();
         if let Some(predecessor) = self.predecessor.take() {
-            predecessor.tell_ready()?;
+            if let Err(failure) = predecessor.tell_ready() {
+                // Whoever was accepted meanwhile is served before the end.
+                error!("{}", failure.cause);
+                self.failure = Some(failure);
+                self.hand_over();
+                return Ok(());
+            }
             self.admin.iter_mut().for_each(Admin::take_over);
         }
         supervisor::ready(&self.ready, took_over);
+        let (control, events) = (Arc::clone(&self.control), self.events.clone());
+        match &mut self.offer {
+            Some(offer) => offer.begin(self.handover_timeout, control, events),
+            None => Ok(()),
+        }
+    }
+
+    /// A worker cannot serve, and so this process ends: at once, unless another one serves from
+    /// the same sockets. Then whoever was accepted by the other workers is served first.
+    fn worker_failed(&mut self, error: io::Error) -> Result<(), Failure> {
+        error!("a worker cannot serve");
+        let failure = cannot_serve(error);
+        if self.predecessor.take().is_none() && self.failure.is_none() {
+            return Err(failure);
+        }
+        self.failure.get_or_insert(failure);
+        self.hand_over();
         Ok(())
+    }
+
+    /// A signal asks for the end. What that means depends on whose the sockets are.
+    fn stop(&mut self) {
+        self.stop_by = None;
+        if self.predecessor.take().is_some() {
+            info!("stopping: the sockets stay with the process that serves");
+            self.hand_over();
+        } else if self.control.stop() {
+            info!("stopping: no connection is accepted, what was asked for is finished");
+            self.offer.iter().for_each(Offer::withdraw);
+        } else if self.control.course() == Course::Offering {
+            info!("stopping: as soon as the hand-over that is under way has ended");
+            self.stop_by = Some(Instant::now() + OFFER_PATIENCE);
+        } else {
+            info!("stopping already: what was asked for is finished");
+        }
     }
 
     /// The sockets are another process' from here on.
     fn hand_over(&mut self) {
-        self.control.handed_over.store(true, Ordering::Relaxed);
-        self.control.draining.store(true, Ordering::Relaxed);
-        if let Some(admin) = self.admin.take() {
-            admin.hand_over();
-        }
-        info!("handed over: the other process accepts, what was asked for here is finished");
+        self.stop_by = None;
+        self.control.hand_over();
+        self.admin.take().into_iter().for_each(Admin::hand_over);
+        self.offer.take().into_iter().for_each(Offer::leave);
     }
 }
 

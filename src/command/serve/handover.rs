@@ -19,16 +19,15 @@ use super::spawn;
 use crate::admin::{Bound, SocketFile};
 use crate::cli::{RestartArgs, Role};
 use crate::failure::{Exit, Failure};
-use crate::net::Control;
+use crate::net::{Control, Course};
 use crate::platform::descriptors::{RECORD_LEN, pass, receive};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::retry_on_intr;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 use tracing::{info, warn};
@@ -130,26 +129,56 @@ fn fetch(socket: &UnixStream) -> io::Result<Vec<Socket>> {
     Err(io::Error::new(ErrorKind::InvalidData, "there is no end of sockets"))
 }
 
-/// Offers the sockets to whoever comes, on a thread of its own, until somebody has taken them.
-/// What is returned is the file of the socket on which that happens.
-pub(super) fn offer(
-    bound: Bound,
-    sockets: Vec<Socket>,
-    timeout: Duration,
-    control: Arc<Control>,
-    events: Sender<Event>,
-) -> Result<Option<SocketFile>, Failure> {
-    let Bound::Unix(listener, file) = bound else { return Ok(None) };
-    spawn("handover", move || {
-        give(&listener, &sockets, timeout, &control);
-        // The main thread is gone if the process ends at this moment.
-        let _ = events.send(Event::HandedOver);
-    })?;
-    Ok(Some(file))
+/// The sockets, for a process that takes them over.
+pub(super) struct Offer {
+    /// Where one asks for them; none once they are offered.
+    listener: Option<UnixListener>,
+    file: Option<SocketFile>,
+    sockets: Arc<Mutex<Vec<Socket>>>,
 }
 
-/// Returns when another process serves.
-fn give(listener: &UnixListener, sockets: &[Socket], timeout: Duration, control: &Control) {
+impl Offer {
+    /// What there is to offer, if somebody may come and ask.
+    pub(super) fn new(bound: Option<Bound>, sockets: Vec<Socket>) -> Option<Self> {
+        let Some(Bound::Unix(listener, file)) = bound else { return None };
+        let (listener, file) = (Some(listener), Some(file));
+        Some(Self { listener, file, sockets: Arc::new(Mutex::new(sockets)) })
+    }
+
+    /// Offers them to whoever comes, on a thread of its own, until somebody has taken them.
+    pub(super) fn begin(
+        &mut self,
+        timeout: Duration,
+        control: Arc<Control>,
+        events: Sender<Event>,
+    ) -> Result<(), Failure> {
+        let Some(listener) = self.listener.take() else { return Ok(()) };
+        let sockets = Arc::clone(&self.sockets);
+        spawn("handover", move || give(&listener, &sockets, timeout, &control, &events))?;
+        self.file.iter_mut().for_each(SocketFile::claim);
+        Ok(())
+    }
+
+    /// Closes them: this process stops. Whoever asks later is told so.
+    pub(super) fn withdraw(&self) {
+        // Nobody holds the lock: a process that offers does not stop.
+        self.sockets.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// They are another process', and so is the name in the file system.
+    pub(super) fn leave(mut self) {
+        self.file.take().into_iter().for_each(SocketFile::leave);
+    }
+}
+
+/// Returns when another process has taken the sockets over.
+fn give(
+    listener: &UnixListener,
+    sockets: &Mutex<Vec<Socket>>,
+    timeout: Duration,
+    control: &Control,
+    events: &Sender<Event>,
+) {
     loop {
         let given = match accept(listener) {
             Ok(socket) => give_to(&socket, sockets, timeout, control),
@@ -158,9 +187,16 @@ fn give(listener: &UnixListener, sockets: &[Socket], timeout: Duration, control:
                 Err(error)
             }
         };
+        // The main thread is gone if the process ends at this moment.
         match given {
-            Ok(()) => return,
-            Err(error) => warn!(%error, "a hand-over was given up; this process goes on"),
+            Ok(()) => return drop(events.send(Event::HandedOver)),
+            Err(error) if control.course() == Course::HandedOver => {
+                return warn!(%error, "the sockets were left to a process that does not serve");
+            }
+            Err(error) => {
+                warn!(%error, "a hand-over was given up; this process goes on");
+                let _ = events.send(Event::GivenUp);
+            }
         }
     }
 }
@@ -179,7 +215,7 @@ fn accept(listener: &UnixListener) -> io::Result<UnixStream> {
 
 fn give_to(
     socket: &UnixStream,
-    sockets: &[Socket],
+    sockets: &Mutex<Vec<Socket>>,
     timeout: Duration,
     control: &Control,
 ) -> io::Result<()> {
@@ -187,33 +223,47 @@ fn give_to(
     if hear(socket)?.0 != GREETING {
         return Err(io::Error::new(ErrorKind::InvalidData, "the other is no js5d of this kind"));
     }
-    if control.draining.load(Ordering::Relaxed) {
+    if !control.offer() {
         say(socket, DRAINING)?;
         return Err(io::Error::other("this process stops, and listens no more"));
     }
     info!("another process takes the listening sockets over");
-    for Socket { role, kept, descriptor } in sockets {
-        let word = format!("{role}{}", if *kept { KEPT } else { "" });
-        pass(socket, &record(&word), Some(descriptor.as_fd()))?;
-    }
-    say(socket, END)?;
-    match hear(socket) {
-        Ok((word, _)) if word == READY => {}
-        Ok(_) => return Err(ErrorKind::InvalidData.into()),
-        Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
-            return Err(io::Error::new(error.kind(), "the other process did not start"));
-        }
-        Err(error) => {
-            // It may be gone, too.
-            let _ = say(socket, GIVEN_UP);
-            return Err(error);
-        }
+    if let Err(error) = pass_all(socket, sockets).and_then(|()| await_ready(socket)) {
+        control.take_back();
+        return Err(error);
     }
     // It serves: whether it hears of it or not, two that accept are one too many.
+    control.hand_over();
     if let Err(error) = say(socket, DRAINING) {
         warn!(%error, "the other process did not wait for an answer");
     }
     Ok(())
+}
+
+fn pass_all(socket: &UnixStream, sockets: &Mutex<Vec<Socket>>) -> io::Result<()> {
+    for Socket { role, kept, descriptor } in
+        &*sockets.lock().unwrap_or_else(PoisonError::into_inner)
+    {
+        let word = format!("{role}{}", if *kept { KEPT } else { "" });
+        pass(socket, &record(&word), Some(descriptor.as_fd()))?;
+    }
+    say(socket, END)
+}
+
+/// Waits for the other process to serve.
+fn await_ready(socket: &UnixStream) -> io::Result<()> {
+    match hear(socket) {
+        Ok((word, _)) if word == READY => Ok(()),
+        Ok(_) => Err(ErrorKind::InvalidData.into()),
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+            Err(io::Error::new(error.kind(), "the other process did not start"))
+        }
+        Err(error) => {
+            // It may be gone, too.
+            let _ = say(socket, GIVEN_UP);
+            Err(error)
+        }
+    }
 }
 
 /// Only a process of the same user, or root, is talked to, and each word comes in time.

@@ -27,7 +27,7 @@ use crate::config::{self, Settings};
 use crate::failure::{Exit, Failure};
 use crate::net::{Control, Listener};
 use crate::platform::{limits, memory, probe};
-use handover::Predecessor;
+use handover::{Offer, Predecessor};
 use std::io;
 use std::iter;
 use std::mem;
@@ -89,12 +89,20 @@ pub fn run(args: &ServeArgs) -> Result<ExitCode, Failure> {
             .collect(),
     };
     let admin = admin::start(&args.admin, listening.admin, sources)?;
-    let offer = listening.handover.map(|bound| {
-        let (sockets, timeout) = (listening.to_pass, args.restart.handover_timeout);
-        let control = Arc::clone(&control);
-        move || handover::offer(bound, sockets, timeout, control, events)
-    });
-    events::Life { inbox, control, published, ready, admin, predecessor }.run(offer)
+    let life = events::Life {
+        inbox,
+        events,
+        control,
+        published,
+        ready,
+        admin,
+        predecessor,
+        offer: Offer::new(listening.handover, listening.to_pass),
+        handover_timeout: args.restart.handover_timeout,
+        stop_by: None,
+        failure: None,
+    };
+    life.run()
 }
 
 /// What the admin address compares with.

@@ -3,7 +3,7 @@
 
 use super::spawn;
 use crate::failure::Failure;
-use crate::net::counters::Published;
+use crate::net::count::Published;
 use sd_notify::NotifyState;
 use std::sync::Arc;
 use std::thread;

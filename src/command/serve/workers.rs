@@ -4,13 +4,13 @@ use super::events::Event;
 use super::{priority, spawn, system};
 use crate::catalog::SnapshotHandle;
 use crate::cli::ServeArgs;
-use crate::config::{Game, Settings};
+use crate::config::{self, Game, Settings};
 use crate::failure::Failure;
 use crate::net::admission::Admission;
-use crate::net::counters::Published;
-use crate::net::egress::Shaper;
+use crate::net::count::{LogGates, Published};
 use crate::net::game::{Inbox, door};
-use crate::net::{Control, Front, Listener, LogGates, ServeConfig};
+use crate::net::line::Shaper;
+use crate::net::{Control, Front, Listener, Openings, ServeConfig};
 use crate::platform::{cpu, limits};
 use crate::proxy::Trusted;
 use std::sync::Arc;
@@ -104,6 +104,7 @@ fn front(args: &ServeArgs, game: Option<Game>) -> (Option<(Game, Inbox)>, Front)
         proxy_timeout: args.proxy.proxy_timeout,
         openings_max: args.proxy.openings_max,
         openings: AtomicUsize::new(0),
+        openings_by_address: Openings::new(config::openings_per_ip_max(args)),
         game: door,
     };
     (game, front)

@@ -5,10 +5,9 @@
 //! direction is passed on and the other goes on, so half-closes are kept. A reset or a deadline
 //! resets both sides.
 
-use super::{Game, reset};
-use crate::net::counters::add;
-use crate::net::errnos;
-use crate::net::ops::{self, GAME_BUFFER_LEN, GameBuffer};
+use super::{GAME_BUFFER_LEN, Game, GameBuffer, reset};
+use crate::net::count::{add, is_of_peer};
+use crate::net::driver::{self, Socket as Driven, spawn};
 use crate::proxy::{Endpoints, announce};
 use rustix::io::Errno;
 use rustix::net::{SendFlags, Shutdown, getsockname, shutdown};
@@ -29,6 +28,9 @@ const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_PROBES: u32 = 6;
 
+/// How long to wait before an operation that failed in passing is tried again.
+const RETRY_PAUSE: Duration = Duration::from_millis(10);
+
 /// Why a connection ends otherwise than by both sides' will.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cut {
@@ -46,9 +48,9 @@ pub(super) enum Cut {
 
 /// Both sockets, as the sweep and the two directions see them.
 pub(super) struct Pair {
-    client: Rc<OwnedFd>,
+    client: Rc<Driven>,
     /// The server's: being connected, or connected.
-    server: RefCell<Option<Rc<OwnedFd>>>,
+    server: RefCell<Option<Rc<Driven>>>,
     pub(super) is_forwarding: Cell<bool>,
     /// When the attempt to connect began, or a byte last came.
     pub(super) since_ms: Cell<u64>,
@@ -59,7 +61,7 @@ pub(super) struct Pair {
 }
 
 impl Pair {
-    pub(super) fn new(client: OwnedFd, now_ms: u64) -> Self {
+    pub(super) fn new(client: Driven, now_ms: u64) -> Self {
         Self {
             client: Rc::new(client),
             server: RefCell::new(None),
@@ -147,7 +149,7 @@ pub(super) async fn run(game: &Rc<Game>, pair: &Rc<Pair>, first: First) {
     pair.is_forwarding.set(true);
     let client = Rc::clone(&pair.client);
     let down = Direction::new(game, pair, &server, &client, false);
-    let down = tokio_uring::spawn(down.run(None));
+    let down = spawn(down.run(None));
     Direction::new(game, pair, &client, &server, true).run(Some(first)).await;
     // A task that panics ends the process.
     let _ = down.await;
@@ -156,7 +158,7 @@ pub(super) async fn run(game: &Rc<Game>, pair: &Rc<Pair>, first: First) {
 }
 
 /// A socket that is connected to one of the server's addresses.
-async fn connect(game: &Game, pair: &Pair) -> Option<Rc<OwnedFd>> {
+async fn connect(game: &Game, pair: &Pair) -> Option<Rc<Driven>> {
     for address in game.server.addresses() {
         pair.since_ms.set(game.now_ms.get());
         match connect_to(address, pair).await {
@@ -172,11 +174,11 @@ async fn connect(game: &Game, pair: &Pair) -> Option<Rc<OwnedFd>> {
     None
 }
 
-async fn connect_to(address: SocketAddr, pair: &Pair) -> io::Result<Rc<OwnedFd>> {
+async fn connect_to(address: SocketAddr, pair: &Pair) -> io::Result<Rc<Driven>> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
-    let socket = Rc::new(OwnedFd::from(socket));
+    let socket = Rc::new(Driven::new(OwnedFd::from(socket)));
     keep_alive(&socket);
     *pair.server.borrow_mut() = Some(Rc::clone(&socket));
     match rustix::net::connect(&*socket, &address) {
@@ -184,10 +186,9 @@ async fn connect_to(address: SocketAddr, pair: &Pair) -> io::Result<Rc<OwnedFd>>
         Err(error) => return Err(error.into()),
     }
     loop {
-        let (result, _) = ops::connected(Rc::clone(&socket)).await;
-        match result {
-            Ok(_) => break,
-            Err(error) if ops::is_passing(&error) => drop(ops::pause().await),
+        match socket.room().done(&socket).await {
+            Ok(()) => break,
+            Err(error) if driver::is_passing(&error) => tokio::time::sleep(RETRY_PAUSE).await,
             Err(error) => return Err(error),
         }
     }
@@ -212,8 +213,8 @@ fn keep_alive(socket: impl AsFd) {
 struct Direction {
     game: Rc<Game>,
     pair: Rc<Pair>,
-    from: Rc<OwnedFd>,
-    to: Rc<OwnedFd>,
+    from: Rc<Driven>,
+    to: Rc<Driven>,
     /// From the client to the server.
     is_up: bool,
 }
@@ -222,8 +223,8 @@ impl Direction {
     fn new(
         game: &Rc<Game>,
         pair: &Rc<Pair>,
-        from: &Rc<OwnedFd>,
-        to: &Rc<OwnedFd>,
+        from: &Rc<Driven>,
+        to: &Rc<Driven>,
         is_up: bool,
     ) -> Self {
         let (game, pair) = (Rc::clone(game), Rc::clone(pair));
@@ -237,7 +238,7 @@ impl Direction {
             None => self.game.take_buffer(),
         };
         while self.pair.cut.get().is_none() {
-            let (result, (back, _)) = ops::receive_game(buffer, Rc::clone(&self.from)).await;
+            let (result, back) = self.from.receive(buffer).done(&self.from).await;
             buffer = back;
             match result {
                 _ if self.pair.cut.get().is_some() => {}
@@ -249,7 +250,7 @@ impl Direction {
                     self.count(len);
                     buffer = self.send(buffer, 0..len).await;
                 }
-                Err(error) if ops::is_passing(&error) => drop(ops::pause().await),
+                Err(error) if driver::is_passing(&error) => tokio::time::sleep(RETRY_PAUSE).await,
                 Err(error) => self.fail(&error),
             }
         }
@@ -280,13 +281,13 @@ impl Direction {
         };
         while !range.is_empty() && self.pair.cut.get().is_none() {
             is_full.set(true);
-            let sending = ops::send_game(buffer, range.clone(), Rc::clone(&self.to));
-            let (result, (back, _)) = sending.await;
+            let sending = self.to.send_buffer(buffer, range.clone());
+            let (result, back) = sending.done(&self.to).await;
             is_full.set(false);
             buffer = back;
             match result {
                 Ok(sent) => range.start += sent,
-                Err(error) if ops::is_passing(&error) => drop(ops::pause().await),
+                Err(error) if driver::is_passing(&error) => tokio::time::sleep(RETRY_PAUSE).await,
                 Err(error) => self.fail(&error),
             }
         }
@@ -294,7 +295,7 @@ impl Direction {
     }
 
     fn fail(&self, error: &io::Error) {
-        let is_theirs = errnos::is_of_peer(error);
+        let is_theirs = is_of_peer(error);
         if !is_theirs {
             debug!(%error, "a game connection failed");
         }

@@ -10,11 +10,9 @@ mod server;
 pub use server::GameServer;
 
 use super::admission::{Admission, Permit};
-use super::counters::{Counters, Published, add};
-use super::log::Gate;
-use super::ops::{GAME_BUFFER_LEN, GameBuffer};
-use super::ring::{self, HEARTBEAT_MS};
-use super::worker::{Control, millis};
+use super::control::{Control, millis};
+use super::count::{Counters, Gate, Published, add};
+use super::driver::{Buffer, GAME, HEARTBEAT_MS, Runtime, Socket, spawn};
 use crate::proxy::Endpoints;
 use forward::{Cut, Pair};
 use rustix::net::sockopt::set_socket_linger;
@@ -25,17 +23,23 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tracing::{info, warn};
+
+/// A buffer of a game connection, one a direction: a game's largest packet, and what both sides
+/// have to wait for each other.
+pub(super) const GAME_BUFFER_LEN: usize = 4096;
+
+/// What is being forwarded in one direction of a game connection.
+type GameBuffer = Buffer<GAME_BUFFER_LEN>;
 
 /// Buffers kept for reuse: 256 KB.
 pub(super) const POOL_LEN_MAX: usize = 64;
 
 /// What holds for each connection to the game server.
 #[derive(Clone, Debug)]
-pub struct Limits {
+pub struct GameLimits {
     /// Begin with a PROXY header that names the client.
     pub announce: bool,
     /// For each address of the server to take a connection.
@@ -95,12 +99,14 @@ pub(super) struct Handed {
 /// The thread's own state.
 struct Game {
     server: GameServer,
-    limits: Limits,
+    limits: GameLimits,
     counters: Counters,
     pairs: RefCell<Slab<Rc<Pair>>>,
     buffers: RefCell<Vec<GameBuffer>>,
     /// As in a worker: the sum of heartbeats.
     now_ms: Cell<u64>,
+    /// The workers have ended.
+    is_cut_off: Cell<bool>,
     /// Why the game server could last not be reached, for the log.
     last_errno: Cell<i32>,
 }
@@ -111,13 +117,13 @@ struct Game {
 /// The ring cannot be set up.
 pub fn run(
     server: GameServer,
-    limits: Limits,
+    limits: GameLimits,
     inbox: Inbox,
     control: Arc<Control>,
     published: Arc<Published>,
     ready: impl FnOnce(),
 ) -> io::Result<()> {
-    let runtime = ring::GAME.runtime()?;
+    let runtime = Runtime::new(GAME)?;
     let game = Rc::new(Game {
         server,
         limits,
@@ -125,10 +131,11 @@ pub fn run(
         pairs: RefCell::default(),
         buffers: RefCell::default(),
         now_ms: Cell::new(0),
+        is_cut_off: Cell::new(false),
         last_errno: Cell::new(0),
     });
     runtime.block_on(async move {
-        tokio_uring::spawn(Rc::clone(&game).take_in(inbox));
+        spawn(Rc::clone(&game).take_in(inbox));
         ready();
         game.beat(&control, &published).await;
         published.pulse.end();
@@ -139,16 +146,17 @@ pub fn run(
 impl Game {
     async fn take_in(self: Rc<Self>, mut inbox: Inbox) {
         while let Some(handed) = inbox.0.recv().await {
-            let pair = Rc::new(Pair::new(handed.socket, self.now_ms.get()));
+            let pair = Rc::new(Pair::new(Socket::new(handed.socket), self.now_ms.get()));
             let place = self.pairs.borrow_mut().insert(Rc::clone(&pair));
             let game = Rc::clone(&self);
-            tokio_uring::spawn(async move {
+            spawn(async move {
                 let first = game.begin(handed.first, handed.address, handed.announced, &pair);
                 forward::run(&game, &pair, first).await;
                 game.pairs.borrow_mut().remove(place);
                 drop(handed.permit);
             });
         }
+        self.is_cut_off.set(true);
     }
 
     /// Deadlines, counters, the log and the end.
@@ -170,11 +178,15 @@ impl Game {
             let count = self.pairs.borrow().len();
             self.counters.game_connections.set(count as u64);
             self.counters.publish(published);
-            if !control.draining.load(Ordering::Relaxed) {
+            if !control.is_draining() {
                 continue;
             }
             if count == 0 {
-                return;
+                // As long as workers run, they may hand on who was accepted before.
+                match self.is_cut_off.get() {
+                    true => return,
+                    false => continue,
+                }
             }
             let since_ms = *drain_ms.get_or_insert_with(|| {
                 let at_most = humantime::format_duration(self.limits.drain_timeout);

@@ -59,21 +59,6 @@ impl<'a> Columns<'a> {
         self.array(column).map(|bytes| u32::from(u16::from_be_bytes(*bytes)))
     }
 
-    /// The id after `previous`: at `position` 0 the first of its list.
-    pub(super) fn next_id(
-        &mut self,
-        column: &'static str,
-        wide: bool,
-        position: usize,
-        previous: u32,
-    ) -> Result<u32, ArchiveIndexError> {
-        let step = self.sized(column, wide)?;
-        if position != 0 && step == 0 {
-            return Err(ArchiveIndexError::Duplicate { column, id: previous, position });
-        }
-        previous.checked_add(step).ok_or(ArchiveIndexError::Overflow { column, position })
-    }
-
     /// `count` as a size, if that many entries of `entry_len_min` bytes can follow.
     pub(super) fn believe(
         &self,

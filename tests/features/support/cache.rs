@@ -117,18 +117,16 @@ impl Cache {
     }
 }
 
-/// A container of `len` bytes, of each compression in turn. The server never unpacks it.
+/// A container of `len` bytes, of each compression in turn. What stands behind its type and
+/// length is noise, as in encrypted groups: the server does not look at it.
 fn container(archive: u8, group: u16, len: usize) -> Vec<u8> {
     let compression = if len < 9 { 0 } else { (group / 3 % 4) as u8 };
     let header_len = if compression == 0 { 5 } else { 9 };
     let mut bytes = vec![compression];
     bytes.extend(((len - header_len) as u32).to_be_bytes());
-    if compression != 0 {
-        bytes.extend((len as u32 * 3).to_be_bytes());
-    }
     let mut rng = fastrand::Rng::with_seed(u64::from(archive) << 16 | u64::from(group));
     bytes.resize(len, 0);
-    rng.fill(&mut bytes[header_len..]);
+    rng.fill(&mut bytes[5..]);
     bytes
 }
 

@@ -227,6 +227,15 @@ pub(crate) fn slow_stream(address: SocketAddr) -> TcpStream {
     socket.into()
 }
 
+/// A connection from an address of one's choice, as `127.0.0.9`.
+pub(crate) fn stream_from(source: &str, to: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    let source: SocketAddr = source.parse().expect("an address");
+    socket.bind(&source.into()).expect("all of 127.0.0.0/8 is ours");
+    socket.connect(&to.into()).expect("js5d listens");
+    socket.into()
+}
+
 /// All bytes up to an orderly end.
 pub(crate) fn read_to_end(stream: &mut TcpStream) -> Vec<u8> {
     stream.set_read_timeout(Some(PATIENCE)).expect("a socket");

@@ -8,7 +8,7 @@ mod http;
 mod server;
 
 pub(crate) use cache::{Cache, container_of, framed_by_hand, id};
-pub(crate) use client::{Answer, Client, FIRST_BUILD, read_to_end, slow_stream};
+pub(crate) use client::{Answer, Client, FIRST_BUILD, read_to_end, slow_stream, stream_from};
 pub(crate) use deployment::Deployment;
 pub(crate) use http::{Http, Reply};
 pub(crate) use server::{Ended, Server, js5d, js5d_with, to_its_end};

@@ -15,7 +15,8 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// What the cache holds; another text, and it is written anew.
-const CONTENT: &str = "demo 71273/550 in 0..28, 300 B in 29, 4096 B in 30, 102400 B in 31";
+const CONTENT: &str =
+    "demo 71273/550, maps encrypted, in 0..28, 300 B in 29, 4096 B in 30, 102400 B in 31";
 
 /// Archive, bytes on the wire, groups: few enough for memory, too many for a core's cache.
 const FIXED: [(u8, usize, u32); 3] = [(29, 300, 4096), (30, 4096, 4096), (31, 102_400, 512)];

@@ -62,12 +62,14 @@ impl Bench {
         fs::create_dir_all(&dir)?;
         let cache = dir.join("cache");
         let js5d = bin.join("js5d");
-        if !cache.exists() {
-            let mut write = Command::new(&js5d);
-            let written = write.arg("demo-cache").arg(&cache).stdout(Stdio::null()).status()?;
-            if !written.success() {
-                return Err("the demo cache cannot be written".into());
-            }
+        // One that an earlier build wrote may be another cache.
+        if cache.exists() {
+            fs::remove_dir_all(&cache)?;
+        }
+        let mut write = Command::new(&js5d);
+        let written = write.arg("demo-cache").arg(&cache).stdout(Stdio::null()).status()?;
+        if !written.success() {
+            return Err("the demo cache cannot be written".into());
         }
         Ok(Self { js5d, loadgen: bin.join("js5-loadgen"), cache, dir, quick, soak })
     }
@@ -95,6 +97,8 @@ impl Bench {
         let log = admin.with_extension("log");
         command.arg("--cache").arg(&self.cache).args(["--build", "any", "--listen", listen]);
         command.arg("--admin").arg(format!("unix:{}", admin.display()));
+        // All peers have one address.
+        command.args(["--openings-per-ip-max", "1000000"]);
         if !options.contains(&"--workers") {
             command.args(["--workers", "2"]);
         }

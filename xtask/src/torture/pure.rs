@@ -58,5 +58,6 @@ rows! {
     simulation = "4", "20000", "Both sessions over a pipe that does everything to them.";
     corrupt_caches = "16", "1", "Caches that were broken by hand.";
     mutations = "17", "5000", "Caches that were broken by chance, against a second reader.";
+    found_caches = "27", "400", "Caches as people have them, against what was put into them.";
     rekeys = "19", "20000", "Keys that change in the middle of a queue.";
 }

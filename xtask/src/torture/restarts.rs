@@ -1,4 +1,4 @@
-//! Rows 18, 20 to 22 and 24: reloads, stops, hand-overs, `kill -9`, and a stopped process.
+//! Rows 18, 20 to 22, 24 and 26: reloads, stops, hand-overs, `kill -9`, and a stopped process.
 
 use super::Findings;
 use super::bench::{Bench, output_within};
@@ -56,6 +56,16 @@ pub(super) fn stop(_: &Bench, findings: &mut Findings) -> Result<()> {
 /// Ten hand-overs under 1,000 connects a second.
 pub(super) fn hand_over(_: &Bench, findings: &mut Findings) -> Result<()> {
     feature(findings, "hand-over under connects", "ten_hand_overs", "0 refused, 0 reset")
+}
+
+/// Hand-overs under clients that pause between connect and handshake, and a SIGTERM to the process
+/// that gives or to the one that takes, at any moment of it.
+pub(super) fn late_handshakes(_: &Bench, findings: &mut Findings) -> Result<()> {
+    let bound = "0 refused, reset, told full";
+    feature(findings, "hand-over: 10,000 late handshakes", "ten_thousand_connects", bound)?;
+    feature(findings, "hand-over: the giver is stopped", "gives_at_any_moment", bound)?;
+    feature(findings, "hand-over: the taker is stopped", "takes_at_any_moment", bound)?;
+    feature(findings, "hand-over: a port that is passed", "handover::", "never shut")
 }
 
 /// `kill -9` and a start, again and again.

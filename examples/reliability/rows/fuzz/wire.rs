@@ -101,7 +101,7 @@ pub(super) fn session(data: &[u8]) {
                     _ => (Allowance::All, [false; 2]),
                 };
                 for _ in 0..=count >> 2 {
-                    let upcoming = session.upcoming(0).map(|id| (id.archive, id.group));
+                    let upcoming = session.upcoming().next().map(|id| (id.archive, id.group));
                     assert_eq!(upcoming, model.upcoming(0));
                     assert_eq!(session.next_step_within(allowance), model.next(held_back).0);
                 }

@@ -213,7 +213,8 @@ impl<'a> Connection<'a> {
             held_back = [!urgent, true];
         }
         let before = rng.usize(..4);
-        let upcoming = self.server.session_mut().upcoming(before).map(|id| (id.archive, id.group));
+        let upcoming =
+            self.server.session_mut().upcoming().nth(before).map(|id| (id.archive, id.group));
         if upcoming != self.model.upcoming(before) {
             return Err(format!("{upcoming:?} is announced, {before} before it"));
         }

@@ -1,9 +1,9 @@
-//! The server's end: the real session, and outputs filled as a connection fills them.
+//! The server's end: the real session, and batches filled as a connection fills them.
 //!
 //! What a connection does with the ring is not here; the order of its steps is.
 
 use fastrand::Rng;
-use js5d::net::output::{Cursor, Output, SnapshotRef};
+use js5d::net::batch::{BatchPool, Cursor, Filling, Sealed, SnapshotRef};
 use js5d::protocol::session::{Profile, Response, Step};
 use js5d::protocol::{ServerSession, Status};
 use std::sync::Arc;
@@ -24,17 +24,19 @@ pub(super) const READ_LEN: usize = 256;
 
 /// A send that is under way.
 struct Sending {
-    output: Output,
+    batch: Sealed,
     bytes: Vec<u8>,
     sent: usize,
 }
 
-/// Session, outputs, and what was read and not taken.
+/// Session, batches, and what was read and not taken.
 pub(crate) struct ServerEnd {
     session: ServerSession,
     snapshot: SnapshotRef,
     len_max: usize,
-    output: Output,
+    pool: BatchPool,
+    /// What is filled; none between a send and the next filling.
+    filling: Option<Filling>,
     current: Option<Cursor>,
     sending: Option<Sending>,
     /// No more responses are begun.
@@ -56,7 +58,8 @@ impl ServerEnd {
             session: ServerSession::new(profile, refusal),
             snapshot,
             len_max,
-            output: Output::default(),
+            pool: BatchPool::default(),
+            filling: None,
             current: None,
             sending: None,
             closing: false,
@@ -69,7 +72,7 @@ impl ServerEnd {
         &mut self.session
     }
 
-    /// Whether an output holds the beginning of a response whose end is to come.
+    /// Whether a batch holds the beginning of a response whose end is to come.
     pub(crate) fn is_mid_response(&self) -> bool {
         self.current.is_some()
     }
@@ -78,19 +81,29 @@ impl ServerEnd {
         self.sending.is_some()
     }
 
-    /// Fills the output with the session's steps, which `next` takes.
+    /// Fills a batch with the session's steps, which `next` takes.
     pub(crate) fn fill(&mut self, next: &mut dyn FnMut(&mut ServerSession) -> Step) {
+        let mut batch = self.filling.take().unwrap_or_else(|| self.pool.take());
+        self.fill_batch(&mut batch, next);
+        self.filling = Some(batch);
+    }
+
+    fn fill_batch(
+        &mut self,
+        batch: &mut Filling,
+        next: &mut dyn FnMut(&mut ServerSession) -> Step,
+    ) {
         if let Some(cursor) = self.current.take() {
-            self.push_large(cursor);
+            self.push_large(batch, cursor);
         }
-        while self.current.is_none() && !self.output.is_full(self.len_max) {
-            let room = self.len_max - self.output.len();
-            if self.slow && !self.output.is_empty() && self.next_exceeds(room) {
+        while self.current.is_none() && !batch.is_full(self.len_max) {
+            let room = self.len_max - batch.len();
+            if self.slow && !batch.is_empty() && self.next_exceeds(room) {
                 return;
             }
             match next(&mut self.session) {
-                Step::Response(response) => self.respond(response),
-                Step::Status(status) => self.output.push_status(status.to_byte()),
+                Step::Response(response) => self.respond(batch, response),
+                Step::Status(status) => batch.push_status(status.to_byte()),
                 Step::Close(_) => {
                     self.closing = true;
                     return;
@@ -100,49 +113,50 @@ impl ServerEnd {
         }
     }
 
-    fn respond(&mut self, response: Response) {
-        if self.closing {
+    fn respond(&mut self, batch: &mut Filling, response: Response) {
+        let place = self.snapshot.place(response.id());
+        if self.closing || place.is_empty() {
             return;
         }
-        let Some(framed) = self.snapshot.response(response.id()) else { return };
-        if !self.output.push_small(response, framed) {
-            self.push_large(Cursor { response, taken: 0 });
+        if !batch.push_small(response, self.snapshot.framed(place)) {
+            self.push_large(batch, Cursor::new(response, place));
         }
     }
 
-    fn push_large(&mut self, mut cursor: Cursor) {
-        let framed = self.snapshot.response(cursor.response.id()).unwrap_or_default();
-        if !self.output.push(&mut cursor, framed, &self.snapshot, self.len_max) {
+    fn push_large(&mut self, batch: &mut Filling, mut cursor: Cursor) {
+        if !batch.push(&mut cursor, &self.snapshot, self.len_max) {
             self.current = Some(cursor);
         }
     }
 
     fn next_exceeds(&self, room: usize) -> bool {
-        let next = self.session.upcoming(0).and_then(|id| self.snapshot.response(id));
-        next.is_some_and(|framed| framed.len() > room)
+        let next = self.session.upcoming().next().map(|id| self.snapshot.place(id).len());
+        next.is_some_and(|len| len > room)
     }
 
-    /// The filled output as bytes, gone out at once.
+    /// The filled batch as bytes, gone out at once.
     pub(crate) fn take_output(&mut self) -> Vec<u8> {
-        self.output.seal();
-        let bytes = self.output.to_bytes();
-        self.output.advance(bytes.len());
-        self.output.clear();
+        let Some(batch) = self.filling.take() else { return Vec::new() };
+        let mut batch = batch.seal();
+        let bytes = batch.to_bytes();
+        batch.advance(bytes.len());
+        self.pool.put(batch);
         bytes
     }
 
-    /// Hands the filled output to the socket, if there is something in it.
+    /// Hands the filled batch to the socket, if there is something in it.
     pub(super) fn begin_send(&mut self) -> Result<(), String> {
-        if self.output.is_empty() {
+        let Some(batch) = self.filling.take() else { return Ok(()) };
+        if batch.is_empty() {
+            self.pool.put_unused(batch);
             return Ok(());
         }
-        self.output.seal();
-        let bytes = self.output.to_bytes();
-        if bytes.len() != self.output.len() {
-            return Err(format!("an output of {} has {} bytes", self.output.len(), bytes.len()));
+        let batch = batch.seal();
+        let bytes = batch.to_bytes();
+        if bytes.len() != batch.len() {
+            return Err(format!("a batch of {} has {} bytes", batch.len(), bytes.len()));
         }
-        let output = std::mem::take(&mut self.output);
-        self.sending = Some(Sending { output, bytes, sent: 0 });
+        self.sending = Some(Sending { batch, bytes, sent: 0 });
         Ok(())
     }
 
@@ -158,13 +172,12 @@ impl ServerEnd {
         let taken = super::super::wire::any_scale(rng, left).min(room);
         pipe.extend(&sending.bytes[sending.sent..sending.sent + taken]);
         sending.sent += taken;
-        let is_done = sending.output.advance(taken);
-        if is_done != (taken == left) || sending.output.len() != left - taken {
-            return Err(format!("{taken} of {left} were sent, {} left", sending.output.len()));
+        let is_done = sending.batch.advance(taken);
+        if is_done != (taken == left) || sending.batch.len() != left - taken {
+            return Err(format!("{taken} of {left} were sent, {} left", sending.batch.len()));
         }
-        if is_done && let Some(mut done) = self.sending.take() {
-            done.output.clear();
-            self.output = done.output;
+        if is_done && let Some(done) = self.sending.take() {
+            self.pool.put(done.batch);
         }
         Ok(())
     }

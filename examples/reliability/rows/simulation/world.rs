@@ -6,7 +6,7 @@
 use super::super::wire;
 use fastrand::Rng;
 use js5d::catalog::{Snapshot, SnapshotBuilder};
-use js5d::net::output::SnapshotRef;
+use js5d::net::batch::SnapshotRef;
 use js5d::protocol::frame::{framed_len, place};
 use std::collections::HashMap;
 use std::rc::Rc;

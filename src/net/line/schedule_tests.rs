@@ -50,7 +50,7 @@ impl Simulation {
     fn ask(&mut self, key: usize) {
         let peer = &mut self.peers[key];
         while peer.wants > 0 && peer.ticket.is_none() {
-            let place = Place { worker: peer.worker, key };
+            let place = Asker { worker: peer.worker, key };
             let served = &mut peer.served[peer.rank as usize];
             match self.schedule.ask(peer.rank, served, place, self.now_us) {
                 Answer::Granted(grant) => Self::send(&mut self.schedule, peer, grant, self.now_us),
@@ -123,7 +123,7 @@ fn ranks_go_in_order_whoever_came_first() {
     let mut schedule = Schedule::new(caps(10_000_000, 0), 1);
     let mut clock = schedule.clocks();
     let mut ask = |schedule: &mut Schedule, rank: Rank, key| {
-        schedule.ask(rank, &mut clock[rank as usize], Place { worker: 0, key }, 0)
+        schedule.ask(rank, &mut clock[rank as usize], Asker { worker: 0, key }, 0)
     };
     // 20 ms of the rate are there: 200 kB, twenty quanta of 10 kB.
     for key in 0..20 {
@@ -279,12 +279,12 @@ fn who_withdraws_leaves_nothing_behind() {
     let mut schedule = Schedule::new(caps(1_000_000, 0), 1);
     let mut served = 0;
     while let Answer::Granted(grant) =
-        schedule.ask(UrgentLoggedIn, &mut served, Place { worker: 0, key: 0 }, 0)
+        schedule.ask(UrgentLoggedIn, &mut served, Asker { worker: 0, key: 0 }, 0)
     {
         schedule.settle(grant, grant.len);
         served += grant.len;
     }
-    let place = Place { worker: 0, key: 1 };
+    let place = Asker { worker: 0, key: 1 };
     let Answer::Waits(ticket) = schedule.ask(PrefetchLoggedIn, &mut 0, place, 0) else {
         panic!("there is nothing left")
     };

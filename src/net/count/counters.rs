@@ -88,6 +88,7 @@ counters! {
     logged_in: "Open connections whose player is logged in.",
     accepted: "Connections accepted, refused ones included.",
     accept_errors: "Failed accepts, by lack of descriptors mostly.",
+    listeners_lost: "Listening sockets that listen no more.",
     handshakes_ok: "Handshakes answered 0.",
     refused_out_of_date: "Handshakes answered 6: the build is not served.",
     refused_server_full: "Handshakes answered 7.",
@@ -116,6 +117,8 @@ counters! {
     waiting_prefetch_logged_out: "Under a cap: other peers that wait with a prefetch response.",
     credit_waits: "Under a cap: times that a connection had to wait for its turn.",
     slow_peers: "Times that a peer became slow.",
+    broken_off: "Prefetch responses broken off for an urgent one; each is sent again, whole.",
+    wasted_bytes: "Bytes of responses that were broken off.",
     closed_by_peer: "Connections that the peer ended or reset.",
     closed_disconnect: "Connections closed on opcode 7.",
     closed_refused: "Connections closed after a status that refuses.",
@@ -127,7 +130,7 @@ counters! {
     closed_idle_timeout: "Connections that asked for nothing for too long.",
     closed_send_timeout: "Connections that took nothing in for too long.",
     closed_generation: "Connections closed so that they come back to the current generation.",
-    closed_drain: "Connections closed because the server stops.",
+    closed_drain: "Connections closed because the server stops, or was taken over from.",
     proxy_headers: "PROXY headers that announced an address.",
     proxy_headers_local: "PROXY headers that announced none: LOCAL, UNKNOWN, UNSPEC, not TCP.",
     closed_proxy_untrusted: "Connections to PROXY listeners from outside the trusted networks.",
@@ -145,6 +148,7 @@ counters! {
     game_closed_idle: "Game connections without a byte for too long.",
     game_closed_drain: "Game connections cut because the server stops.",
     game_closed_error: "Game connections ended by an error of a socket or the ring.",
+    closed_openings: "Connections of an address with as many that have said nothing as may.",
     closed_error: "Connections closed by an error of the socket or the ring.",
     late_heartbeats: "Heartbeats that came more than one interval late.",
     ;
@@ -187,8 +191,45 @@ pub enum Close {
     ProxyTooLong,
     /// No PROXY header in time.
     ProxyTimeout,
+    /// As many connections of its address have said nothing yet as may.
+    Openings,
     /// The socket or the ring failed.
     Error,
+}
+
+impl Close {
+    /// Whether the peer may have something of ours to read still.
+    #[must_use]
+    pub fn is_orderly(self) -> bool {
+        match self {
+            Self::Refused
+            | Self::Disconnect
+            | Self::Generation
+            | Self::Drain
+            | Self::MissingGroup
+            | Self::Violation(Violation::UnknownOpcode { .. }) => true,
+            // It has ended its side and may be reading; there is nothing to discard.
+            Self::ByPeer => false,
+            Self::HandshakeTimeout | Self::IdleTimeout | Self::SendTimeout | Self::Error => false,
+            // It would go on.
+            Self::Chatter => false,
+            // Nothing was ever sent to it.
+            Self::Violation(Violation::NotJs5 { .. })
+            | Self::ProxyUntrusted
+            | Self::ProxyMalformed
+            | Self::ProxyTooLong
+            | Self::ProxyTimeout => false,
+            // It has been told already.
+            Self::Openings => false,
+        }
+    }
+
+    /// Whether the peer takes nothing in: the kernel would go on offering it what it holds, and
+    /// keep the memory for minutes. A reset ends that.
+    #[must_use]
+    pub fn is_reset(self) -> bool {
+        matches!(self, Self::SendTimeout | Self::Drain | Self::Generation)
+    }
 }
 
 /// Adds to a counter.
@@ -217,6 +258,7 @@ impl Counters {
             Close::ProxyMalformed => &self.closed_proxy_malformed,
             Close::ProxyTooLong => &self.closed_proxy_too_long,
             Close::ProxyTimeout => &self.closed_proxy_timeout,
+            Close::Openings => &self.closed_openings,
             Close::Error => &self.closed_error,
         };
         add(counter, 1);

@@ -61,14 +61,14 @@ const PICKS_UNTIL_DOUBLED: u32 = 100;
 const PICKED_MAX: usize = 4096;
 
 /// A place among the picked requests; [`NOT_PICKED`] is none.
-pub(super) type PickId = u16;
+pub(in crate::net) type PickId = u16;
 
 /// This connection has no picked request.
-pub(super) const NOT_PICKED: PickId = PickId::MAX;
+pub(in crate::net) const NOT_PICKED: PickId = PickId::MAX;
 
 /// Picks requests and times them.
 #[derive(Default)]
-pub(super) struct Sampler {
+pub(in crate::net) struct Sampler {
     /// Requests since the last pick: those that the next one stands for.
     since: Cell<u32>,
     /// Pick one of so many.
@@ -93,14 +93,14 @@ struct Picked {
 impl Sampler {
     /// Takes note of as many requests; true if one of them should be picked.
     #[inline]
-    pub(super) fn passes(&self, requests: u32) -> bool {
+    pub(in crate::net) fn passes(&self, requests: u32) -> bool {
         let since = self.since.get().saturating_add(requests);
         self.since.set(since);
         since > self.interval.get()
     }
 
     /// Picks the request that has `ahead` others before it in its queue.
-    pub(super) fn pick(&self, class: Class, ahead: usize) -> PickId {
+    pub(in crate::net) fn pick(&self, class: Class, ahead: usize) -> PickId {
         let mut picked = self.picked.borrow_mut();
         if picked.len() >= PICKED_MAX {
             return NOT_PICKED;
@@ -116,14 +116,14 @@ impl Sampler {
     }
 
     /// The connection of a picked request would be picked again: the one stands for more.
-    pub(super) fn weigh_more(&self, id: PickId) {
+    pub(in crate::net) fn weigh_more(&self, id: PickId) {
         if let Some(picked) = self.picked.borrow_mut().get_mut(id.into()) {
             picked.weight = picked.weight.saturating_add(self.since.replace(0));
         }
     }
 
     /// As many requests of each class have left the connection's queues.
-    pub(super) fn left(&self, id: PickId, urgent: usize, prefetch: usize) {
+    pub(in crate::net) fn left(&self, id: PickId, urgent: usize, prefetch: usize) {
         if let Some(picked) = self.picked.borrow_mut().get_mut(id.into()) {
             let left = match picked.class {
                 Class::Urgent => urgent,
@@ -136,7 +136,7 @@ impl Sampler {
 
     /// The kernel has taken what had left the queues. True if the picked request was in it; it
     /// is counted then.
-    pub(super) fn handed_over(&self, id: PickId, counters: &Counters) -> bool {
+    pub(in crate::net) fn taken_by_kernel(&self, id: PickId, counters: &Counters) -> bool {
         let mut all = self.picked.borrow_mut();
         if !all.get(id.into()).is_some_and(|picked| picked.is_begun) {
             return false;
@@ -151,12 +151,12 @@ impl Sampler {
     }
 
     /// The connection ends before its picked request is answered.
-    pub(super) fn forget(&self, id: PickId) {
+    pub(in crate::net) fn forget(&self, id: PickId) {
         self.picked.borrow_mut().try_remove(id.into());
     }
 
     /// A heartbeat: how often to pick follows from how many requests came since the last.
-    pub(super) fn beat(&self, counters: &Counters) {
+    pub(in crate::net) fn beat(&self, counters: &Counters) {
         let requests = counters.requests_urgent.get() + counters.requests_prefetch.get();
         let recent = requests - self.requests_before.replace(requests);
         let interval = u32::try_from(recent / PICKS_A_BEAT).unwrap_or(u32::MAX);
@@ -204,13 +204,13 @@ mod tests {
         assert!(sampler.passes(40), "an idle worker picks at once");
         let id = sampler.pick(Class::Prefetch, 2);
         sampler.left(id, 20, 2);
-        assert!(!sampler.handed_over(id, &counters), "two were before it");
+        assert!(!sampler.taken_by_kernel(id, &counters), "two were before it");
         sampler.left(id, 0, 1);
-        assert!(sampler.handed_over(id, &counters));
+        assert!(sampler.taken_by_kernel(id, &counters));
         assert_eq!(counts(&counters.latency_prefetch), 40, "it stands for the whole batch");
         assert_eq!(counts(&counters.latency_urgent), 0);
         sampler.forget(id);
-        assert!(!sampler.handed_over(id, &counters));
+        assert!(!sampler.taken_by_kernel(id, &counters));
     }
 
     #[test]
@@ -225,7 +225,7 @@ mod tests {
                 if sampler.passes(40) {
                     let id = sampler.pick(Class::Urgent, 0);
                     sampler.left(id, 40, 0);
-                    assert!(sampler.handed_over(id, &counters));
+                    assert!(sampler.taken_by_kernel(id, &counters));
                     picks += 1;
                 }
             }

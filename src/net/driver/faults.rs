@@ -4,14 +4,13 @@
 //! whose result is then changed to an error, or by one that moves fewer bytes than were asked
 //! for. So the bytes that are said to have gone are those that went, and no other.
 
-use super::ops::{ReadBuffer, Receiving, Sending};
-use super::output::Output;
-use super::peer::Peer;
+use super::{ReadBuffer, Sealed, Socket};
 use io_uring::{opcode, squeue, types};
 use std::any::Any;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
+use std::os::fd::RawFd;
 
 /// What says nothing about a socket.
 const PASSING: [(i32, &str); 5] = [
@@ -58,14 +57,14 @@ impl Faults {
 }
 
 /// Has one in so many operations of this thread's ring fail, by chance from `seed`.
-pub(super) fn begin(seed: u64, one_in: u32) {
+pub(in crate::net) fn begin(seed: u64, one_in: u32) {
     let (rng, injected) = (fastrand::Rng::with_seed(seed), BTreeMap::new());
     let faults = Faults { rng, one_in, due: HashMap::new(), injected };
     FAULTS.with_borrow_mut(|slot| *slot = Some(faults));
 }
 
 /// No further operation fails. What was injected, with the number of times.
-pub(super) fn end() -> BTreeMap<String, u64> {
+pub(in crate::net) fn end() -> BTreeMap<String, u64> {
     FAULTS.with_borrow_mut(Option::take).map(|faults| faults.injected).unwrap_or_default()
 }
 
@@ -74,7 +73,7 @@ fn with<T>(act: impl FnOnce(&mut Faults) -> Option<T>) -> Option<T> {
 }
 
 /// The receive that takes the place of `entry`.
-pub(super) fn receive(entry: squeue::Entry, buffer: &mut ReadBuffer, peer: &Peer) -> squeue::Entry {
+pub(super) fn receive(entry: squeue::Entry, buffer: &mut [u8], socket: RawFd) -> squeue::Entry {
     let at = buffer.as_ptr().addr();
     let other = with(|faults| match faults.fate("receive", buffer.len())? {
         Fate::Error(errno) => {
@@ -82,22 +81,22 @@ pub(super) fn receive(entry: squeue::Entry, buffer: &mut ReadBuffer, peer: &Peer
             Some(opcode::Nop::new().build())
         }
         Fate::Short(len) => {
-            Some(opcode::Recv::new(types::Fd(peer.raw_fd()), buffer.as_mut_ptr(), len).build())
+            Some(opcode::Recv::new(types::Fd(socket), buffer.as_mut_ptr(), len).build())
         }
     });
     other.unwrap_or(entry)
 }
 
 /// The send that takes the place of `entry`.
-pub(super) fn send(entry: squeue::Entry, output: &Output, peer: &Peer) -> squeue::Entry {
-    let first = output.first_vector();
-    let other = with(|faults| match faults.fate("send", first.iov_len)? {
+pub(super) fn send(entry: squeue::Entry, batch: &Sealed, socket: RawFd) -> squeue::Entry {
+    let first = batch.first_piece();
+    let other = with(|faults| match faults.fate("send", first.len())? {
         Fate::Error(errno) => {
-            faults.due.insert(place_of(output), -errno);
+            faults.due.insert(place_of(batch), -errno);
             Some(opcode::Nop::new().build())
         }
         Fate::Short(len) => {
-            let send = opcode::Send::new(types::Fd(peer.raw_fd()), first.iov_base.cast(), len);
+            let send = opcode::Send::new(types::Fd(socket), first.as_ptr(), len);
             Some(send.flags(libc::MSG_NOSIGNAL).build())
         }
     });
@@ -105,29 +104,29 @@ pub(super) fn send(entry: squeue::Entry, output: &Output, peer: &Peer) -> squeue
 }
 
 /// What a direct send came to, if it is to fail or to be short.
-pub(super) fn send_now(output: &Output, peer: &Peer) -> Option<io::Result<usize>> {
-    let bytes = output.as_one_slice()?;
+pub(super) fn send_now(batch: &Sealed, socket: &Socket) -> Option<io::Result<usize>> {
+    let bytes = batch.as_one_slice()?;
     with(|faults| match faults.fate("direct send", bytes.len())? {
         Fate::Error(errno) => Some(Err(io::Error::from_raw_os_error(errno))),
         Fate::Short(len) => {
             use rustix::net::SendFlags;
             let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
             let piece = bytes.get(..len as usize)?;
-            Some(rustix::net::send(peer, piece, flags).map_err(io::Error::from))
+            Some(rustix::net::send(socket, piece, flags).map_err(io::Error::from))
         }
     })
 }
 
 /// The result of a completed operation on `data`, where `result` was the ring's.
 pub(super) fn result(data: &dyn Any, result: i32) -> i32 {
-    let place = match (data.downcast_ref::<Receiving>(), data.downcast_ref::<Sending>()) {
-        (Some((buffer, _)), _) => buffer.as_ptr().addr(),
-        (_, Some((output, _))) => place_of(output),
+    let place = match (data.downcast_ref::<ReadBuffer>(), data.downcast_ref::<Sealed>()) {
+        (Some(buffer), _) => buffer.as_ptr().addr(),
+        (_, Some(batch)) => place_of(batch),
         _ => return result,
     };
     with(|faults| faults.due.remove(&place)).unwrap_or(result)
 }
 
-fn place_of(output: &Output) -> usize {
-    std::ptr::from_ref(output).addr()
+fn place_of(batch: &Sealed) -> usize {
+    batch.message().addr()
 }

@@ -1,4 +1,4 @@
-//! What an output sends is what the protocol says, whatever the sizes, keys and cuts.
+//! What a batch sends is what the protocol says, whatever the sizes, keys and cuts.
 
 use super::*;
 use crate::catalog::SnapshotBuilder;
@@ -37,43 +37,42 @@ fn expected(number: usize, bit: bool, key: u8) -> Vec<u8> {
     framed.iter().map(|byte| byte ^ key).collect()
 }
 
-/// Sends `responses` in outputs of at most `len_max` bytes, as a connection does, and has each
-/// output taken by the socket in pieces.
+/// Sends `responses` in batchs of at most `len_max` bytes, as a connection does, and has each
+/// batch taken by the socket in pieces.
 fn send(responses: &[Response], len_max: usize, random: &mut fastrand::Rng) -> Vec<u8> {
     let snapshot = snapshot();
-    let mut pool = OutputPool::default();
+    let mut pool = BatchPool::default();
     let mut wire = Vec::new();
     let mut waiting = responses.iter().copied();
     let mut current: Option<Cursor> = None;
     loop {
-        let mut output = pool.take();
-        while !output.is_full(len_max) {
-            let next = current
-                .take()
-                .or_else(|| waiting.next().map(|response| Cursor { response, taken: 0 }));
+        let mut batch = pool.take();
+        while !batch.is_full(len_max) {
+            let begin = |response: Response| Cursor::new(response, snapshot.place(response.id()));
+            let next = current.take().or_else(|| waiting.next().map(begin));
             let Some(mut cursor) = next else { break };
-            let framed = snapshot.response(cursor.response.id()).expect("it is there");
-            let fits = cursor.taken == 0 && output.push_small(cursor.response, framed);
-            if !fits && !output.push(&mut cursor, framed, &snapshot, len_max) {
+            let framed = snapshot.framed(cursor.place);
+            let fits = cursor.taken == 0 && batch.push_small(cursor.response, framed);
+            if !fits && !batch.push(&mut cursor, &snapshot, len_max) {
                 current = Some(cursor);
                 break;
             }
         }
-        if output.is_empty() {
+        if batch.is_empty() {
             return wire;
         }
-        output.seal();
-        assert!(output.len() <= len_max + COPY_LEN_MAX, "a send is bounded");
-        let bytes = output.to_bytes();
-        assert_eq!(bytes.len(), output.len());
-        while !output.is_empty() {
-            let sent = random.usize(1..=output.len());
-            let left = output.len() - sent;
-            assert_eq!(output.advance(sent), left == 0);
-            assert_eq!(output.len(), left);
+        let mut batch = batch.seal();
+        assert!(batch.len() <= len_max + COPY_LEN_MAX, "a send is bounded");
+        let bytes = batch.to_bytes();
+        assert_eq!(bytes.len(), batch.len());
+        while !batch.is_empty() {
+            let sent = random.usize(1..=batch.len());
+            let left = batch.len() - sent;
+            assert_eq!(batch.advance(sent), left == 0);
+            assert_eq!(batch.len(), left);
         }
         wire.extend(bytes);
-        pool.put(output);
+        pool.put(batch);
     }
 }
 
@@ -106,14 +105,14 @@ fn without_the_bit_a_prefetch_looks_like_an_urgent_response() {
 #[test]
 fn a_large_response_is_referred_to_and_not_copied() {
     let snapshot = snapshot();
-    let mut output = Output::default();
+    let mut pool = BatchPool::default();
+    let mut batch = pool.take();
     let response = Response::new(id(8), Class::Prefetch, true, 0);
-    let framed = snapshot.response(id(8)).expect("it is there");
-    let mut cursor = Cursor { response, taken: 0 };
-    assert!(!output.push(&mut cursor, framed, &snapshot, 256 << 10));
-    assert_eq!(output.scratch.len(), 4, "only what holds the prefetch bit");
+    let mut cursor = Cursor::new(response, snapshot.place(id(8)));
+    assert!(!batch.push(&mut cursor, &snapshot, 256 << 10));
+    assert_eq!(batch.0.scratch.len(), 4, "only what holds the prefetch bit");
     assert_eq!(cursor.taken, 256 << 10);
     assert_eq!(Rc::strong_count(&snapshot), 2, "what is referred to stays");
-    output.clear();
+    pool.put_unused(batch);
     assert_eq!(Rc::strong_count(&snapshot), 1);
 }

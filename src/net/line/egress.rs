@@ -7,18 +7,11 @@
 //! waits, and wakes those whom they are for. What the kernel has taken counts as sent; headers
 //! of TCP and IP are not counted.
 
-pub mod bucket;
-pub mod schedule;
-
-pub use bucket::RATE_MAX;
-pub use schedule::Caps;
-
-use super::counters::{Counters, add};
-use super::ops;
-use super::output::COPY_LEN_MAX;
-use super::peer::Peer;
-use bucket::Bucket;
-use schedule::{Answer, ByRank, Grant, Place, Schedule, Ticket, quantum};
+use super::bucket::Bucket;
+use super::schedule::{Answer, Asker, ByRank, Caps, Grant, Rank, Schedule, Ticket, quantum};
+use crate::net::batch::COPY_LEN_MAX;
+use crate::net::count::{Counters, add};
+use crate::net::driver::{self, Key, wake};
 use slab::Slab;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
@@ -28,8 +21,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
-
-pub(super) use schedule::Rank;
 
 /// How often a worker collects grants while one of its connections waits: what a higher rank
 /// may have to wait beside the line itself. The time of 50 kB at 10 MB/s.
@@ -91,10 +82,20 @@ enum Wait {
     Granted(Grant),
 }
 
+/// A connection's number among those that share the line; none before it has something to send.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::net) struct Share(Option<NonZeroU32>);
+
+impl Share {
+    fn place(self) -> Option<usize> {
+        self.0.map(|number| number.get() as usize - 1)
+    }
+}
+
 /// A connection that has sent or waited under a cap.
 #[derive(Debug)]
-struct Share {
-    peer: Rc<Peer>,
+struct Sharer {
+    key: Key,
     wait: Wait,
     /// What it was sent, on each rank's own count.
     served: ByRank<u64>,
@@ -102,26 +103,22 @@ struct Share {
     own: Option<Bucket>,
 }
 
-/// Memory of a connection that has sent or waited under a cap.
-#[cfg(test)]
-pub(super) const SHARE_LEN: usize = size_of::<Share>();
-
 /// Leave to send: to be settled as soon as it is known what is sent on it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Credit {
-    pub(super) rank: Rank,
+pub(in crate::net) struct Credit {
+    pub(in crate::net) rank: Rank,
     /// Bytes at which the batch is full; the response that reaches them may end beyond.
-    pub(super) len: usize,
+    pub(in crate::net) len: usize,
     /// What the schedule granted; none if it was not asked.
     granted: Option<Grant>,
 }
 
 /// A worker's connections under the caps.
 #[derive(Debug)]
-pub(super) struct Egress {
+pub(in crate::net) struct Egress {
     shaper: Arc<Shaper>,
     worker: usize,
-    shares: RefCell<Slab<Share>>,
+    sharers: RefCell<Slab<Sharer>>,
     /// Those that wait for their own cap, the first to go first.
     sleepers: RefCell<BTreeSet<(u64, usize)>>,
     /// Connections that wait for credit.
@@ -131,11 +128,11 @@ pub(super) struct Egress {
 }
 
 impl Egress {
-    pub(super) fn new(shaper: Arc<Shaper>) -> Self {
+    pub(in crate::net) fn new(shaper: Arc<Shaper>) -> Self {
         Self {
             worker: shaper.workers.fetch_add(1, Ordering::Relaxed),
             shaper,
-            shares: RefCell::default(),
+            sharers: RefCell::default(),
             sleepers: RefCell::default(),
             waiting: ByRank::default(),
             somebody: Notify::new(),
@@ -143,31 +140,24 @@ impl Egress {
     }
 
     /// Whether what is urgent has to go alone, as a cap holds for prefetch by itself.
-    pub(super) fn keeps_classes_apart(&self) -> bool {
+    pub(in crate::net) fn keeps_classes_apart(&self) -> bool {
         self.shaper.caps.total.is_some() || self.shaper.caps.prefetch.is_some()
     }
 
     /// Whether a connection waits for credit.
-    pub(super) fn is_waiting(&self, peer: &Peer) -> bool {
-        let shares = self.shares.borrow();
-        let share = peer.share.get().and_then(|key| shares.get(place(key)));
-        share.is_some_and(|share| matches!(share.wait, Wait::Own { .. } | Wait::Turn(_)))
+    pub(in crate::net) fn is_waiting(&self, share: Share) -> bool {
+        let sharers = self.sharers.borrow();
+        let sharer = share.place().and_then(|place| sharers.get(place));
+        sharer.is_some_and(|sharer| matches!(sharer.wait, Wait::Own { .. } | Wait::Turn(_)))
     }
 
-    /// Whether the wait for credit is over.
-    pub(super) fn is_called(&self, peer: &Peer) -> bool {
-        let shares = self.shares.borrow();
-        let share = peer.share.get().and_then(|key| shares.get(place(key)));
-        share.is_some_and(|share| matches!(share.wait, Wait::OwnPassed | Wait::Granted(_)))
-    }
-
-    /// Leave to send in a rank. Without it the connection waits, and its task is woken.
-    pub(super) fn credit(&self, peer: &Rc<Peer>, rank: Rank) -> Option<Credit> {
+    /// Leave to send in a rank. Without it the connection waits, and is woken.
+    pub(in crate::net) fn credit(&self, share: &mut Share, key: Key, rank: Rank) -> Option<Credit> {
         let now_us = self.shaper.now_us();
-        let key = self.key_of(peer, now_us);
-        let shares = &mut *self.shares.borrow_mut();
-        let share = shares.get_mut(key)?;
-        let granted = match share.wait {
+        let place = self.place_of(share, key, now_us);
+        let sharers = &mut *self.sharers.borrow_mut();
+        let sharer = sharers.get_mut(place)?;
+        let granted = match sharer.wait {
             Wait::Own { .. } => return None,
             Wait::Turn(ticket) if ticket.rank == rank => return None,
             Wait::Granted(grant) if grant.ticket.rank == rank => Some(grant),
@@ -175,19 +165,19 @@ impl Egress {
         };
         if granted.is_none() {
             // A higher rank, or another player's state: the place in the order is another.
-            self.leave_queue(key, share);
+            self.leave_queue(place, sharer);
         }
-        share.wait = Wait::Nothing;
+        sharer.wait = Wait::Nothing;
         let mut len_max = u64::MAX;
-        if let (Some(own), Some(rate)) = (&mut share.own, self.shaper.caps.connection) {
+        if let (Some(own), Some(rate)) = (&mut sharer.own, self.shaper.caps.connection) {
             own.refill(now_us, true);
             if !own.is_open() {
                 if let Some(grant) = granted {
                     self.shaper.schedule().settle(grant, 0);
                 }
                 let until_us = now_us + own.wait_us(quantum(rate));
-                share.wait = Wait::Own { until_us, rank };
-                self.sleepers.borrow_mut().insert((until_us, key));
+                sharer.wait = Wait::Own { until_us, rank };
+                self.sleepers.borrow_mut().insert((until_us, place));
                 self.begin_wait(rank);
                 return None;
             }
@@ -195,12 +185,12 @@ impl Egress {
         }
         let granted = match granted {
             None if self.shaper.is_shared(rank) => {
-                let place = Place { worker: self.worker, key };
-                let served = &mut share.served[rank as usize];
-                match self.shaper.schedule().ask(rank, served, place, now_us) {
+                let asker = Asker { worker: self.worker, key: place };
+                let served = &mut sharer.served[rank as usize];
+                match self.shaper.schedule().ask(rank, served, asker, now_us) {
                     Answer::Granted(grant) => Some(grant),
                     Answer::Waits(ticket) => {
-                        share.wait = Wait::Turn(ticket);
+                        sharer.wait = Wait::Turn(ticket);
                         self.begin_wait(rank);
                         return None;
                     }
@@ -215,14 +205,20 @@ impl Egress {
     }
 
     /// Takes note of what was sent on credit, `prefetch_sent` of it in prefetch responses.
-    pub(super) fn settle(&self, peer: &Peer, credit: Credit, sent: usize, prefetch_sent: usize) {
+    pub(in crate::net) fn settle(
+        &self,
+        share: Share,
+        credit: Credit,
+        sent: usize,
+        prefetch_sent: usize,
+    ) {
         let (sent, prefetch_sent) = (sent as u64, prefetch_sent as u64);
-        let mut shares = self.shares.borrow_mut();
-        let Some(share) = peer.share.get().and_then(|key| shares.get_mut(place(key))) else {
+        let mut sharers = self.sharers.borrow_mut();
+        let Some(sharer) = share.place().and_then(|place| sharers.get_mut(place)) else {
             return;
         };
-        share.served[credit.rank as usize] += sent;
-        if let Some(own) = &mut share.own {
+        sharer.served[credit.rank as usize] += sent;
+        if let Some(own) = &mut sharer.own {
             own.take(sent);
         }
         let charged_elsewhere = !credit.rank.is_prefetch() && prefetch_sent > 0;
@@ -238,24 +234,24 @@ impl Egress {
     }
 
     /// Nothing is left to send: the connection waits no more.
-    pub(super) fn wants_nothing(&self, peer: &Peer) {
-        if let Some(key) = peer.share.get().map(place)
-            && let Some(share) = self.shares.borrow_mut().get_mut(key)
+    pub(in crate::net) fn wants_nothing(&self, share: Share) {
+        if let Some(place) = share.place()
+            && let Some(sharer) = self.sharers.borrow_mut().get_mut(place)
         {
-            self.leave_queue(key, share);
+            self.leave_queue(place, sharer);
         }
     }
 
     /// The connection ends.
-    pub(super) fn forget(&self, peer: &Peer) {
-        self.wants_nothing(peer);
-        if let Some(key) = peer.share.take() {
-            self.shares.borrow_mut().try_remove(place(key));
+    pub(in crate::net) fn forget(&self, share: &mut Share) {
+        self.wants_nothing(*share);
+        if let Some(place) = std::mem::take(share).place() {
+            self.sharers.borrow_mut().try_remove(place);
         }
     }
 
     /// Collects what this worker's connections are granted, for as long as it runs.
-    pub(super) async fn pace(self: Rc<Self>) {
+    pub(in crate::net) async fn pace(self: Rc<Self>) {
         let mut grants = Vec::new();
         loop {
             if !self.is_anybody_waiting() {
@@ -265,7 +261,7 @@ impl Egress {
             // Who sends less than it was granted leaves room for others in the same tick. What was
             // sent is submitted in between; where a task merely yields, the runtime does not.
             while self.collect(&mut grants) {
-                let (_tried, ()) = ops::nothing().await;
+                driver::everything_tried().await;
             }
         }
     }
@@ -275,40 +271,40 @@ impl Egress {
         let now_us = self.shaper.now_us();
         self.shaper.schedule().collect(self.worker, now_us, grants);
         let some = !grants.is_empty();
-        let mut shares = self.shares.borrow_mut();
+        let mut sharers = self.sharers.borrow_mut();
         for grant in grants.drain(..) {
-            match shares.get_mut(grant.key) {
-                Some(share) if matches!(share.wait, Wait::Turn(at) if at == grant.ticket) => {
-                    share.wait = Wait::Granted(grant);
+            match sharers.get_mut(grant.key) {
+                Some(sharer) if matches!(sharer.wait, Wait::Turn(at) if at == grant.ticket) => {
+                    sharer.wait = Wait::Granted(grant);
                     self.end_wait(grant.ticket.rank);
-                    share.peer.wake();
+                    wake(sharer.key);
                 }
                 // Nobody waits for it: it must not be lost.
                 _ => self.shaper.schedule().settle(grant, 0),
             }
         }
         let mut sleepers = self.sleepers.borrow_mut();
-        while let Some(&(until_us, key)) = sleepers.first()
+        while let Some(&(until_us, place)) = sleepers.first()
             && until_us <= now_us
         {
             sleepers.pop_first();
-            if let Some(share) = shares.get_mut(key)
-                && let Wait::Own { rank, .. } = share.wait
+            if let Some(sharer) = sharers.get_mut(place)
+                && let Wait::Own { rank, .. } = sharer.wait
             {
-                share.wait = Wait::OwnPassed;
+                sharer.wait = Wait::OwnPassed;
                 self.end_wait(rank);
-                share.peer.wake();
+                wake(sharer.key);
             }
         }
         some
     }
 
     /// Gives up a place in the order, or gives back a grant.
-    fn leave_queue(&self, key: usize, share: &mut Share) {
-        match std::mem::replace(&mut share.wait, Wait::Nothing) {
+    fn leave_queue(&self, place: usize, sharer: &mut Sharer) {
+        match std::mem::replace(&mut sharer.wait, Wait::Nothing) {
             Wait::Nothing | Wait::OwnPassed => {}
             Wait::Own { until_us, rank } => {
-                self.sleepers.borrow_mut().remove(&(until_us, key));
+                self.sleepers.borrow_mut().remove(&(until_us, place));
                 self.end_wait(rank);
             }
             Wait::Turn(ticket) => {
@@ -336,7 +332,7 @@ impl Egress {
     }
 
     /// Counts who waits; to be called at the heartbeat.
-    pub(super) fn count_waiting(&self, counters: &Counters) {
+    pub(in crate::net) fn count_waiting(&self, counters: &Counters) {
         let by_rank: ByRank<_> = [
             &counters.waiting_urgent_logged_in,
             &counters.waiting_urgent_logged_out,
@@ -348,25 +344,30 @@ impl Egress {
         }
     }
 
-    /// The connection's place among the shares; given out when it first has something to send.
-    fn key_of(&self, peer: &Rc<Peer>, now_us: u64) -> usize {
-        if let Some(key) = peer.share.get() {
-            return place(key);
+    /// The connection's place among those that share; given out when it first has something to
+    /// send.
+    fn place_of(&self, share: &mut Share, key: Key, now_us: u64) -> usize {
+        if let Some(place) = share.place() {
+            return place;
         }
         let connection = self.shaper.caps.connection;
-        let key = self.shares.borrow_mut().insert(Share {
-            peer: Rc::clone(peer),
+        let place = self.sharers.borrow_mut().insert(Sharer {
+            key,
             wait: Wait::Nothing,
             served: self.shaper.schedule().clocks(),
             own: connection.map(|rate| Bucket::new(rate, 2 * quantum(rate), now_us)),
         });
-        let number = u32::try_from(key + 1).ok().and_then(NonZeroU32::new);
-        peer.share.set(number);
-        key
+        *share = Share(u32::try_from(place + 1).ok().and_then(NonZeroU32::new));
+        place
     }
 }
 
-/// The place that a peer's number stands for.
-fn place(number: NonZeroU32) -> usize {
-    number.get() as usize - 1
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_cap_costs_a_connection_is_known() {
+        assert_eq!(size_of::<Sharer>(), 120, "as docs/limits.md says");
+    }
 }

@@ -43,7 +43,7 @@ impl Pulse {
     }
 
     /// A heartbeat of the calling worker.
-    pub(super) fn beat(&self, now: Instant) {
+    pub(in crate::net) fn beat(&self, now: Instant) {
         let since = now.saturating_duration_since(self.born).as_micros();
         let cpu = cpu::thread_time().as_nanos();
         self.beat_us.store(u64::try_from(since).unwrap_or(u64::MAX), Ordering::Relaxed);
@@ -51,7 +51,7 @@ impl Pulse {
     }
 
     /// The worker has drained; there are no further heartbeats, and none is missed.
-    pub(super) fn end(&self) {
+    pub(in crate::net) fn end(&self) {
         self.ended.store(true, Ordering::Relaxed);
     }
 

@@ -11,7 +11,7 @@
 //! after it are held up, or whose worker looks first would get the whole line.
 
 use super::bucket::Bucket;
-use crate::net::output::COPY_LEN_MAX;
+use crate::net::batch::COPY_LEN_MAX;
 use crate::protocol::Class;
 use std::collections::BTreeMap;
 
@@ -93,9 +93,9 @@ impl Rank {
 /// One value a rank.
 pub type ByRank<T> = [T; RANKS];
 
-/// A connection: its worker, and its key there.
+/// A connection that asks: its worker, and its share there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct Asker {
     /// The worker's number.
     pub worker: usize,
     /// The worker's own.
@@ -145,7 +145,7 @@ pub enum Answer {
 #[derive(Debug, Default)]
 struct Queue {
     /// Those that wait, the least served first. Holds one entry a connection at most.
-    waiting: BTreeMap<(u64, u64), Place>,
+    waiting: BTreeMap<(u64, u64), Asker>,
     /// What is granted; as much as a few ticks bring, at most.
     unsettled: Vec<Unsettled>,
     /// How much whoever is due has been sent. Never falls, so that who comes later starts level.
@@ -202,7 +202,7 @@ impl Schedule {
 
     /// Asks for leave to send. `served` is what the peer was sent in this rank so far; it is
     /// brought up to what counts.
-    pub fn ask(&mut self, rank: Rank, served: &mut u64, place: Place, now_us: u64) -> Answer {
+    pub fn ask(&mut self, rank: Rank, served: &mut u64, place: Asker, now_us: u64) -> Answer {
         self.look(place.worker, now_us);
         let queue = &mut self.queues[rank as usize];
         let arrears = ARREARS_MS * self.line_ms[usize::from(rank.is_prefetch())];

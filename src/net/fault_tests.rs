@@ -1,9 +1,10 @@
 //! A worker whose ring fails in passing, under load: nobody is cut, and every byte is right.
 
 use super::admission::Admission;
-use super::counters::Published;
+use super::count::{LogGates, Published};
+use super::driver::{begin_faults, end_faults};
 use super::game::Door;
-use super::{Control, Front, Limits, LogGates, ServeConfig, bind, ops_faults, run};
+use super::{ConnectionLimits, Control, Front, Openings, ServeConfig, bind, run};
 use crate::catalog::{Snapshot, SnapshotBuilder, SnapshotHandle};
 use crate::protocol::frame::{append_keyed, framed_len, place};
 use crate::protocol::handshake::handshake;
@@ -51,7 +52,7 @@ fn snapshot() -> Snapshot {
 fn config(snapshot: Snapshot) -> Arc<ServeConfig> {
     let minute = Duration::from_secs(60);
     Arc::new(ServeConfig {
-        limits: Limits {
+        limits: ConnectionLimits {
             handshake_timeout: minute,
             idle_timeout: minute,
             send_timeout: minute,
@@ -60,6 +61,7 @@ fn config(snapshot: Snapshot) -> Arc<ServeConfig> {
             drain_timeout: minute,
             chatter_max: 3000,
             close_on_missing_group: false,
+            break_off: true,
         },
         profile: Arc::new(Profile { builds: Builds::Any, prefetch_bit: true, queue_len_max: 200 }),
         admission: Admission::new(1000, None, 10),
@@ -68,6 +70,7 @@ fn config(snapshot: Snapshot) -> Arc<ServeConfig> {
             proxy_timeout: minute,
             openings_max: 10,
             openings: AtomicUsize::new(0),
+            openings_by_address: Openings::new(None),
             game: None::<Door>,
         },
         snapshots: Arc::new(SnapshotHandle::new(snapshot)),
@@ -119,9 +122,9 @@ fn check(seed: u64, one_in: u32) -> BTreeMap<String, u64> {
     let worker = thread::spawn({
         let (control, published) = (Arc::clone(&control), Arc::clone(&published));
         move || {
-            ops_faults::begin(seed, one_in);
+            begin_faults(seed, one_in);
             run(config, listeners, control, published, || {}).expect("a ring");
-            ops_faults::end()
+            end_faults()
         }
     });
     let snapshot = snapshot();
@@ -131,7 +134,7 @@ fn check(seed: u64, one_in: u32) -> BTreeMap<String, u64> {
             scope.spawn(move || client(address, number, snapshot));
         }
     });
-    control.draining.store(true, Ordering::Relaxed);
+    assert!(control.stop());
     let injected = worker.join().expect("the worker lives");
     let of = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
     assert_eq!(of(&published.closed_error), 0, "seed {seed}: nobody is cut for it");

@@ -1,7 +1,10 @@
 //! What workers say about things that happen often: a line a second each, whatever happens.
 
-use super::worker::Worker;
+use super::counters::Counters;
+use crate::protocol::GroupId;
+use std::cell::Cell;
 use std::io;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tracing::{info, warn};
 
@@ -14,18 +17,30 @@ pub struct LogGates {
     missing_groups: Gate,
     accept_errors: Gate,
     errors: Gate,
+    openings: Gate,
     late_heartbeats: Gate,
+}
+
+/// What the next lines name, beside the counts.
+#[derive(Debug, Default)]
+pub(in crate::net) struct Notes {
+    /// The group that was last missed.
+    pub(in crate::net) missed: Cell<Option<GroupId>>,
+    /// The address that last had too many silent connections.
+    pub(in crate::net) crowded: Cell<Option<IpAddr>>,
+    /// The failure that last ended a connection and was not the peer's.
+    pub(in crate::net) last_errno: Cell<i32>,
 }
 
 /// Lets one through in [`LOG_INTERVAL_MS`].
 #[derive(Debug, Default)]
-pub(super) struct Gate {
+pub(in crate::net) struct Gate {
     /// When the next may pass.
     next_ms: AtomicU64,
 }
 
 impl Gate {
-    pub(super) fn passes(&self, now_ms: u64) -> bool {
+    pub(in crate::net) fn passes(&self, now_ms: u64) -> bool {
         let next_ms = self.next_ms.load(Ordering::Relaxed);
         let later_ms = now_ms + LOG_INTERVAL_MS;
         let swap = |from, to| {
@@ -37,18 +52,23 @@ impl Gate {
 
 /// What a worker has said so far; the rest is said when its gate opens.
 #[derive(Default)]
-pub(super) struct LogState {
+pub(in crate::net) struct LogState {
     missing_groups: u64,
     accept_errors: u64,
     errors: u64,
+    openings: u64,
     late_heartbeats: u64,
 }
 
 impl LogState {
     /// Says what went on since it was last said.
-    pub(super) fn report(&mut self, worker: &Worker, now_ms: u64) {
-        let gates = &worker.config.log_gates;
-        let counters = &worker.counters;
+    pub(in crate::net) fn report(
+        &mut self,
+        gates: &LogGates,
+        counters: &Counters,
+        notes: &Notes,
+        now_ms: u64,
+    ) {
         let news = |said: &mut u64, count: u64, gate: &Gate| {
             let new = count - *said;
             let passes = new > 0 && gate.passes(now_ms);
@@ -59,7 +79,7 @@ impl LogState {
         };
         let missing = counters.missing_groups.get();
         if let Some(times) = news(&mut self.missing_groups, missing, &gates.missing_groups)
-            && let Some(last) = worker.missed.get()
+            && let Some(last) = notes.missed.get()
         {
             info!(times, %last, "asked for groups that the cache does not hold");
         }
@@ -69,8 +89,14 @@ impl LogState {
         }
         let errors = counters.closed_error.get();
         if let Some(times) = news(&mut self.errors, errors, &gates.errors) {
-            let last = io::Error::from_raw_os_error(worker.last_errno.get());
+            let last = io::Error::from_raw_os_error(notes.last_errno.get());
             warn!(times, %last, "connections ended by a failure; look at memory and dmesg");
+        }
+        let openings = counters.closed_openings.get();
+        if let Some(times) = news(&mut self.openings, openings, &gates.openings)
+            && let Some(last) = notes.crowded.get()
+        {
+            warn!(times, %last, "refused: an address has --openings-per-ip-max silent connections");
         }
         let late = counters.late_heartbeats.get();
         if let Some(times) = news(&mut self.late_heartbeats, late, &gates.late_heartbeats) {

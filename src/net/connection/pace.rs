@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// The most that one operation sends: 64 KB cost 18 % more at 100 KB a group, 1 MB 50 %
 /// (docs/decisions/0002).
-pub(super) const SEND_LEN_MAX: usize = 256 << 10;
+pub(in crate::net) const SEND_LEN_MAX: usize = 256 << 10;
 
 /// What a peer gets at first: enough to see how it takes it.
 const SEND_LEN_START: usize = 16 << 10;
@@ -34,50 +34,57 @@ const SLOW_SEND_MS: u128 = 12;
 
 /// Batches up to this length are sent directly first: 219 ns a request against 254 by the ring
 /// alone, at 1,000 connections.
-pub(super) const DIRECT_LEN_MAX: usize = 64 << 10;
+pub(in crate::net) const DIRECT_LEN_MAX: usize = 16 << 10;
 
 /// Unsent bytes that the kernel keeps for any peer. What it has not put onto the line it cannot
 /// take back: without a bound a peer that reads nothing ties up megabytes, and an urgent
 /// response waits behind them. Measured to cost nothing (docs/decisions/0005).
-pub(super) const UNSENT_MAX: usize = 32 << 10;
+pub(in crate::net) const UNSENT_MAX: usize = 32 << 10;
 
 /// Direct sends in a row that must go through at once for a slow peer to count as fast again.
 const FAST_AFTER_SENDS: u8 = 8;
 
 /// How a peer takes in what it gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Pace {
+pub(in crate::net) struct Pace {
     /// What to send at once, as a power of two: small, as each connection has one.
     len_log2: u8,
     /// Direct sends that went through since the peer became slow; None for one that is not.
     slow: Option<u8>,
+    /// How much it takes in, as far as that was seen; 0 is not.
+    bytes_a_second: u32,
 }
 
 impl Pace {
     /// Nothing is known yet.
-    pub(super) const fn new() -> Self {
-        Self { len_log2: log2(SEND_LEN_START), slow: None }
+    pub(in crate::net) const fn new() -> Self {
+        Self { len_log2: log2(SEND_LEN_START), slow: None, bytes_a_second: 0 }
     }
 
-    pub(super) fn is_slow(self) -> bool {
+    pub(in crate::net) fn is_slow(self) -> bool {
         self.slow.is_some()
+    }
+
+    /// How much a slow peer takes in a second, as it was measured last.
+    pub(in crate::net) fn bytes_a_second(self) -> Option<u64> {
+        (self.is_slow() && self.bytes_a_second > 0).then_some(self.bytes_a_second.into())
     }
 
     /// How much to send at once.
     #[inline]
-    pub(super) fn send_len_max(self) -> usize {
+    pub(in crate::net) fn send_len_max(self) -> usize {
         1 << self.len_log2
     }
 
     /// How much the kernel may hold that it has not sent; it rounds up to a packet. A slow peer's
     /// next response is begun when all before it is on the line.
-    pub(super) fn unsent_max(self) -> usize {
+    pub(in crate::net) fn unsent_max(self) -> usize {
         if self.is_slow() { 1 } else { UNSENT_MAX }
     }
 
     /// The socket took `sent` bytes, all there were, at once.
     #[inline]
-    pub(super) fn went_through(&mut self, sent: usize) {
+    pub(in crate::net) fn went_through(&mut self, sent: usize) {
         match self.slow {
             None if sent >= self.send_len_max() => self.grow(),
             None => {}
@@ -87,7 +94,7 @@ impl Pace {
     }
 
     /// The ring has held a send for long.
-    pub(super) fn slow_down(&mut self) {
+    pub(in crate::net) fn slow_down(&mut self) {
         self.slow = Some(0);
         self.len_log2 = self.len_log2.min(log2(SEND_LEN_START));
     }
@@ -95,7 +102,7 @@ impl Pace {
     /// The socket was full, and `took` so long to take `sent` bytes. While the worker is `busy`
     /// it may be the worker that took so long: thousands of peers would then count as slow, and
     /// the care for slow peers would keep it busy.
-    pub(super) fn was_sent(&mut self, sent: usize, took: Duration, busy: bool) {
+    pub(in crate::net) fn was_sent(&mut self, sent: usize, took: Duration, busy: bool) {
         let whole = sent >= self.send_len_max();
         if busy && took < BUSY_TOOK_MAX {
             if self.is_slow() {
@@ -106,6 +113,7 @@ impl Pace {
             return;
         }
         let bytes_a_ms = sent as u128 * 1000 / took.as_micros().max(1);
+        self.measure(sent, took);
         if self.is_slow() {
             let start = whole && self.send_len_max() == SEND_LEN_START;
             if start && bytes_a_ms >= FAST_FROM {
@@ -119,6 +127,16 @@ impl Pace {
         } else if whole {
             self.grow();
         }
+    }
+
+    /// Keeps the mean of what was seen, the last the most.
+    fn measure(&mut self, sent: usize, took: Duration) {
+        let seen = sent as u128 * 1_000_000 / took.as_micros().max(1);
+        let seen = u32::try_from(seen).unwrap_or(u32::MAX);
+        self.bytes_a_second = match self.bytes_a_second {
+            0 => seen,
+            before => before / 2 + seen / 2,
+        };
     }
 
     /// What takes a slow peer [`SLOW_SEND_MS`]; at most twice as much as before.

@@ -24,7 +24,8 @@ const KNOWN: [(i32, &str); 15] = [
 ];
 
 /// Whether an operation on a connection failed because of the other end, or the way to it.
-pub(super) fn is_of_peer(error: &io::Error) -> bool {
+#[must_use]
+pub fn is_of_peer(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
         Some(
@@ -38,11 +39,20 @@ pub(super) fn is_of_peer(error: &io::Error) -> bool {
     )
 }
 
+/// Whether an accept failed because the socket listens no more, which does not pass.
+#[must_use]
+pub fn is_of_listener(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EINVAL | libc::EBADF | libc::ENOTSOCK | libc::EOPNOTSUPP)
+    )
+}
+
 /// Counts that a table of errnos has: one a known errno, and one for the others.
 pub const ERRNOS_LEN: usize = KNOWN.len() + 1;
 
 /// Counts a failure.
-pub(super) fn count(errnos: &[Cell<u64>; ERRNOS_LEN], error: &io::Error) {
+pub fn count(errnos: &[Cell<u64>; ERRNOS_LEN], error: &io::Error) {
     let place = KNOWN.iter().position(|&(errno, _)| error.raw_os_error() == Some(errno));
     if let Some(counter) = errnos.get(place.unwrap_or(KNOWN.len())) {
         add(counter, 1);

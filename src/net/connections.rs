@@ -1,0 +1,128 @@
+//! The connections of a worker, and the one task that steps whoever is ready.
+//!
+//! Separate tasks could not do what this one does: while it steps a connection, it has the next
+//! but one fetched into the core's cache, which a thousand connections have left meanwhile.
+
+use super::connection::{Connection, Flow};
+use super::count::{Close, add};
+use super::driver::{Key, ReadyList, wake};
+use super::game::{Handed, reset};
+use super::shared::Shared;
+use crate::net::admission::Verdict;
+use crate::platform::prefetch;
+use slab::Slab;
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::slice;
+use std::task::{Context, Poll};
+use tracing::debug;
+
+/// How many connections ahead of the one that is stepped memory is fetched.
+const FETCHED_AHEAD: usize = 2;
+
+/// All connections of a worker.
+#[derive(Default)]
+pub(super) struct Connections {
+    /// Boxed, so that memory comes back when they go, and the table stays small.
+    #[allow(clippy::vec_box, reason = "a table that grows must not move connections")]
+    all: RefCell<Slab<Box<Connection>>>,
+}
+
+impl Connections {
+    /// Takes a connection in, and lets it have its turn.
+    pub(super) fn insert(&self, connection: Connection) {
+        let place = self.all.borrow_mut().insert(Box::new(connection));
+        wake(Key::new(place));
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.all.borrow().len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.all.borrow().is_empty()
+    }
+
+    /// One more than the highest number that a connection can have.
+    pub(super) fn end(&self) -> usize {
+        self.all.borrow().capacity()
+    }
+
+    /// Lets every connection have its turn: something holds for all of them.
+    pub(super) fn wake_all(&self) {
+        self.all.borrow().iter().for_each(|(place, _)| wake(Key::new(place)));
+    }
+
+    /// Shows the connection of a number, if there is one.
+    pub(super) fn with<T>(
+        &self,
+        place: usize,
+        show: impl FnOnce(Key, &mut Connection) -> T,
+    ) -> Option<T> {
+        let mut all = self.all.borrow_mut();
+        all.get_mut(place).map(|connection| show(Key::new(place), connection))
+    }
+
+    /// Cuts all of them off.
+    pub(super) fn cut_all(&self, reason: Close) {
+        for (place, connection) in &mut *self.all.borrow_mut() {
+            connection.cut(reason);
+            wake(Key::new(place));
+        }
+    }
+
+    /// Steps whoever is ready, for as long as the worker runs.
+    pub(super) async fn step_ready(&self, shared: &Shared) {
+        let mut ready = ReadyList::default();
+        poll_fn(|context| {
+            if self.step_some(&mut ready, context, shared) {
+                // Woken by one another. Others of this thread have their turn first.
+                context.waker().wake_by_ref();
+            }
+            Poll::<()>::Pending
+        })
+        .await;
+    }
+
+    /// Steps all that are ready. True if that has made others ready.
+    fn step_some(&self, ready: &mut ReadyList, context: &Context<'_>, shared: &Shared) -> bool {
+        let Poll::Ready(keys) = ready.poll_take(context) else { return false };
+        let mut all = self.all.borrow_mut();
+        for (at, &key) in keys.iter().enumerate() {
+            if let Some(next) = keys.get(at + FETCHED_AHEAD)
+                && let Some(connection) = all.get(next.place())
+            {
+                let connection = slice::from_ref(&**connection);
+                prefetch::fetch(connection, size_of::<Connection>());
+            }
+            let Some(connection) = all.get_mut(key.place()) else { continue };
+            match connection.step(key, shared) {
+                Flow::Waits => {}
+                Flow::Ended => drop(all.remove(key.place())),
+                Flow::HandsOn => hand_on(*all.remove(key.place()), shared),
+            }
+        }
+        drop(all);
+        ready.poll_again(context)
+    }
+}
+
+/// Gives a connection to the game's thread, if its limits have room.
+fn hand_on(connection: Connection, shared: &Shared) {
+    let (socket, first, opening) = connection.into_parts();
+    let (Some(mut opening), Some(door)) = (opening, &shared.config.front.game) else { return };
+    opening.leave(shared);
+    if shared.is_stopping() {
+        return shared.counters.count_close(Close::Drain);
+    }
+    let (address, source, announced) = (opening.address(), opening.source(), opening.announced());
+    let Verdict::Admitted(permit) = door.admission.decide(source) else {
+        add(&shared.counters.game_refused, 1);
+        debug!(%address, %source, "closed: a limit of game connections");
+        return reset(&socket);
+    };
+    add(&shared.counters.game_accepted, 1);
+    debug!(%address, %source, "handed on to the game server");
+    let socket = socket.into_descriptor();
+    door.hand_on(Handed { socket, address, announced, first, permit });
+}

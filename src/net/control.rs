@@ -1,0 +1,112 @@
+//! Where a process is between its start and its end: one state, which the main thread, the thread
+//! that hands over, the workers and the admin address all see.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+/// What a process does with its listening sockets and its peers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Course {
+    /// It accepts and serves.
+    Serving,
+    /// It accepts and serves, and another process has its listening sockets, too, but has not
+    /// said yet that it serves.
+    Offering,
+    /// It stops: who waits to be accepted, or has not greeted, is told so; what was asked for is
+    /// finished.
+    Stopping,
+    /// Another process accepts from here on: who waits is for that one. Who was accepted here is
+    /// greeted here, and what was asked for is finished.
+    HandedOver,
+}
+
+impl Course {
+    const ALL: [Self; 4] = [Self::Serving, Self::Offering, Self::Stopping, Self::HandedOver];
+
+    /// Whether it accepts no more peers to serve, and ends when those it has are done.
+    #[must_use]
+    pub fn is_draining(self) -> bool {
+        matches!(self, Self::Stopping | Self::HandedOver)
+    }
+}
+
+/// The course that a process is on.
+///
+/// Whether a process drains, and in which way, is known by one load, so nobody can see the one
+/// without the other, whatever the processor reorders. A process that drains does so to its end.
+#[derive(Debug, Default)]
+pub struct Control {
+    /// The place of the course in [`Course::ALL`]. A store releases what was done before it.
+    course: AtomicU8,
+}
+
+impl Control {
+    /// The course at this moment.
+    #[must_use]
+    pub fn course(&self) -> Course {
+        let place = usize::from(self.course.load(Ordering::Acquire));
+        Course::ALL.get(place).copied().unwrap_or(Course::Stopping)
+    }
+
+    /// As [`Course::is_draining`].
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.course().is_draining()
+    }
+
+    /// To be called before the sockets are passed. False if the process drains: it has none to
+    /// give.
+    pub fn offer(&self) -> bool {
+        self.turn(Course::Serving, Course::Offering)
+    }
+
+    /// The other process does not take over. False if this one has left the sockets to it by now.
+    pub fn take_back(&self) -> bool {
+        self.turn(Course::Offering, Course::Serving)
+    }
+
+    /// Stops. False if that cannot be: another process has the sockets.
+    pub fn stop(&self) -> bool {
+        self.turn(Course::Serving, Course::Stopping)
+    }
+
+    /// Leaves the sockets to the other process that has them. False if it drains already.
+    pub fn hand_over(&self) -> bool {
+        self.turn(Course::Offering, Course::HandedOver)
+            || self.turn(Course::Serving, Course::HandedOver)
+    }
+
+    fn turn(&self, from: Course, to: Course) -> bool {
+        let (from, to) = (from as u8, to as u8);
+        self.course.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+}
+
+/// A duration in milliseconds, as the clocks of threads count.
+pub(super) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What becomes of a process on each course that is asked for something.
+    fn check(ask: fn(&Control) -> bool, expected: [Course; 4]) {
+        for (from, expected) in Course::ALL.into_iter().zip(expected) {
+            let control = Control { course: AtomicU8::new(from as u8) };
+            let is_done = ask(&control);
+            assert_eq!(control.course(), expected, "from {from:?}");
+            assert_eq!(is_done, from != expected, "from {from:?}");
+        }
+    }
+
+    #[test]
+    fn a_process_that_drains_stays_on_its_course_and_one_that_offers_does_not_stop() {
+        use Course::{HandedOver, Offering, Serving, Stopping};
+        check(Control::offer, [Offering, Offering, Stopping, HandedOver]);
+        check(Control::take_back, [Serving, Serving, Stopping, HandedOver]);
+        check(Control::stop, [Stopping, Offering, Stopping, HandedOver]);
+        check(Control::hand_over, [HandedOver, HandedOver, Stopping, HandedOver]);
+    }
+}

@@ -1,0 +1,168 @@
+//! The verbs on tokio-uring: operations made by hand, one completion each, buffers owned.
+//!
+//! tokio-uring's own operations cost an allocation and a shared descriptor each. These own what
+//! the kernel writes to or reads from until the completion has come: dropping one early keeps
+//! all of it alive.
+#![allow(unsafe_code, reason = "sendmsg with a message header that points into its own batch")]
+
+use super::{Buffer, Sealed};
+use io_uring::{cqueue, opcode, squeue, types};
+use std::io;
+use std::marker::PhantomData;
+use std::ops::Range;
+use std::os::fd::RawFd;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::task::JoinHandle;
+use tokio_uring::{InFlightOneshot, OneshotOutputTransform, UnsubmittedOneshot};
+
+/// How much a thread's ring holds.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::net) struct RingSize {
+    /// Submissions that wait for the kernel.
+    pub(in crate::net) entries: u32,
+    /// Completions that wait for the thread; many more, as thousands may come at once.
+    pub(in crate::net) completions: u32,
+}
+
+/// A worker's.
+pub(in crate::net) const WORKER: RingSize = RingSize { entries: 4096, completions: 32768 };
+
+/// Of the thread of game connections. Completions are at most three a connection: one a
+/// direction, and a deadline's.
+pub(in crate::net) const GAME: RingSize = RingSize { entries: 1024, completions: 16384 };
+
+/// A thread's ring, and what runs on it.
+pub(in crate::net) struct Runtime(tokio_uring::Runtime);
+
+impl Runtime {
+    /// A ring of that size.
+    ///
+    /// # Errors
+    /// The ring cannot be set up.
+    pub(in crate::net) fn new(size: RingSize) -> io::Result<Self> {
+        let mut ring = tokio_uring::uring_builder();
+        // Not DEFER_TASKRUN, with which the runtime hangs: it never enters to reap events.
+        ring.setup_cqsize(size.completions).setup_coop_taskrun().setup_single_issuer();
+        let mut builder = tokio_uring::builder();
+        let runtime = tokio_uring::Runtime::new(builder.entries(size.entries).uring_builder(&ring));
+        runtime.map(Self)
+    }
+
+    /// Runs `future`, and what it spawns, to its end.
+    pub(in crate::net) fn block_on<F: Future>(&self, future: F) -> F::Output {
+        self.0.block_on(future)
+    }
+}
+
+/// Runs `task` beside the others of this thread.
+pub(in crate::net) fn spawn<T: 'static>(task: impl Future<Output = T> + 'static) -> JoinHandle<T> {
+    tokio_uring::spawn(task)
+}
+
+/// An operation under way.
+pub(super) type InFlight<T> = InFlightOneshot<T, GiveBack<T>>;
+
+/// Turns a completion into its result and what the operation owned.
+pub(super) struct GiveBack<T>(PhantomData<T>);
+
+impl<T: 'static> OneshotOutputTransform for GiveBack<T> {
+    type Output = (io::Result<usize>, T);
+    type StoredData = T;
+
+    fn transform_oneshot_output(self, data: T, completion: cqueue::Entry) -> Self::Output {
+        let result = completion.result();
+        #[cfg(test)]
+        let result = super::faults::result(&data, result);
+        let result = usize::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result));
+        (result, data)
+    }
+}
+
+fn submit<T: 'static>(owned: T, entry: squeue::Entry) -> InFlight<T> {
+    UnsubmittedOneshot::new(owned, GiveBack(PhantomData), entry).submit()
+}
+
+#[inline]
+pub(super) fn poll<T: Unpin + 'static>(
+    operation: &mut InFlight<T>,
+    context: &mut Context<'_>,
+) -> Poll<(io::Result<usize>, T)> {
+    Pin::new(operation).poll(context)
+}
+
+#[inline]
+pub(super) fn receive<const LEN: usize>(
+    socket: RawFd,
+    mut buffer: Buffer<LEN>,
+) -> InFlight<Buffer<LEN>> {
+    let len = u32::try_from(LEN).unwrap_or(u32::MAX);
+    let entry = opcode::Recv::new(types::Fd(socket), buffer.as_mut_ptr(), len).build();
+    #[cfg(test)]
+    let entry = super::faults::receive(entry, &mut buffer[..], socket);
+    submit(buffer, entry)
+}
+
+/// Completes short only if interrupted.
+pub(super) fn send(socket: RawFd, batch: Sealed) -> InFlight<Sealed> {
+    let (socket, flags) = (types::Fd(socket), libc::MSG_NOSIGNAL | libc::MSG_WAITALL);
+    let entry = match batch.as_one_slice().map(|bytes| (bytes, u32::try_from(bytes.len()))) {
+        Some((bytes, Ok(len))) => {
+            opcode::Send::new(socket, bytes.as_ptr(), len).flags(flags).build()
+        }
+        _ => opcode::SendMsg::new(socket, batch.message()).flags(flags as u32).build(),
+    };
+    #[cfg(test)]
+    let entry = super::faults::send(entry, &batch, socket.0);
+    submit(batch, entry)
+}
+
+pub(super) fn send_buffer<const LEN: usize>(
+    socket: RawFd,
+    buffer: Buffer<LEN>,
+    range: Range<usize>,
+) -> InFlight<Buffer<LEN>> {
+    let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
+    let bytes = buffer.get(range).unwrap_or_default();
+    let len = u32::try_from(bytes.len()).unwrap_or_default();
+    let entry = opcode::Send::new(types::Fd(socket), bytes.as_ptr(), len).flags(flags).build();
+    submit(buffer, entry)
+}
+
+pub(super) fn writable(socket: RawFd) -> InFlight<()> {
+    submit((), opcode::PollAdd::new(types::Fd(socket), libc::POLLOUT as u32).build())
+}
+
+pub(super) fn acceptable(listening: RawFd) -> InFlight<()> {
+    submit((), opcode::PollAdd::new(types::Fd(listening), libc::POLLIN as u32).build())
+}
+
+/// Ends what [`acceptable`] waits for on a listening socket, whose descriptor the ring would keep
+/// open.
+pub(super) fn give_up_accepting(listening: RawFd) -> InFlight<()> {
+    let all = types::CancelBuilder::fd(types::Fd(listening)).all();
+    submit((), opcode::AsyncCancel2::new(all).build())
+}
+
+/// Completes when everything that was submitted before it has been tried.
+pub(in crate::net) async fn everything_tried() {
+    let (_tried, ()) = submit((), opcode::Nop::new().build()).await;
+}
+
+/// Waits for some microseconds; the runtime's timers know milliseconds.
+pub(in crate::net) async fn pause_us(microseconds: u64) {
+    let timespec = Box::new(types::Timespec::from(Duration::from_micros(microseconds)));
+    let entry = opcode::Timeout::new(&raw const *timespec).build();
+    // The kernel reports the end of the time as an error, ETIME.
+    let (_over, _timespec) = submit(timespec, entry).await;
+}
+
+/// Sends at once, without the ring, what the socket takes of a batch of several pieces.
+pub(super) fn send_message_now(socket: RawFd, batch: &Sealed) -> io::Result<usize> {
+    let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
+    // SAFETY: the header and everything it points to live as long as `batch`, which is borrowed
+    // for the call; the kernel only reads them.
+    let sent = unsafe { libc::sendmsg(socket, batch.message(), flags) };
+    usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+}

@@ -1,0 +1,14 @@
+//! Who may send, and when: turns of the ring, and the line under the caps. It knows connections
+//! by their numbers, and none of their kind.
+
+pub mod bucket;
+pub mod egress;
+pub mod schedule;
+mod turns;
+
+pub use bucket::RATE_MAX;
+pub use egress::Shaper;
+pub(super) use egress::{Credit, Egress, Share};
+pub use schedule::Caps;
+pub(super) use schedule::Rank;
+pub(super) use turns::{LARGE_FROM, Ticket, Turns};

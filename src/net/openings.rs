@@ -1,0 +1,104 @@
+//! Connections that have said nothing yet, bounded by address: from accept to a handshake that is
+//! answered 0, or to the first byte of a game client.
+//!
+//! Without this bound one host that connects and keeps silent takes every place there is, and
+//! nobody else comes in. The surprise: who is over the bound but has spoken already, before it was
+//! accepted, comes in all the same. Hundreds of honest clients behind one address, accepted late
+//! by a busy server, are no silent crowd.
+
+use super::by_address::{AddressKey, ByAddress};
+use crate::protocol::handshake::{HANDSHAKE_LEN, is_js5};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Counts connections that have said nothing yet. Shared by the workers.
+#[derive(Debug)]
+pub struct Openings {
+    /// None is no bound: nothing is counted.
+    per_ip_max: Option<usize>,
+    by_address: ByAddress,
+}
+
+/// A place among the openings of an address; given back when it is dropped.
+#[derive(Debug)]
+pub(super) struct SilentPlace {
+    openings: Arc<Openings>,
+    key: AddressKey,
+}
+
+impl Openings {
+    /// None is there yet.
+    #[must_use]
+    pub fn new(per_ip_max: Option<usize>) -> Arc<Self> {
+        Arc::new(Self { per_ip_max, by_address: ByAddress::default() })
+    }
+
+    /// Whether there is a bound at all.
+    pub(super) fn is_bounded(&self) -> bool {
+        self.per_ip_max.is_some()
+    }
+
+    /// A place for a connection from `address`, if it has one left. Boxed, as every connection
+    /// has room for one, and few hold one.
+    pub(super) fn take(self: &Arc<Self>, address: IpAddr) -> Option<Box<SilentPlace>> {
+        let key = AddressKey::of(address);
+        let is_taken = self.per_ip_max.is_some_and(|max| self.by_address.take(key, max));
+        is_taken.then(|| Box::new(SilentPlace { openings: Arc::clone(self), key }))
+    }
+}
+
+impl Drop for SilentPlace {
+    fn drop(&mut self) {
+        self.openings.by_address.give_back(self.key);
+    }
+}
+
+/// Whether a connection that begins with `bytes` waits for nothing more of its peer: the whole
+/// handshake, or the first byte of another protocol.
+pub(super) fn has_spoken(bytes: &[u8]) -> bool {
+    bytes.first().is_some_and(|&first| !is_js5(first) || bytes.len() >= HANDSHAKE_LEN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_address_has_its_places_and_they_come_back() {
+        let openings = Openings::new(Some(2));
+        let take = |address: &str| openings.take(address.parse().expect("an address"));
+        let cases = [
+            ("10.0.0.1", true),
+            ("::ffff:10.0.0.1", true),
+            ("10.0.0.1", false),
+            ("10.0.0.2", true),
+            ("fd00:1:2:3::1", true),
+            ("fd00:1:2:3:ffff::2", true),
+            ("fd00:1:2:3::3", false),
+            ("fd00:1:2:4::1", true),
+        ];
+        let held = cases.map(|(address, has_room)| {
+            let place = take(address);
+            assert_eq!(place.is_some(), has_room, "{address}");
+            place
+        });
+        drop(held);
+        assert_eq!(openings.by_address.len(), 0, "bounded");
+        assert!(take("10.0.0.1").is_some());
+    }
+
+    #[test]
+    fn a_whole_handshake_or_another_first_byte_has_spoken() {
+        let cases: [(&[u8], bool); 6] = [
+            (&[], false),
+            (&[15], false),
+            (&[15, 0, 0, 2], false),
+            (&[15, 0, 0, 2, 38], true),
+            (&[15, 0, 0, 2, 38, 6], true),
+            (&[14], true),
+        ];
+        for (bytes, expected) in cases {
+            assert_eq!(has_spoken(bytes), expected, "{bytes:?}");
+        }
+    }
+}
