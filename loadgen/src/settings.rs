@@ -166,6 +166,7 @@ impl Settings {
             |wanted: &[Scenario]| self.kinds.iter().any(|kind| wanted.contains(&kind.scenario));
         let is_ramp = |ramp: Option<Ramp>| ramp.is_some_and(|ramp| ramp.from != ramp.to);
         let thinks = has(&[Play]) && all.rate.is_none();
+        let crc = given.crc_every.is_some_and(|every| every > 0);
         let play = "the scenario play without --rate";
         let table = [
             ("think", given.think.is_some(), thinks, play),
@@ -190,7 +191,7 @@ impl Settings {
                 is_ramp(all.rate) || is_ramp(all.connections),
                 "a ramp of --rate or of --connections",
             ),
-            ("crc-every", given.crc_every.is_some(), all.cache.is_none(), "a run without --cache"),
+            ("crc-every", crc, all.cache.is_none(), "a run without --cache"),
         ];
         match table.iter().find(|(_, is_given, is_heeded, _)| *is_given && !is_heeded) {
             Some((name, .., by)) => {

@@ -3,8 +3,9 @@
 //! Pipelined GETs of 300 bytes, driven by Redis' own benchmark and labelled as such: another
 //! protocol and another generator, so its place is beside the table, not in its ratios.
 
-use super::measure::usage;
+use super::report::median;
 use super::{Result, server};
+use crate::torture::cpu_of as cpu;
 use serde::Serialize;
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -66,11 +67,11 @@ fn rounds_of(server_core: usize, generator_core: usize, rounds: u64, gets: u64) 
     benchmark(&text, "set", 1000)?;
     let mut costs = Vec::new();
     for _ in 0..rounds {
-        let before = usage(server.0.id()).cpu_ns;
+        let before = cpu(server.0.id());
         benchmark(&text, "get", gets)?;
-        costs.push((usage(server.0.id()).cpu_ns - before) / gets as f64);
+        costs.push((cpu(server.0.id()) - before).as_nanos() as f64 / gets as f64);
     }
-    Ok(super::stats::median(costs))
+    Ok(median(costs))
 }
 
 fn benchmark(port: &str, test: &str, requests: u64) -> Result<()> {

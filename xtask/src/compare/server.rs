@@ -1,7 +1,6 @@
 //! The servers: ours, started and ended here, and others that run already.
 
 use super::Result;
-use rustix::thread::{CpuSet, sched_setaffinity};
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -11,7 +10,7 @@ use std::time::{Duration, Instant};
 /// How long a server may load.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// `NAME=HOST:PORT,pid=N[,urgent-only][,settle=TIME]`.
+/// `NAME=HOST:PORT,pid=N[,urgent-only][,settle=TIME]`, as `js5-loadgen compare` takes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PeerArg {
     name: String,
@@ -90,13 +89,13 @@ impl Server {
         Ok(())
     }
 
-    /// Resident memory in bytes, the catalog included.
-    pub(crate) fn resident_bytes(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid));
-        let status = status.unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-        kib.unwrap_or(0) * 1024
+    /// As `js5-loadgen compare` takes it.
+    pub(crate) fn side(&self) -> String {
+        let Self { name, address, pid, .. } = self;
+        let urgent_only = if self.urgent_only { ",urgent-only" } else { "" };
+        let settle =
+            self.settle.as_ref().map_or_else(String::new, |time| format!(",settle={time}"));
+        format!("{name}={address},pid={pid}{urgent_only}{settle}")
     }
 }
 
@@ -112,9 +111,7 @@ impl Drop for Server {
 
 /// Binds the calling thread, and what it starts from here on, to a core.
 pub(crate) fn pin_to(core: usize) -> Result<()> {
-    let mut set = CpuSet::new();
-    set.set(core);
-    let pinned = sched_setaffinity(None, &set);
+    let pinned = js5d::platform::cpu::pin_to(core);
     Ok(pinned.map_err(|error| format!("core {core}: {error}; two cores are needed"))?)
 }
 
@@ -126,7 +123,8 @@ mod tests {
     fn a_peer_is_named_with_its_address_and_process() {
         let peer: PeerArg = "netty=127.0.0.1:43594,pid=7,urgent-only,settle=500ms".parse().unwrap();
         assert_eq!((peer.name.as_str(), peer.pid, peer.urgent_only), ("netty", 7, true));
-        assert_eq!(peer.settle.as_deref(), Some("500ms"));
+        let text = "netty=127.0.0.1:43594,pid=7,urgent-only,settle=500ms";
+        assert_eq!(Server::running(&peer).side(), text);
         for wrong in ["127.0.0.1:1", "a=127.0.0.1:1", "a=127.0.0.1:1,pid=x", "a=1,pid=2"] {
             assert!(wrong.parse::<PeerArg>().is_err(), "{wrong}");
         }

@@ -3,6 +3,7 @@
 
 use super::Findings;
 use crate::compare::Result;
+use procfs::process::Process;
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, setrlimit};
 use rustix::process::{kill_process, kill_process_group, set_parent_process_death_signal};
 use std::collections::BTreeMap;
@@ -209,12 +210,7 @@ impl Server {
 
     /// CPU time of all its threads.
     pub(crate) fn cpu(&self) -> Duration {
-        let threads = fs::read_dir(self.proc("task")).into_iter().flatten().flatten();
-        let spent = threads.filter_map(|thread| {
-            let text = fs::read_to_string(thread.path().join("schedstat")).ok()?;
-            text.split(' ').next()?.parse::<u64>().ok()
-        });
-        Duration::from_nanos(spent.sum())
+        cpu_of(self.child.id())
     }
 
     fn proc(&self, name: &str) -> String {
@@ -289,6 +285,14 @@ pub(crate) fn greet(mut stream: TcpStream) -> Result<(TcpStream, u8)> {
 pub(crate) fn handshake() -> [u8; 5] {
     let [a, b, c, d] = BUILD.to_be_bytes();
     [15, a, b, c, d]
+}
+
+/// CPU time of all threads of a process; none if it is gone.
+pub(crate) fn cpu_of(pid: u32) -> Duration {
+    let process = i32::try_from(pid).ok().and_then(|pid| Process::new(pid).ok());
+    let tasks = process.and_then(|process| process.tasks().ok()).into_iter().flatten().flatten();
+    let spent = tasks.filter_map(|task| Some(task.schedstat().ok()?.sum_exec_runtime));
+    Duration::from_nanos(spent.sum())
 }
 
 /// A server's metrics at one moment.
