@@ -7,6 +7,7 @@ mod find_max;
 mod measure;
 mod merge;
 mod null_server;
+mod options;
 mod output;
 mod processes;
 mod record;

@@ -8,7 +8,7 @@
 //! the measurement, so that opening and closing connections is not counted.
 
 use super::measure::{Bench, Interrupt, Start};
-use super::{output, run};
+use super::{options, output};
 use crate::cli::{CompareArgs, RunArgs, SideArg};
 use crate::comparison::{Comparison, Kind, PAIRS_MIN, Sample, ServerUsage, Side};
 use crate::engine::plan::Part;
@@ -60,18 +60,18 @@ struct Manner {
 
 /// Compares servers.
 pub(crate) fn compare(args: &CompareArgs) -> Result<Exit, Failure> {
-    let settings = run::settings_of(&args.run)?;
+    let settings = options::settings_of(&args.run)?;
     let instead = "Say how long by --rounds and --interval.";
-    let mut given = run::of_one_measurement(&args.run, &settings.options).to_vec();
+    let mut given = options::of_one_measurement(&args.run, &settings.options).to_vec();
     given.retain(|(name, _)| *name != "--warmup");
-    run::refuse("compare", &given, instead)?;
+    options::refuse("compare", &given, instead)?;
     let target = [("HOST:PORT", settings.options.target.is_some())];
-    run::refuse("compare", &target, "Name each server with --server NAME=HOST:PORT.")?;
+    options::refuse("compare", &target, "Name each server with --server NAME=HOST:PORT.")?;
     if (args.rounds as usize) < PAIRS_MIN {
         let cause = format!("--rounds {}: a ratio takes {PAIRS_MIN} or more", args.rounds);
         return Err(Failure::usage(cause, "Six or more make an interval of 95 %."));
     }
-    run::check_limits(&settings, &args.run)?;
+    options::check_limits(&settings, &args.run)?;
     let many = settings.connections() > MANY_CONNECTIONS;
     let warmup = settings.options.warmup.map(|span| span.0);
     let mut sides = args.sides();
@@ -91,13 +91,13 @@ pub(crate) fn compare(args: &CompareArgs) -> Result<Exit, Failure> {
 
 /// Compares urgent latency with an empty prefetch window and a full one.
 pub(crate) fn priority(args: &RunArgs) -> Result<Exit, Failure> {
-    let settings = run::settings_of(args)?;
+    let settings = options::settings_of(args)?;
     let instead = "It alternates between two loads in short intervals; --duration says how long.";
-    let mut given = run::of_one_measurement(args, &settings.options).to_vec();
+    let mut given = options::of_one_measurement(args, &settings.options).to_vec();
     given.retain(|(name, _)| *name != "--duration");
-    run::refuse("the scenario priority", &given, instead)?;
+    options::refuse("the scenario priority", &given, instead)?;
     if settings.options.rate.is_some() {
-        run::refuse("the scenario priority", &[("--rate", true)], instead)?;
+        options::refuse("the scenario priority", &[("--rate", true)], instead)?;
     }
     let full = settings.options.prefetch.unwrap_or(20);
     let duration = settings.duration_ns().map_or(Duration::from_secs(10), Duration::from_nanos);
@@ -212,13 +212,13 @@ impl Contender {
         load.key = side.key.clone().or(load.key.take());
         load.urgent = side.urgent.or(load.urgent);
         load.prefetch = side.prefetch.or(load.prefetch);
-        let mut settings = run::settings_of(&run)?;
+        let mut settings = options::settings_of(&run)?;
         if side.urgent_only {
             // The same number in flight, all of it urgent.
             let windows = settings.kinds.iter().map(|kind| kind.urgent + kind.prefetch);
             run.load.urgent = windows.max();
             run.load.prefetch = Some(0);
-            settings = run::settings_of(&run)?;
+            settings = options::settings_of(&run)?;
         }
         Ok(Self {
             bench: Bench::set_up(settings, interrupt.clone())?,

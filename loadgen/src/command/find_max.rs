@@ -7,7 +7,7 @@
 //! never a bound. Every step is in the report.
 
 use super::measure::{Bench, Interrupt, Start};
-use super::{output, run};
+use super::{options, output};
 use crate::assertion::Assertion;
 use crate::cli::FindMaxArgs;
 use crate::engine::plan::Part;
@@ -54,10 +54,14 @@ struct Search<'a> {
 
 /// Searches and reports.
 pub(crate) fn find_max(args: &FindMaxArgs) -> Result<Exit, Failure> {
-    let settings = run::settings_of(&args.run)?;
+    let settings = options::settings_of(&args.run)?;
     let instead = "Say where to look by --rate-min and --rate-max, and how long by --step.";
-    run::refuse("find-max", &[("--rate", settings.options.rate.is_some())], instead)?;
-    run::refuse("find-max", &run::of_one_measurement(&args.run, &settings.options), instead)?;
+    options::refuse("find-max", &[("--rate", settings.options.rate.is_some())], instead)?;
+    options::refuse(
+        "find-max",
+        &options::of_one_measurement(&args.run, &settings.options),
+        instead,
+    )?;
     let asserts = output::prepare(&args.run.output)?;
     let (low, high) = (args.rate_min.0, args.rate_max.0);
     if !(low > 0.0 && high > low && args.precision > 0.0 && args.steps >= 2) {
@@ -65,7 +69,7 @@ pub(crate) fn find_max(args: &FindMaxArgs) -> Result<Exit, Failure> {
                      --steps 2 or more";
         return Err(Failure::usage(cause, "As in --rate-min 1k --rate-max 1M."));
     }
-    run::check_limits(&settings, &args.run)?;
+    options::check_limits(&settings, &args.run)?;
     let bench = Bench::set_up(settings, Interrupt::watch()?)?;
     let live = LiveLine::new(args.run.output.quiet);
     let mut search =

@@ -1,7 +1,7 @@
 //! `replay`: a recorded trace as an open loop, each request at its time.
 
 use super::measure::{Bench, Interrupt, Start};
-use super::{output, run};
+use super::{options, output};
 use crate::cli::ReplayArgs;
 use crate::engine::plan::Part;
 use crate::failure::{Exit, Failure};
@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 /// Replays and reports.
 pub(crate) fn replay(args: &ReplayArgs) -> Result<Exit, Failure> {
-    let mut settings = run::settings_of(&args.run)?;
+    let mut settings = options::settings_of(&args.run)?;
     let load = &settings.options;
     let given = [
         ("--scenario", load.scenario.is_some()),
@@ -31,7 +31,7 @@ pub(crate) fn replay(args: &ReplayArgs) -> Result<Exit, Failure> {
         ("--baseline", args.run.baseline.is_some()),
     ];
     let instead = "The trace says who asks for what and when; --speed makes it faster or slower.";
-    run::refuse("replay", &given, instead)?;
+    options::refuse("replay", &given, instead)?;
     if let Some(path) = &args.run.trace {
         output::check_writable(path)?;
     }
@@ -63,7 +63,7 @@ pub(crate) fn replay(args: &ReplayArgs) -> Result<Exit, Failure> {
         paced: Paced::Nothing,
         is_download: false,
     }];
-    run::check_limits(&settings, &args.run)?;
+    options::check_limits(&settings, &args.run)?;
     let bench = Bench::set_up(settings, Interrupt::watch()?)?;
     bench.warn();
     let mut plan = bench.plan(Part { index: 0, of: 1 }, args.run.trace.is_some());

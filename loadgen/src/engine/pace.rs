@@ -6,8 +6,7 @@
 //! no queue exists that could overflow, and clients that are refused, cut or done take none with
 //! them. What waits when the run ends is read off the line.
 
-use super::plan::Plan;
-use crate::human::Ramp;
+use super::plan::{Curve, Plan};
 use crate::scenario::Paced;
 use fastrand::Rng;
 use js5d::protocol::Class;
@@ -15,45 +14,6 @@ use std::collections::VecDeque;
 
 /// What was never written is recorded at this many times at most, each for as many arrivals.
 const UNWRITTEN_STEPS_MAX: f64 = 100_000.0;
-
-/// Arrivals over time: a rate that may rise or fall evenly and then stays.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Curve {
-    /// Arrivals a second, at the beginning and after the ramp.
-    pub(crate) rate: Ramp,
-    /// How long the rate takes from one to the other.
-    pub(crate) ramp_s: f64,
-    /// When the first second begins, on the run's clock.
-    pub(crate) start_ns: u64,
-}
-
-impl Curve {
-    /// When the arrival number `x` (fractions fall between arrivals) is due.
-    pub(crate) fn due_ns(&self, x: f64) -> u64 {
-        let Ramp { from, to } = self.rate;
-        let in_ramp = (from + to) / 2.0 * self.ramp_s;
-        let seconds = if from == to {
-            x / to
-        } else if x >= in_ramp {
-            self.ramp_s + (x - in_ramp) / to
-        } else {
-            let slope = (to - from) / self.ramp_s;
-            // Root of slope/2 t² + from t = x.
-            ((from * from + 2.0 * slope * x).max(0.0).sqrt() - from) / slope
-        };
-        // Beyond any run, and a rate of 0, saturate: due never.
-        self.start_ns.saturating_add((seconds * 1e9) as u64)
-    }
-
-    /// Arrivals that were due before `now_ns`.
-    pub(crate) fn arrivals(&self, now_ns: u64) -> f64 {
-        let t = now_ns.saturating_sub(self.start_ns) as f64 / 1e9;
-        let Ramp { from, to } = self.rate;
-        let ramped = t.min(self.ramp_s);
-        let slope = if self.ramp_s > 0.0 { (to - from) / self.ramp_s } else { 0.0 };
-        from * ramped + slope / 2.0 * ramped * ramped + (t - ramped) * to
-    }
-}
 
 /// An arrival that is due, and the client that is to take it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

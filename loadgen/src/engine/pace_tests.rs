@@ -4,6 +4,7 @@ use super::*;
 use crate::catalogue::Catalogue;
 use crate::cli::LoadOptions;
 use crate::engine::plan::Part;
+use crate::human::Ramp;
 use crate::settings::Settings;
 use std::collections::HashMap;
 use std::sync::Arc;

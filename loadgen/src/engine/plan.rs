@@ -1,8 +1,8 @@
 //! A run, resolved: everything that workers need to know, and nothing that they must look up.
 
 use super::checker::Verify;
-use super::pace::Curve;
 use crate::catalogue::Catalogue;
+use crate::human::Ramp;
 use crate::scenario::{Kind, Work};
 use js5d::protocol::client::Matching;
 use std::net::{IpAddr, SocketAddr};
@@ -53,6 +53,45 @@ pub(crate) struct Plan {
     pub(crate) trace: bool,
     /// The generator sleeps here, so that `self-test` sees it accuse itself.
     pub(crate) own_stall: Option<OwnStall>,
+}
+
+/// Arrivals over time: a rate that may rise or fall evenly and then stays.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Curve {
+    /// Arrivals a second, at the beginning and after the ramp.
+    pub(crate) rate: Ramp,
+    /// How long the rate takes from one to the other.
+    pub(crate) ramp_s: f64,
+    /// When the first second begins, on the run's clock.
+    pub(crate) start_ns: u64,
+}
+
+impl Curve {
+    /// When the arrival number `x` (fractions fall between arrivals) is due.
+    pub(crate) fn due_ns(&self, x: f64) -> u64 {
+        let Ramp { from, to } = self.rate;
+        let in_ramp = (from + to) / 2.0 * self.ramp_s;
+        let seconds = if from == to {
+            x / to
+        } else if x >= in_ramp {
+            self.ramp_s + (x - in_ramp) / to
+        } else {
+            let slope = (to - from) / self.ramp_s;
+            // Root of slope/2 t² + from t = x.
+            ((from * from + 2.0 * slope * x).max(0.0).sqrt() - from) / slope
+        };
+        // Beyond any run, and a rate of 0, saturate: due never.
+        self.start_ns.saturating_add((seconds * 1e9) as u64)
+    }
+
+    /// Arrivals that were due before `now_ns`.
+    pub(crate) fn arrivals(&self, now_ns: u64) -> f64 {
+        let t = now_ns.saturating_sub(self.start_ns) as f64 / 1e9;
+        let Ramp { from, to } = self.rate;
+        let ramped = t.min(self.ramp_s);
+        let slope = if self.ramp_s > 0.0 { (to - from) / self.ramp_s } else { 0.0 };
+        from * ramped + slope / 2.0 * ramped * ramped + (t - ramped) * to
+    }
 }
 
 /// A sleep of each worker, on the run's clock.
