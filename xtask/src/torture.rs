@@ -16,7 +16,7 @@ mod slow;
 mod soak;
 mod start;
 
-pub(crate) use bench::{become_guarded, cpu_of};
+pub(crate) use bench::become_guarded;
 pub(crate) use start::without_ring;
 
 use crate::compare::Result;

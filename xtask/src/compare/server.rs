@@ -3,9 +3,10 @@
 use super::Result;
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::str::FromStr;
 use std::time::{Duration, Instant};
+use testkit::Ending;
 
 /// How long a server may load.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -51,7 +52,8 @@ pub(crate) struct Server {
     pub(crate) pid: u32,
     pub(crate) urgent_only: bool,
     pub(crate) settle: Option<String>,
-    child: Option<Child>,
+    /// Nothing is lost with it: it serves a cache that is only read.
+    child: Option<Ending>,
 }
 
 impl Server {
@@ -63,7 +65,14 @@ impl Server {
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
         let child = child.map_err(|error| format!("{}: {error}", binary.display()))?;
         let (name, pid) = (name.to_owned(), child.id());
-        Ok(Self { name, address, pid, urgent_only: false, settle: None, child: Some(child) })
+        Ok(Self {
+            name,
+            address,
+            pid,
+            urgent_only: false,
+            settle: None,
+            child: Some(Ending(child)),
+        })
     }
 
     /// One that runs already.
@@ -96,16 +105,6 @@ impl Server {
         let settle =
             self.settle.as_ref().map_or_else(String::new, |time| format!(",settle={time}"));
         format!("{name}={address},pid={pid}{urgent_only}{settle}")
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        if let Some(child) = &mut self.child {
-            // Nothing is lost with it: it serves a cache that is only read.
-            drop(child.kill());
-            drop(child.wait());
-        }
     }
 }
 

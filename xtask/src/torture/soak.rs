@@ -85,12 +85,12 @@ pub(super) fn soak(bench: &Bench, findings: &mut Findings) -> Result<()> {
     server.await_metric("js5d_connections_open", |open| open == 0.0)?;
     server.descriptors_back("soak", descriptors, findings);
     let metrics = server.metrics()?;
-    let refused = metrics.value("js5d_refused_total{reason=\"server_full\"}");
+    let refused = metrics.sum("js5d_refused_total{reason=\"server_full\"}");
     findings.holds("soak: there were refusals", refused, "> 0", refused > 0.0);
-    let reloads = metrics.value("js5d_reloads_total{result=\"unchanged\"}");
+    let reloads = metrics.sum("js5d_reloads_total{result=\"unchanged\"}");
     let bound = format!(">= {}", memory.len() / 2);
     findings.holds("soak: reloads", reloads, &bound, reloads >= (memory.len() / 2) as f64);
-    let late = metrics.value("js5d_late_heartbeats_total");
+    let late = metrics.sum("js5d_late_heartbeats_total");
     // Of both workers.
     findings.at_most("soak: late heartbeats", late, f64::from(2 * machine_late), "");
     Ok(())
