@@ -2,8 +2,8 @@
 //!
 //! It measures the generator, not the other way round: what the generator reaches against it is
 //! this machine's ceiling. It can be made to stall at a known moment, which shows whether the
-//! percentiles tell of it, and to answer at a set rate, which is then its known limit. It keeps to the protocol (keys, prefetch bit, indexes), and to
-//! nothing else: no deadline, no bound, no admission.
+//! percentiles tell of it, and to answer at a set rate, which is then its known limit. It keeps to
+//! the protocol (keys, prefetch bit, indexes), and to nothing else: no deadline, no admission.
 
 mod catalogue;
 mod connection;

@@ -2,7 +2,8 @@
 //! `judgement`'s to say.
 //!
 //! With the judgement this is the JSON that `--json` writes and `merge` reads; docs/benchmarks.md
-//! documents it field by field. Fields may be added to a schema's version; none changes its meaning.
+//! documents it field by field. Fields may be added to a schema's version; none changes its
+//! meaning.
 
 use crate::comparison::Comparison;
 use crate::machine::Environment;

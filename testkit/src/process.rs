@@ -108,7 +108,7 @@ mod tests {
     #[test]
     fn a_ready_line_has_its_first_address() {
         let one = "serving 7 groups, on 127.0.0.1:43594 with 1 worker; at most 50000 peers";
-        let two = "serving 7 groups, on 127.0.0.1:1 (PROXY) and [::1]:2 with 2 workers; 9 peers";
+        let two = "serving 7, on 127.0.0.1:1 (PROXY) and [::1]:2 with 2 workers; 9 peers";
         assert!(is_ready_line(one) && !is_ready_line("serving nobody"));
         assert_eq!(ready_address(one), Some(SocketAddr::from(([127, 0, 0, 1], 43594))));
         assert_eq!(ready_address(two), Some(SocketAddr::from(([127, 0, 0, 1], 1))));

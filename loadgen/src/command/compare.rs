@@ -287,7 +287,7 @@ impl Contender {
         // One interval of the recorder: how the time passes within is not of interest here.
         plan.interval_ns = Span(interval).ns();
         let core = plan.pin.first().copied();
-        let start = Start::now();
+        let start = Start::soon();
         let is_over = AtomicBool::new(false);
         let (measured, looks) = std::thread::scope(|scope| {
             let watch = self.pid.map(|pid| {
@@ -298,8 +298,8 @@ impl Contender {
             is_over.store(true, Ordering::Relaxed);
             (measured, watch.and_then(|watch| watch.join().ok()))
         });
-        let (result, _) = measured?;
-        let begin = start.instant + warmup;
+        let (result, _, begun) = measured?;
+        let begin = begun + warmup;
         let end = begin + Duration::from_millis(result.measured_ms);
         let watched = looks.and_then(|looks| {
             let (before, after) = (usage_at(&looks, begin)?, usage_at(&looks, end)?);

@@ -103,7 +103,7 @@ impl Search<'_> {
         let mut plan = self.bench.plan(Part { index: 0, of: 1 }, false);
         plan.duration_ns = Some(self.args.step.ns());
         plan.warmup_ns = Span(self.args.step.0 / 10).ns();
-        let (result, _) = self.bench.measure(plan, Start::now(), &mut self.live)?;
+        let (result, ..) = self.bench.measure(plan, Start::soon(), &mut self.live)?;
         let judged = Judged::of(result, &self.asserts);
         let p99_us = [Metric::UrgentResponse, Metric::PrefetchResponse]
             .iter()

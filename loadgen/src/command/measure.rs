@@ -1,7 +1,7 @@
 //! One measurement: a plan carried out, and its result judged by nobody yet.
 
 use super::ceiling;
-use crate::engine::plan::{Part, Plan};
+use crate::engine::plan::{self, Part, Plan};
 use crate::engine::{self, Harvest};
 use crate::failure::Failure;
 use crate::machine::{Environment, KernelCounters};
@@ -112,13 +112,15 @@ impl Bench {
     ) -> Measured {
         let plan = Arc::new(plan);
         let before = KernelCounters::read();
-        let harvest = engine::run(&plan, start.instant, self.interrupt.flag(), show);
+        let when =
+            if start.is_fixed { plan::Start::At(start.instant) } else { plan::Start::WhenReady };
+        let harvest = engine::run(&plan, when, self.interrupt.flag(), show);
         let harvest = harvest.map_err(|e| {
             let remedy = "io_uring must be allowed (kernel.io_uring_disabled = 0, no seccomp \
                           filter against it) and the cores of --pin must exist.";
             Failure::setup(format!("a worker cannot run: {e}"), remedy)
         })?;
-        let Harvest { stats, written, connect_error, measured_ns } = harvest;
+        let Harvest { stats, written, connect_error, measured_ns, begun } = harvest;
         let connected =
             stats.connections_max > 0 || stats.outcomes.contains_key(&Outcome::StatusOk);
         if let (Some(error), false) = (&connect_error, connected) {
@@ -127,7 +129,8 @@ impl Bench {
         }
         let mut result = RunResult::new(self.load(&plan), stats, measured_ns / 1_000_000);
         result.warmup_ms = plan.warmup_ns / 1_000_000;
-        result.started_unix_ms = start.unix_ms + result.warmup_ms;
+        let waited_ms = begun.saturating_duration_since(start.instant).as_millis();
+        result.started_unix_ms = start.unix_ms + waited_ms as u64 + result.warmup_ms;
         result.interrupted = self.interrupt.is_set();
         result.offered = plan.is_open_loop().then_some(result.stats.due);
         let workers = f64::from(plan.threads);
@@ -139,7 +142,7 @@ impl Bench {
         environment.counters = KernelCounters::read().since(before);
         result.environments = vec![environment];
         result.compute_rates();
-        Ok((result, written))
+        Ok((result, written, begun))
     }
 
     fn load(&self, plan: &Plan) -> Load {
@@ -175,26 +178,33 @@ fn names(plan: &Plan) -> String {
     names.join(", ")
 }
 
-/// A result and, if it was wanted, what was asked for.
-pub(crate) type Measured = Result<(RunResult, Vec<Written>), Failure>;
+/// A result; if it was wanted, what was asked for; and when the run began.
+pub(crate) type Measured = Result<(RunResult, Vec<Written>, Instant), Failure>;
 
 /// When a run begins, on both clocks.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Start {
     pub(crate) instant: Instant,
     pub(crate) unix_ms: u64,
+    /// Whether that is when others begin, too.
+    is_fixed: bool,
 }
 
 impl Start {
     /// Now.
     pub(crate) fn now() -> Self {
-        Self { instant: Instant::now(), unix_ms: unix_ms() }
+        Self { instant: Instant::now(), unix_ms: unix_ms(), is_fixed: true }
+    }
+
+    /// As soon as all workers are ready.
+    pub(crate) fn soon() -> Self {
+        Self { is_fixed: false, ..Self::now() }
     }
 
     /// A while after this.
     pub(crate) fn later(self, wait: Duration) -> Self {
         let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(0);
-        Self { instant: self.instant + wait, unix_ms: self.unix_ms + wait_ms }
+        Self { instant: self.instant + wait, unix_ms: self.unix_ms + wait_ms, ..self }
     }
 
     /// At a Unix time in seconds, or so long from now: `1767225600`, `+5s`.

@@ -70,7 +70,7 @@ pub(crate) fn replay(args: &ReplayArgs) -> Result<Exit, Failure> {
     // The trace ends the run, unless a duration was given.
     plan.duration_ns = bench.settings.options.duration.map(crate::human::Span::ns);
     let mut live = LiveLine::new(args.run.output.quiet);
-    let (mut result, mut written) = bench.measure(plan, Start::now(), &mut live)?;
+    let (mut result, mut written, _) = bench.measure(plan, Start::soon(), &mut live)?;
     live.finish();
     if let Some(path) = &args.run.trace {
         trace::write(path, &mut written).map_err(|e| output::unwritable(path, &e))?;

@@ -61,10 +61,10 @@ fn run_here(
     bench.warn();
     let start = match &args.start_at {
         Some(text) => Start::parse(text)?,
-        None => Start::now(),
+        None => Start::soon(),
     };
     let plan = bench.plan(Part { index: 0, of: 1 }, args.trace.is_some());
-    let (result, mut written) = bench.measure(plan, start, live)?;
+    let (result, mut written, _) = bench.measure(plan, start, live)?;
     if let Some(path) = &args.trace {
         trace::write(path, &mut written).map_err(|e| output::unwritable(path, &e))?;
     }

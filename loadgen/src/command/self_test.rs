@@ -113,7 +113,7 @@ fn measure_ceiling(interrupt: &Interrupt, size: u32, name: &str) -> Result<Judge
     };
     let bench = bench(&server, interrupt, options)?;
     let plan = bench.plan(Part { index: 0, of: 1 }, false);
-    let (result, _) = bench.measure(plan, Start::now(), &mut LiveLine::new(true))?;
+    let (result, ..) = bench.measure(plan, Start::soon(), &mut LiveLine::new(true))?;
     let judged = Judged::of(result, &[]);
     let (result, rates) = (&judged.result, &judged.result.rates);
     let cpu_share = judged.verdict.evidence.cpu_share_max;
@@ -142,7 +142,7 @@ fn stall_test(interrupt: &Interrupt, stalled: Stalled) -> Result<bool, Failure> 
     };
     let bench = bench(&server, interrupt, options)?;
     let mut plan = bench.plan(Part { index: 0, of: 1 }, false);
-    let start = Start::now();
+    let start = Start::soon();
     match stalled {
         Stalled::Server => {
             server.pause(Pause { at: start.instant + STALL_AFTER, length: STALL });
@@ -152,7 +152,7 @@ fn stall_test(interrupt: &Interrupt, stalled: Stalled) -> Result<bool, Failure> 
             plan.own_stall = Some(OwnStall { at_ns, length_ns });
         }
     }
-    let (result, _) = bench.measure(plan, start, &mut LiveLine::new(true))?;
+    let (result, ..) = bench.measure(plan, start, &mut LiveLine::new(true))?;
     let ms = |metric, q: f64| {
         let times = result.stats.times(metric);
         times.map_or(0.0, |times: &Times| times.quantile(q) as f64 / 1e6)

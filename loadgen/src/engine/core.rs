@@ -78,20 +78,14 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    pub(crate) fn new(
-        ring: Ring,
-        arrivals: Arrivals,
-        tally: Tally,
-        plan: &Arc<Plan>,
-        clock: Clock,
-    ) -> Self {
+    pub(crate) fn new(ring: Ring, arrivals: Arrivals, tally: Tally, plan: &Arc<Plan>) -> Self {
         Self {
             ring,
             timers: Timers::default(),
             arrivals,
             tally,
             plan: Arc::clone(plan),
-            clock,
+            clock: Clock { start: Instant::now() },
             now_ns: 0,
             waits_ns: 0,
             paused_ns: 0,
@@ -103,10 +97,12 @@ impl Core {
         }
     }
 
-    /// Begins to look at the clock: what was before is no pause.
-    pub(crate) fn begin(&mut self) {
-        self.now_ns = self.clock.now_ns();
-        self.tally.now_ns = self.now_ns;
+    /// Begins to look at the clock, at the run's start. A worker that comes later has been kept
+    /// from its work until now.
+    pub(crate) fn begin(&mut self, clock: Clock) {
+        self.clock = clock;
+        self.now_ns = 0;
+        self.tick();
     }
 
     /// Looks at the clock. What has passed since the last look, beyond what the worker meant to

@@ -7,6 +7,7 @@ use crate::scenario::{Kind, Work};
 use js5d::protocol::client::Matching;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// One run of the engine.
 #[derive(Clone, Debug)]
@@ -99,6 +100,15 @@ impl Curve {
 pub(crate) struct OwnStall {
     pub(crate) at_ns: u64,
     pub(crate) length_ns: u64,
+}
+
+/// When a run begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// As soon as all workers are ready.
+    WhenReady,
+    /// At a time that others begin at, too: a worker that is not ready by then is late.
+    At(Instant),
 }
 
 /// A process among the processes of a run.

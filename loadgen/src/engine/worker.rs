@@ -4,16 +4,16 @@
 use super::client::Client;
 use super::core::{Clock, Core, Op};
 use super::pace::Arrivals;
-use super::plan::Plan;
+use super::plan::{Plan, Start};
 use super::tally::Tally;
 use crate::machine::{pin_to, thread_usage};
 use crate::ring::{Completion, Ring};
 use crate::stats::{Live, Recorder, Stats};
 use crate::trace::Written;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Barrier, OnceLock};
+use std::time::{Duration, Instant};
 
 /// Submissions that are gathered at most before the kernel is asked.
 const RING_ENTRIES: u32 = 2048;
@@ -49,29 +49,62 @@ pub(crate) struct Harvest {
 pub(crate) fn run(
     plan: &Arc<Plan>,
     index: u32,
-    clock: Clock,
+    gate: &Gate,
     live: &Live,
     stop: &AtomicBool,
 ) -> io::Result<Harvest> {
-    if !plan.pin.is_empty() {
-        pin_to(plan.pin[index as usize % plan.pin.len()])?;
-    }
-    let ring = Ring::new(RING_ENTRIES, BUFFERS, BUFFERS_AT_FIRST, BUFFER_BYTES)?;
-    let tally = Tally::new(Recorder::new(plan.warmup_ns, plan.interval_ns));
-    let core = Core::new(ring, Arrivals::new(plan, index), tally, plan, clock);
-    let numbers = plan.clients_of(index);
-    let clients = (0..).zip(numbers).map(|(slot, number)| Client::new(slot, number, plan));
-    let (clients, completions) = (clients.collect(), Vec::new());
-    let mut worker = Worker { core, clients, completions, called: Vec::new() };
-    wait_for_start(clock);
+    let prepared = prepare(plan, index);
+    // Whoever could not prepare itself must not keep the others waiting.
+    let clock = gate.pass();
+    let mut worker = prepared?;
+    worker.core.begin(clock);
     worker.run(live, stop)?;
     Ok(worker.harvest(live))
 }
 
-/// The run's clock may start in the future, so that several processes begin together.
-fn wait_for_start(clock: Clock) {
-    let now = std::time::Instant::now();
-    std::thread::sleep(clock.start.saturating_duration_since(now));
+fn prepare(plan: &Arc<Plan>, index: u32) -> io::Result<Worker> {
+    if !plan.pin.is_empty() {
+        // Of all processes' workers, so that no two share a core while there are enough.
+        let place = plan.part.index * plan.threads + index;
+        pin_to(plan.pin[place as usize % plan.pin.len()])?;
+    }
+    let ring = Ring::new(RING_ENTRIES, BUFFERS, BUFFERS_AT_FIRST, BUFFER_BYTES)?;
+    let tally = Tally::new(Recorder::new(plan.warmup_ns, plan.interval_ns));
+    let core = Core::new(ring, Arrivals::new(plan, index), tally, plan);
+    let numbers = plan.clients_of(index);
+    let clients = (0..).zip(numbers).map(|(slot, number)| Client::new(slot, number, plan));
+    let (clients, completions) = (clients.collect(), Vec::new());
+    Ok(Worker { core, clients, completions, called: Vec::new() })
+}
+
+/// Where workers wait for each other and for the start: rings and clients take their time, which
+/// is nobody's latency.
+pub(crate) struct Gate {
+    all_ready: Barrier,
+    start: Start,
+    begun: OnceLock<Instant>,
+}
+
+impl Gate {
+    pub(crate) fn new(workers: u32, start: Start) -> Self {
+        let all_ready = Barrier::new(workers as usize);
+        Self { all_ready, start, begun: OnceLock::new() }
+    }
+
+    /// When the run began.
+    pub(crate) fn begun(&self) -> Instant {
+        *self.begun.get_or_init(|| match self.start {
+            Start::At(instant) => instant,
+            Start::WhenReady => Instant::now(),
+        })
+    }
+
+    fn pass(&self) -> Clock {
+        self.all_ready.wait();
+        let start = self.begun();
+        std::thread::sleep(start.saturating_duration_since(Instant::now()));
+        Clock { start }
+    }
 }
 
 struct Worker {
@@ -88,7 +121,6 @@ impl Worker {
         let end_ns = plan.duration_ns.map_or(u64::MAX, |ns| plan.warmup_ns.saturating_add(ns));
         let mut heartbeat_ns = 0;
         let mut own_stall = plan.own_stall;
-        self.core.begin();
         let foreground = self.clients.iter().filter(|c| c.is_foreground(&plan)).count();
         for client in &mut self.clients {
             client.start(&mut self.core);

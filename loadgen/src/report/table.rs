@@ -319,7 +319,8 @@ pub(crate) fn found_text(found: &Found) -> String {
     let (rate, low) = (units::per_s(rate_per_s), units::per_s(low_per_s));
     match high_per_s.map(units::per_s) {
         Some(high) => format!(
-            "the highest rate that holds: {rate}; what the server carries is between {low} and {high}"
+            "the highest rate that holds: {rate}; what the server carries is between {low} and \
+             {high}"
         ),
         None => format!("the highest rate that holds: {rate} or more"),
     }

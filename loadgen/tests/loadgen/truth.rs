@@ -59,7 +59,7 @@ fn clients_that_never_ask_do_not_make_a_server_look_slow() {
 #[test]
 fn a_server_that_stands_still_is_found_whatever_the_stall_timeout() {
     let server = ReferenceServer::start(Misbehaviour::StopsAnswering);
-    let load = ["-c", "4", "-d", "1s", "--stall-timeout", "60s"];
+    let load = ["-c", "4", "-d", "2s", "--stall-timeout", "60s"];
     let result = run_json(&[&["run", &server.address.to_string()][..], &load].concat(), 3);
     assert_eq!(result["stats"]["stalls"], 4, "{}", result["verdict"]);
     assert_eq!(limit(&result), "server-stalled");
