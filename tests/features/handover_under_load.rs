@@ -176,7 +176,7 @@ impl Starting {
     fn begin(site: &Site, address: SocketAddr, workers: &str) -> Self {
         let (cache, handover) = (site.path("cache"), site.path("handover.sock"));
         let mut command = Command::new(env!("CARGO_BIN_EXE_js5d"));
-        command.args(["--cache", &cache, "--handover", &handover, "--build", "any"]);
+        command.args(["--cache", &cache, "--handover", &handover, "--build", "550"]);
         command.args(["--listen", &address.to_string(), "--workers", workers]);
         let mut child = command.stderr(Stdio::piped()).spawn().expect("js5d starts");
         let log = BufReader::new(child.stderr.take().expect("it was asked for"));

@@ -41,7 +41,7 @@ fn a_download_asks_for_the_indexes_first_and_for_each_group_once() {
         .collect();
     for order in &orders {
         assert_eq!(order[0], MASTER_INDEX);
-        let mut groups: Vec<u16> = order[2..].iter().map(|id| id.group).collect();
+        let mut groups: Vec<u32> = order[2..].iter().map(|id| id.group).collect();
         groups.sort_unstable();
         assert_eq!(groups, (0..100).collect::<Vec<_>>());
     }

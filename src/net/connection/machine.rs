@@ -196,9 +196,9 @@ impl Machine {
         silent: Option<Box<SilentPlace>>,
         since_ms: u64,
     ) -> Self {
-        let profile = Arc::clone(&shared.config.profile);
+        let clients = Arc::clone(&shared.config.clients);
         Self {
-            session: ServerSession::new(profile, refusal),
+            session: ServerSession::new(clients, refusal),
             silent,
             snapshot: shared.snapshot(),
             begun: None,
@@ -503,7 +503,9 @@ impl Machine {
     /// Whether what is queued may be a large batch.
     fn asks_for_much(&self) -> bool {
         let (urgent, prefetch) = self.session.queued();
-        let next_len = || self.session.upcoming().next().map(|id| self.snapshot.place(id).len());
+        let dialect = self.session.dialect();
+        let place = |id| self.snapshot.place_in(dialect, id);
+        let next_len = || self.session.upcoming().next().map(|id| place(id).len());
         self.begun.is_some()
             || urgent + prefetch >= MANY_REQUESTS
             || next_len().is_some_and(|len| len >= LARGE_FROM)
@@ -583,6 +585,9 @@ impl Machine {
                         self.silent = None;
                     }
                     batch.push_status(status.to_byte());
+                    if status == Status::Ok {
+                        batch.push_plain(self.session.greeting());
+                    }
                 }
                 Step::Close(cause) => {
                     let reason = match cause {
@@ -602,8 +607,9 @@ impl Machine {
     fn look_ahead(&self, ahead: &mut Vec<Place>) {
         ahead.clear();
         let next = || self.session.upcoming().take(PLACES_AHEAD);
-        next().for_each(|id| self.snapshot.prefetch_place(id));
-        ahead.extend(next().map(|id| self.snapshot.place(id)));
+        let dialect = self.session.dialect();
+        next().for_each(|id| self.snapshot.prefetch_place_in(dialect, id));
+        ahead.extend(next().map(|id| self.snapshot.place_in(dialect, id)));
         ahead.iter().take(RESPONSES_AHEAD).for_each(|&place| self.snapshot.prefetch_framed(place));
     }
 
@@ -680,7 +686,6 @@ impl Machine {
     fn breaks_off(&mut self, cursor: &Cursor, shared: &Shared) -> bool {
         let response = cursor.response();
         if !shared.config.limits.break_off
-            || !shared.config.profile.prefetch_bit
             || response.class() == Class::Urgent
             || self.closing.is_some()
             || self.session.queued().0 == 0
@@ -696,8 +701,9 @@ impl Machine {
         let is_worth_it = takes_ms > BREAK_OFF_SAVES_MS
             && left > (taken + left) / BREAK_OFF_SHARE_LEFT
             && self.wasted_bytes + taken as u64 <= waste_max;
-        let snapshot = &self.snapshot;
-        is_worth_it && self.session.prepare_break_off(response, |id| !snapshot.place(id).is_empty())
+        let (snapshot, dialect) = (&self.snapshot, self.session.dialect());
+        let is_there = |id| !snapshot.place_in(dialect, id).is_empty();
+        is_worth_it && self.session.prepare_break_off(response, is_there)
     }
 
     // Under a cap.

@@ -74,7 +74,7 @@ impl Server {
         let path = dir.path().to_str().expect("a plain path").to_owned();
         let mut all = vec!["--cache", &path];
         if !options.contains(&"--build") {
-            all.extend(["--build", "any"]);
+            all.extend(["--build", "550"]);
         }
         all.extend(options);
         Self::start(&all)

@@ -111,7 +111,7 @@ impl Bench {
         options: &[&str],
     ) -> Result<Server> {
         let log = admin.with_extension("log");
-        command.arg("--cache").arg(cache).args(["--build", "any", "--listen", listen]);
+        command.arg("--cache").arg(cache).args(["--build", "550", "--listen", listen]);
         command.arg("--admin").arg(format!("unix:{}", admin.display()));
         // All peers have one address.
         command.args(["--openings-per-ip-max", "1000000"]);
