@@ -29,4 +29,4 @@ pub use reload::{
     ReloadSteps, Reloader,
 };
 pub use report::{ArchiveReport, Cause, Notice, NoticeKind, Problem, Report};
-pub use snapshot::{ArenaError, Place, Room, Snapshot, SnapshotBuilder, SnapshotTotals};
+pub use snapshot::{ArenaError, Place, Room, Snapshot, SnapshotBuilder, SnapshotTotals, View};

@@ -27,42 +27,28 @@ const ARCHIVES: usize = 256;
 /// Framings that there are.
 const FRAMINGS: usize = Framing::ALL.len();
 
-/// Where a response stands.
+/// Where a response stands, in the region of its framing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Place {
-    /// In its region, in units of [`ALIGNMENT`].
+    /// In units of [`ALIGNMENT`].
     offset: u32,
-    /// The number of its framing, and thus its region, in the highest two bits; below them its
-    /// length in bytes. 0 is no response.
-    region_len: u32,
+    /// In bytes; 0 is no response.
+    len: u32,
 }
 
-/// No container that a store can hold has a response of 2^30 bytes.
-const REGION_AT: u32 = 30;
-
 impl Place {
-    fn new(framing: Framing, offset: u32, len: u32) -> Option<Self> {
-        let region = (framing.number() as u32) << REGION_AT;
-        (len >> REGION_AT == 0 && len > 0).then_some(Self { offset, region_len: region | len })
-    }
-
     /// Whether there is no response.
     #[inline]
     #[must_use]
     pub fn is_empty(self) -> bool {
-        self.region_len == 0
+        self.len == 0
     }
 
     /// Bytes of the response.
     #[inline]
     #[must_use]
     pub fn len(self) -> usize {
-        (self.region_len & !(3 << REGION_AT)) as usize
-    }
-
-    #[inline]
-    fn region(self) -> usize {
-        (self.region_len >> REGION_AT) as usize
+        self.len as usize
     }
 
     #[inline]
@@ -286,7 +272,7 @@ impl Filling {
         let len = self.framing.framed_len(container_len);
         let end = self.used.checked_add(len).filter(|&end| end <= self.arena.len())?;
         let offset = u32::try_from(self.used / ALIGNMENT).ok()?;
-        let place = Place::new(self.framing, offset, u32::try_from(len).ok()?)?;
+        let place = Place { offset, len: u32::try_from(len).ok()? };
         self.used = end.next_multiple_of(ALIGNMENT);
         self.framing.write_header(self.arena.get_mut(place.range()).unwrap_or_default(), id);
         Some(place)
@@ -369,27 +355,26 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// What clients of a dialect are served from: to be had once for many responses.
+    #[inline]
+    #[must_use]
+    pub fn view(&self, dialect: Dialect) -> View<'_> {
+        View { region: &self.regions[dialect.framing.number()], master: dialect.master }
+    }
+
     /// Where the response to `id` stands for a client of build 550; an empty place if the cache
     /// does not hold it.
     #[inline]
     #[must_use]
     pub fn place(&self, id: GroupId) -> Place {
-        self.place_in(Dialect::BUILD_550, id)
+        self.view(Dialect::BUILD_550).place(id)
     }
 
-    /// Where the response to `id` stands in a dialect; an empty place if the cache does not hold
-    /// it.
-    #[inline]
-    #[must_use]
-    pub fn place_in(&self, dialect: Dialect, id: GroupId) -> Place {
-        self.regions[dialect.framing.number()].place(dialect.master, id)
-    }
-
-    /// The framed response at `place`, urgent and unkeyed: header, container, markers.
+    /// The framed response at a place of [`Self::place`].
     #[inline]
     #[must_use]
     pub fn framed(&self, place: Place) -> &[u8] {
-        self.regions[place.region()].arena.get(place.range()).unwrap_or_default()
+        self.view(Dialect::BUILD_550).framed(place)
     }
 
     /// The framed response to an urgent, unkeyed request of a build 550 client for `id`.
@@ -403,29 +388,9 @@ impl Snapshot {
     #[inline]
     #[must_use]
     pub fn response_in(&self, dialect: Dialect, id: GroupId) -> Option<&[u8]> {
-        let place = self.place_in(dialect, id);
-        (!place.is_empty()).then(|| self.framed(place))
-    }
-
-    /// Begins to fetch what [`Self::place`] will read for `id`.
-    #[inline]
-    pub fn prefetch_place(&self, id: GroupId) {
-        self.prefetch_place_in(Dialect::BUILD_550, id);
-    }
-
-    /// The same in a dialect.
-    #[inline]
-    pub fn prefetch_place_in(&self, dialect: Dialect, id: GroupId) {
-        let table = &self.regions[dialect.framing.number()].tables[usize::from(id.archive)];
-        let group = id.group as usize;
-        prefetch::fetch(table.get(group..=group).unwrap_or_default(), size_of::<Place>());
-    }
-
-    /// Begins to fetch the first bytes of the response at `place`. A cache is larger than the
-    /// processor's, and requests jump about in it.
-    #[inline]
-    pub fn prefetch_framed(&self, place: Place) {
-        prefetch::fetch(self.framed(place), PREFETCH_LEN_MAX);
+        let view = self.view(dialect);
+        let place = view.place(id);
+        (!place.is_empty()).then(|| view.framed(place))
     }
 
     /// The framings that it has responses in, the shortest header first.
@@ -524,6 +489,44 @@ impl Snapshot {
     fn widest(&self) -> &Region {
         let is_there = |region: &&Region| region.used > 0;
         self.regions.iter().rfind(is_there).unwrap_or(&self.regions[0])
+    }
+}
+
+/// A snapshot as clients of one dialect are served from it.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    region: &'a Region,
+    master: MasterFormat,
+}
+
+impl<'a> View<'a> {
+    /// Where the response to `id` stands; an empty place if the cache does not hold it.
+    #[inline]
+    #[must_use]
+    pub fn place(self, id: GroupId) -> Place {
+        self.region.place(self.master, id)
+    }
+
+    /// The framed response at a place of this view, urgent and unkeyed: header, container, leads.
+    #[inline]
+    #[must_use]
+    pub fn framed(self, place: Place) -> &'a [u8] {
+        self.region.arena.get(place.range()).unwrap_or_default()
+    }
+
+    /// Begins to fetch what [`Self::place`] will read for `id`.
+    #[inline]
+    pub fn prefetch_place(self, id: GroupId) {
+        let table = &self.region.tables[usize::from(id.archive)];
+        let group = id.group as usize;
+        prefetch::fetch(table.get(group..=group).unwrap_or_default(), size_of::<Place>());
+    }
+
+    /// Begins to fetch the first bytes of the response at `place`. A cache is larger than the
+    /// processor's, and requests jump about in it.
+    #[inline]
+    pub fn prefetch_framed(self, place: Place) {
+        prefetch::fetch(self.framed(place), PREFETCH_LEN_MAX);
     }
 }
 

@@ -6,7 +6,7 @@
 //! snapshot, so a batch keeps the snapshot alive until it is back in the pool.
 
 use crate::catalog::{Place, Snapshot};
-use crate::protocol::frame::{Framing, append_keyed};
+use crate::protocol::frame::{Framing, PREFETCH_BIT, append_keyed};
 use crate::protocol::session::Response;
 use std::ptr;
 use std::rc::Rc;
@@ -157,7 +157,7 @@ impl Filling {
 
     /// Appends as much of a response as `len_max` leaves room for. True if it is complete.
     pub fn push(&mut self, cursor: &mut Cursor, snapshot: &SnapshotRef, len_max: usize) -> bool {
-        let framed = snapshot.framed(cursor.place);
+        let framed = snapshot.view(cursor.response.dialect()).framed(cursor.place);
         let rest = framed.get(cursor.taken..).unwrap_or_default();
         let room = len_max.saturating_sub(self.len());
         // Where each short block has the prefetch bit, too, all would be pieces.
@@ -183,7 +183,7 @@ impl Filling {
         snapshot: &SnapshotRef,
         len_max: usize,
     ) -> bool {
-        let framed = snapshot.framed(cursor.place);
+        let framed = snapshot.view(cursor.response.dialect()).framed(cursor.place);
         let room = len_max.saturating_sub(self.len());
         let end = cursor.taken.saturating_add(room).min(framed.len());
         self.0.copy(
@@ -347,7 +347,7 @@ impl Batch {
     }
 
     /// Copies a response's bytes from `taken` on, with key and prefetch bit applied.
-    #[inline(always)]
+    #[inline]
     fn copy(&mut self, response: Response, taken: usize, bytes: &[u8]) {
         let start = self.scratch.len();
         append_keyed(&mut self.scratch, bytes, response.key());
@@ -366,7 +366,7 @@ impl Batch {
         let patched = cursor.response.prefetch_bit() && cursor.taken == 0;
         let mut body = bytes;
         if patched && let Some((head, later)) = bytes.split_at_checked(framing.header_len() + 1) {
-            self.copy(cursor.response, 0, head);
+            self.push_patched(head);
             body = later;
         }
         self.push_in_place(body, snapshot);
@@ -386,7 +386,7 @@ impl Batch {
             if !long.is_empty() {
                 self.push_in_place(long, snapshot);
             }
-            self.copy_apart(response, cursor.taken + in_place_len, patched);
+            self.push_patched(patched);
             cursor.taken += head.len();
             rest = later;
         }
@@ -396,10 +396,13 @@ impl Batch {
         cursor.taken += rest.len();
     }
 
-    /// As [`Self::copy`], which is compiled into its other callers: they are the hot ones.
-    #[inline(never)]
-    fn copy_apart(&mut self, response: Response, taken: usize, bytes: &[u8]) {
-        self.copy(response, taken, bytes);
+    /// Copies bytes of a response without a key, the last of which has the prefetch bit.
+    #[inline]
+    fn push_patched(&mut self, bytes: &[u8]) {
+        self.scratch.extend_from_slice(bytes);
+        if let Some(last) = self.scratch.last_mut() {
+            *last ^= PREFETCH_BIT;
+        }
     }
 
     #[inline]

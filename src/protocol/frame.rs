@@ -209,10 +209,11 @@ impl Framing {
     /// framed response. Under a key, too: the bit is clear in every framed response.
     #[inline]
     pub fn mark(self, piece: &mut [u8], at: usize) {
-        if self.is_multi() {
-            return self.mark_blocks(piece, at);
-        }
-        let mark = self.header_len().checked_sub(at);
+        let mark = match self {
+            Self::Marked3 => RESPONSE_HEADER_LEN.checked_sub(at),
+            Self::Marked5 => RESPONSE_HEADER_LEN_WIDE.checked_sub(at),
+            Self::Multi512 | Self::Multi102400 => return self.mark_blocks(piece, at),
+        };
         if let Some(byte) = mark.and_then(|mark| piece.get_mut(mark)) {
             *byte ^= PREFETCH_BIT;
         }

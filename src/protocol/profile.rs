@@ -1,8 +1,8 @@
 //! What each revision of the client speaks, as data: one [`Profile`] a range of builds.
 //!
 //! [`table::all`] has the defaults, of which docs/clients.md names the sources; each field can be
-//! set by name ([`Profile::set`]), for clients that differ. [`Clients`] are the profiles that a server
-//! admits. The sessions read them, and nothing else knows one build from another.
+//! set by name ([`Profile::set`]), for clients that differ. [`Clients`] are the profiles that a
+//! server admits. The sessions read them, and nothing else knows one build from another.
 
 pub mod field;
 pub mod table;
