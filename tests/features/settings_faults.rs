@@ -59,7 +59,7 @@ fn a_wrong_value_is_named_with_what_is_wanted() {
         ("idle_timeout = 1979-05-27", "16: idle_timeout takes TIME, not a date"),
         ("build = [[550]]", "10: build takes BUILDS, not a list"),
         ("listen = []", "10: listen needs at least one ADDR:PORT"),
-        ("cache = ''", "9: cache = '': it is empty; DIR is wanted"),
+        ("cache = ''", "9: cache = '': it is empty; PATH is wanted"),
         ("queue_len_max = 19", "17: queue_len_max = 19: at least 20 is wanted"),
         ("queue_len_max = 2.5", "17: queue_len_max = 2.5: a whole number is wanted"),
         ("workers = 2_000", "11: workers = 2_000: a whole number from 1 to 1024 is wanted"),
@@ -121,7 +121,7 @@ fn everything_that_is_wrong_is_said_at_once() {
          \x20 {path}:1:1: 'wrkers' is no setting; did you mean 'workers'?\n\
          \x20 {path}:2:10: build = 'x': 'x' is no build: write 550, 1..=399, 530,634, or 'any'\n\
          \x20 {path}:2:15: build = 'y': 'y' is no build: write 550, 1..=399, 530,634, or 'any'\n\
-         \x20 JS5D_CACHE: it is empty; DIR is wanted, or none: unset it\n\
+         \x20 JS5D_CACHE: it is empty; PATH is wanted, or none: unset it\n\
          \x20 JS5D_IDLE_TIMOUT: it stands for no setting; did you mean 'JS5D_IDLE_TIMEOUT'?\n\
          \x20 JS5D_WORKERS=0: a whole number from 1 to 1024 is wanted\n\
          \x20     {REMEDY}\n"
