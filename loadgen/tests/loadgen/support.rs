@@ -10,10 +10,10 @@ use js5d::protocol::{
     ARCHIVE_INDEXES, Builds, Class, Clients, GroupId, MASTER_INDEX, ServerSession, Status,
 };
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -207,6 +207,30 @@ fn answer(
         append_keyed(&mut out, &framed, response.key());
     }
     out
+}
+
+/// The null server as a process of its own; it ends with the test.
+pub(crate) struct NullServer {
+    pub(crate) address: String,
+    pub(crate) process: Child,
+}
+
+impl NullServer {
+    pub(crate) fn start(options: &[&str]) -> Self {
+        let arguments = [&["null-server", "--listen", "127.0.0.1:0"], options].concat();
+        let mut process = command(&arguments).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let address = line.trim().rsplit(' ').next().unwrap().to_owned();
+        Self { address, process }
+    }
+}
+
+impl Drop for NullServer {
+    fn drop(&mut self) {
+        self.process.kill().expect("it runs until now");
+        self.process.wait().expect("it has ended");
+    }
 }
 
 /// Runs the program; its output and its exit code.

@@ -1,8 +1,9 @@
-//! Where a run took place, and what the kernel counted meanwhile. Without it a number cannot be
-//! compared with another.
+//! The machine: what a run took place on, what its kernel counted meanwhile, cores, and the CPU
+//! times of threads and processes. Without these a number cannot be compared with another.
 
+use procfs::process::Process;
 use serde::{Deserialize, Serialize};
-use std::fs;
+use std::{fs, io};
 
 /// A machine that generated load.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,6 +81,16 @@ impl KernelCounters {
         }
     }
 
+    /// Both together: readings of one machine, one after the other.
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self {
+            listen_overflows: self.listen_overflows + other.listen_overflows,
+            listen_drops: self.listen_drops + other.listen_drops,
+            retransmits: self.retransmits + other.retransmits,
+            backlog_drops: self.backlog_drops + other.backlog_drops,
+        }
+    }
+
     /// The larger of each: two readings of one machine.
     pub(crate) fn max(self, other: Self) -> Self {
         Self {
@@ -108,6 +119,46 @@ fn memory_bytes(meminfo: &str) -> u64 {
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"));
     let kib: Option<u64> = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
     kib.unwrap_or(0) * 1024
+}
+
+/// What a process has used so far, all its threads together.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Usage {
+    /// CPU time, user and kernel.
+    pub(crate) cpu_ns: f64,
+    /// Time in which it could run and had no core.
+    pub(crate) wait_ns: f64,
+}
+
+impl Usage {
+    /// Of another process; none if it is gone.
+    pub(crate) fn of(pid: u32) -> Option<Self> {
+        let tasks = Process::new(i32::try_from(pid).ok()?).ok()?.tasks().ok()?;
+        let times = tasks.flatten().filter_map(|task| task.schedstat().ok());
+        Some(times.fold(Self::default(), |sum, time| Self {
+            cpu_ns: sum.cpu_ns + time.sum_exec_runtime as f64,
+            wait_ns: sum.wait_ns + time.run_delay as f64,
+        }))
+    }
+}
+
+/// Resident memory of a process in bytes; 0 if it is gone.
+pub(crate) fn resident_bytes(pid: u32) -> u64 {
+    let process = i32::try_from(pid).ok().and_then(|pid| Process::new(pid).ok());
+    let memory = process.and_then(|process| process.statm().ok());
+    memory.map_or(0, |memory| memory.resident * procfs::page_size())
+}
+
+/// Keeps the calling thread on one core.
+///
+/// # Errors
+/// There is no such core, or it is not ours.
+pub(crate) fn pin_to(core: u32) -> io::Result<()> {
+    let pinned = match usize::try_from(core) {
+        Ok(core) if core < rustix::thread::CpuSet::MAX_CPU => js5d::platform::cpu::pin_to(core),
+        _ => Err(io::ErrorKind::InvalidInput.into()),
+    };
+    pinned.map_err(|e| io::Error::new(e.kind(), format!("cannot run on core {core}: {e}")))
 }
 
 /// CPU time and run-queue delay of the calling thread, in nanoseconds, for `Recorder::usage`.

@@ -1,9 +1,14 @@
-//! What a client asks for next, and when it should have: a pure little machine.
+//! A client's visits: what it asks for next, when it should have, and what follows when all of it
+//! is answered. A pure little machine.
 //!
 //! Time is an argument, randomness comes from the seed, so that two runs with one seed ask for
-//! the same groups in the same order, whatever the server's speed.
+//! the same groups in the same order, whatever the server's speed. When the requests of an open
+//! loop's pace are due is the affair of `pace`; here is decided what they are for.
 
-use super::plan::{Kind, Plan, Rhythm, Work};
+use super::pace::exponential;
+use super::plan::Plan;
+use crate::scenario::{Kind, Paced, Rhythm, Then, Work};
+use crate::trace::TracedClient;
 use fastrand::Rng;
 use js5d::protocol::{Class, GroupId, MASTER_INDEX};
 use std::collections::VecDeque;
@@ -13,10 +18,14 @@ use std::collections::VecDeque;
 pub(crate) enum Ask {
     /// Send this request, which was due at `intended_ns`.
     Request { class: Class, id: GroupId, intended_ns: u64 },
+    /// Send this again, which an earlier connection owed.
+    Again { class: Class, id: GroupId, intended_ns: u64 },
     /// Nothing before this time.
     At(u64),
     /// Nothing before an answer makes room.
     Blocked,
+    /// Nothing before the pace calls.
+    OnCall,
     /// The work is done, or the client's share of requests is.
     Finished,
 }
@@ -28,64 +37,69 @@ pub(crate) struct Room {
     pub(crate) prefetch: bool,
 }
 
-/// The arrivals of one class at one client, on the pace of the whole run.
-#[derive(Clone, Copy, Debug)]
-struct Line {
-    /// The number of the next arrival among those of the whole run.
-    x: f64,
-    /// From one arrival of this line to the next; 0 for a line without any.
-    step: f64,
-    due_ns: u64,
+/// What follows a visit whose requests are all answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// The work again, at once.
+    Again,
+    /// The work again, on a new connection.
+    Reconnect,
+    /// Nothing; the connection stays up.
+    Rest,
+    /// Nothing.
+    Done,
 }
 
-/// The state of one client's asking.
+/// A client's visits.
 #[derive(Debug)]
-pub(crate) struct Asker {
+pub(crate) struct Visit {
     rng: Rng,
     /// The next place in the sequence of the work.
     place: usize,
     /// Requests left before the work counts as done.
-    visit_left: u32,
-    /// What a lost connection owed: asked again before anything else.
-    owed: VecDeque<(Class, GroupId)>,
+    requests_left: u32,
+    /// What a lost connection owed, with the times at which it was due: asked again before
+    /// anything else.
+    owed: VecDeque<(Class, GroupId, u64)>,
     /// The work goes on on the next connection.
     goes_on: bool,
     /// Requests left for this client.
-    pub(crate) budget: u64,
-    lines: [Line; 2],
+    budget: u64,
     burst_left: u32,
     burst_due_ns: u64,
     prefetch_due_ns: u64,
     client: u32,
+    /// When it began, or should have.
+    started_ns: u64,
+    downloads: u32,
 }
 
-impl Asker {
+impl Visit {
     pub(crate) fn new(client: u32, kind: &Kind, plan: &Plan) -> Self {
         let seed = plan.seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ u64::from(client);
-        let mut rng = Rng::with_seed(seed);
-        let lines = lines(client, kind, plan, &mut rng);
         let budget = plan.requests.map_or(u64::MAX, |all| plan.share_of(client, all));
-        let mut asker = Self {
-            rng,
+        let mut visit = Self {
+            rng: Rng::with_seed(seed),
             place: 0,
-            visit_left: 0,
+            requests_left: 0,
             owed: VecDeque::new(),
             goes_on: false,
             budget,
-            lines,
             burst_left: 0,
             burst_due_ns: 0,
             prefetch_due_ns: 0,
             client,
+            started_ns: 0,
+            downloads: 0,
         };
-        asker.begin(kind, 0);
-        asker
+        visit.begin(kind, 0);
+        visit
     }
 
     /// Begins the work (again).
-    pub(crate) fn begin(&mut self, kind: &Kind, now: u64) {
+    fn begin(&mut self, kind: &Kind, now: u64) {
         self.place = 0;
-        self.visit_left = kind.visit_requests.unwrap_or(u32::MAX);
+        self.requests_left = kind.visit_requests.unwrap_or(u32::MAX);
         self.owed.clear();
         self.goes_on = false;
         self.burst_left = 0;
@@ -100,36 +114,59 @@ impl Asker {
 
     /// The connection is lost: what it owed is asked for again on the next one, and the work goes
     /// on from where it was.
-    pub(crate) fn go_on_later(&mut self, owed: impl Iterator<Item = (Class, GroupId)>) {
+    pub(crate) fn go_on_later(&mut self, owed: impl Iterator<Item = (Class, GroupId, u64)>) {
+        let later = std::mem::take(&mut self.owed);
         self.owed.extend(owed);
+        self.owed.extend(later);
         self.goes_on = true;
     }
 
-    /// Whether the next connection goes on with the work.
-    pub(crate) fn goes_on(&self) -> bool {
-        self.goes_on
+    /// What was owed by a connection and has not been asked for again.
+    pub(crate) fn owed(&self) -> impl Iterator<Item = (Class, GroupId, u64)> {
+        self.owed.iter().copied()
     }
 
-    /// A connection is open: begins the work, or goes on with it.
+    /// A connection is begun for a visit that was due at `due_ns`.
+    pub(crate) fn connects(&mut self, due_ns: u64) {
+        if !self.goes_on {
+            self.started_ns = due_ns;
+        }
+    }
+
+    /// When the visit began, or should have.
+    pub(crate) fn started_ns(&self) -> u64 {
+        self.started_ns
+    }
+
+    /// A connection is open: begins the work, or goes on with it. What a trace says is said once.
     pub(crate) fn begin_or_go_on(&mut self, kind: &Kind, now: u64) {
-        if !std::mem::take(&mut self.goes_on) {
+        let is_trace = matches!(kind.work, Work::Trace(_));
+        if !std::mem::take(&mut self.goes_on) && !is_trace {
             self.begin(kind, now);
         }
     }
 
-    /// When the next visit of a client whose visits are paced is due.
-    pub(crate) fn visit_due_ns(&self) -> u64 {
-        self.lines[0].due_ns
-    }
-
-    /// Moves on to the next visit of a client whose visits are paced, and says when it was due.
-    pub(crate) fn take_visit(&mut self, plan: &Plan) -> u64 {
-        let Some(pace) = &plan.pace else { return 0 };
-        let line = &mut self.lines[0];
-        let due_ns = line.due_ns;
-        line.x += if plan.poisson { line.step * exponential(&mut self.rng) } else { line.step };
-        line.due_ns = pace.due_ns(line.x);
-        due_ns
+    /// All that was asked for is answered: what follows, and whether that was a download.
+    pub(crate) fn end(&mut self, kind: &Kind, plan: &Plan, now: u64) -> (Next, bool) {
+        let is_download = self.budget > 0 && kind.is_download;
+        self.downloads += u32::from(is_download);
+        let enough = plan.downloads.is_some_and(|enough| self.downloads >= enough);
+        let next = match kind.then {
+            _ if self.budget == 0 || enough => Next::Done,
+            Then::Repeat => Next::Again,
+            Then::Reconnect => Next::Reconnect,
+            Then::Stay if plan.duration_ns.is_none() => Next::Done,
+            Then::Stay => Next::Rest,
+        };
+        match next {
+            Next::Again => {
+                self.started_ns = now;
+                self.begin(kind, now);
+            }
+            Next::Reconnect => self.begin(kind, now),
+            Next::Rest | Next::Done => {}
+        }
+        (next, is_download)
     }
 
     /// A number for tricks and keys, from the client's own seed.
@@ -140,20 +177,17 @@ impl Asker {
     /// What to do next.
     pub(crate) fn next(&mut self, kind: &Kind, plan: &Plan, now: u64, room: Room) -> Ask {
         // Counted against the bounds when they were asked for the first time.
-        if let Some((class, id)) = self.owed.pop_front() {
-            return Ask::Request { class, id, intended_ns: now };
+        if let Some((class, id, intended_ns)) = self.owed.pop_front() {
+            return Ask::Again { class, id, intended_ns };
         }
-        if self.budget == 0 || self.visit_left == 0 {
+        if self.is_at_end(kind, plan) {
             return Ask::Finished;
         }
         let ask = match &kind.work {
             Work::KeepAlive(every_ns) => self.next_keep_alive(*every_ns, now, room),
             Work::Trace(clients) => self.next_traced(clients, plan, now),
             Work::Hostile(_) => Ask::Blocked,
-            _ if self.at_end(kind, plan) => Ask::Finished,
-            _ if plan.pace.is_some() && !kind.paced_visits => {
-                self.next_paced(kind, plan, now, room)
-            }
+            _ if plan.pace.is_some() && kind.paced == Paced::Requests => Ask::OnCall,
             _ => match kind.rhythm {
                 Rhythm::Eager => self.next_eager(kind, plan, now, room),
                 Rhythm::Thinking { think_ns, burst, prefetch_gap_ns } => {
@@ -162,29 +196,47 @@ impl Asker {
             },
         };
         if matches!(ask, Ask::Request { .. }) {
-            self.budget -= 1;
-            self.visit_left -= 1;
+            self.count();
         }
         ask
     }
 
-    /// Tells `each` the due times, up to `now`, of requests of an open loop that could not be
-    /// written.
-    pub(crate) fn unwritten(&self, plan: &Plan, now: u64, mut each: impl FnMut(Class, u64)) {
-        let Some(pace) = &plan.pace else { return };
-        let mut left = self.budget;
-        for (line, class) in self.lines.iter().zip([Class::Urgent, Class::Prefetch]) {
-            let (mut x, mut due_ns) = (line.x, line.due_ns);
-            while line.step > 0.0 && due_ns < now && left > 0 {
-                each(class, due_ns);
-                left -= 1;
-                x += line.step;
-                due_ns = pace.due_ns(x);
-            }
+    /// The group for which the pace has called; `None` if the work is done.
+    pub(crate) fn called(&mut self, kind: &Kind, plan: &Plan) -> Option<GroupId> {
+        if !self.owed.is_empty() || self.is_at_end(kind, plan) {
+            return None;
         }
+        self.count();
+        Some(self.take(&kind.work, plan))
     }
 
-    fn at_end(&self, kind: &Kind, plan: &Plan) -> bool {
+    fn count(&mut self) {
+        self.budget -= 1;
+        self.requests_left -= 1;
+    }
+
+    /// The requests of a trace that have not been asked for: class, and when they are due. All of
+    /// them, or those that are due before `until_ns`.
+    pub(crate) fn untraced(
+        &self,
+        kind: &Kind,
+        plan: &Plan,
+        until_ns: u64,
+    ) -> impl Iterator<Item = (Class, u64)> {
+        let clients = match &kind.work {
+            Work::Trace(clients) => &clients[..],
+            _ => &[],
+        };
+        let left = clients.get(self.client as usize).map_or(&[][..], |c| &c.requests[..]);
+        let left = left.get(self.place..).unwrap_or_default();
+        let due = left.iter().map(|request| (request.class, due_ns(request.at_us, plan)));
+        due.take_while(move |(_, due_ns)| *due_ns < until_ns)
+    }
+
+    fn is_at_end(&self, kind: &Kind, plan: &Plan) -> bool {
+        if self.budget == 0 || self.requests_left == 0 {
+            return true;
+        }
         match kind.work {
             Work::Everything => self.place >= plan.catalogue.len(),
             Work::Changed(part) => {
@@ -233,27 +285,6 @@ impl Asker {
         Ask::Request { class, id: self.take(&kind.work, plan), intended_ns: now }
     }
 
-    fn next_paced(&mut self, kind: &Kind, plan: &Plan, now: u64, room: Room) -> Ask {
-        let Some(pace) = &plan.pace else { return Ask::Blocked };
-        let mut next_ns = u64::MAX;
-        let classes = [(Class::Urgent, room.urgent), (Class::Prefetch, room.prefetch)];
-        for (index, (class, has_room)) in classes.into_iter().enumerate() {
-            let line = &mut self.lines[index];
-            if line.step == 0.0 || !has_room {
-                continue;
-            }
-            if line.due_ns > now {
-                next_ns = next_ns.min(line.due_ns);
-                continue;
-            }
-            let intended_ns = line.due_ns;
-            line.x += if plan.poisson { line.step * exponential(&mut self.rng) } else { line.step };
-            line.due_ns = pace.due_ns(line.x);
-            return Ask::Request { class, id: self.take(&kind.work, plan), intended_ns };
-        }
-        if next_ns == u64::MAX { Ask::Blocked } else { Ask::At(next_ns) }
-    }
-
     fn next_thinking(
         &mut self,
         plan: &Plan,
@@ -299,15 +330,10 @@ impl Asker {
         Ask::Request { class: Class::Urgent, id: MASTER_INDEX, intended_ns }
     }
 
-    fn next_traced(
-        &mut self,
-        clients: &[crate::trace::TracedClient],
-        plan: &Plan,
-        now: u64,
-    ) -> Ask {
+    fn next_traced(&mut self, clients: &[TracedClient], plan: &Plan, now: u64) -> Ask {
         let requests = clients.get(self.client as usize).map_or(&[][..], |c| &c.requests[..]);
         let Some(request) = requests.get(self.place) else { return Ask::Finished };
-        let intended_ns = (request.at_us * 1000).saturating_add(plan.warmup_ns);
+        let intended_ns = due_ns(request.at_us, plan);
         if intended_ns > now {
             return Ask::At(intended_ns);
         }
@@ -320,29 +346,11 @@ impl Asker {
     }
 }
 
-/// A draw with mean 1, as the gaps between independent arrivals are.
-fn exponential(rng: &mut Rng) -> f64 {
-    -(1.0 - rng.f64()).ln()
-}
-
-/// The two lines of a client: the windows decide how the pace is shared between the classes.
-fn lines(client: u32, kind: &Kind, plan: &Plan, rng: &mut Rng) -> [Line; 2] {
-    let windows = [kind.urgent, kind.prefetch].map(f64::from);
-    let all = windows[0] + windows[1];
-    let mut lines = [Line { x: 0.0, step: 0.0, due_ns: u64::MAX }; 2];
-    let Some(pace) = &plan.pace else { return lines };
-    for (index, line) in lines.iter_mut().enumerate() {
-        let share = if kind.paced_visits { [1.0, 0.0][index] } else { windows[index] / all };
-        if share > 0.0 {
-            line.step = f64::from(plan.connections) / share;
-            let turn = (f64::from(client) + 0.5 * index as f64) / share;
-            line.x = if plan.poisson { line.step * exponential(rng) } else { turn };
-            line.due_ns = pace.due_ns(line.x);
-        }
-    }
-    lines
+/// When a request of a trace is due: its time counts from the end of the warm-up.
+fn due_ns(at_us: u64, plan: &Plan) -> u64 {
+    at_us.saturating_mul(1000).saturating_add(plan.warmup_ns)
 }
 
 #[cfg(test)]
-#[path = "asking_tests.rs"]
+#[path = "visit_tests.rs"]
 mod tests;
