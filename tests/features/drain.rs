@@ -127,7 +127,7 @@ fn everybody_who_waits_to_be_accepted_at_a_stop_is_told() {
     let options = ["--connections-max", "1", "--refusals-max", "2", "--backlog", "400"];
     let mut server = Server::with_cache(&Cache::sample(), &options);
     let _only = Client::connect(&server, 0);
-    server.signal(Signal::STOP);
+    server.freeze();
     let greeted = |_| {
         let mut stream = TcpStream::connect(server.address).expect("the queue has room");
         stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a socket");

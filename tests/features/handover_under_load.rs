@@ -262,7 +262,7 @@ fn signals_to_who_takes(rounds: u32, counted_min: u32) {
         let mut visitors = Visitors::begin(old.address, Duration::from_millis(20), 400);
         thread::sleep(Duration::from_millis(100));
         // Many workers take long to start.
-        let mut new = Starting::begin(&site, old.address, "64");
+        let mut new = Starting::begin(&site, old.address, "256");
         new.until(TAKEN);
         thread::sleep(Duration::from_micros(700) * round);
         new.signal(Signal::TERM);

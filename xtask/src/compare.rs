@@ -17,7 +17,6 @@ pub(crate) mod workload;
 use cache::Bytes;
 use clap::Parser;
 use measure::{Comparison, Timing};
-pub(crate) use report::median;
 use report::{Failure, Report};
 use server::{PeerArg, Server};
 use std::error::Error;
@@ -200,4 +199,15 @@ fn write(report: &Report, out: &Path) -> Result<()> {
         println!("wrote {}", path.display());
     }
     Ok(())
+}
+
+/// The middle; of an even number the mean of the middle two; 0 of none.
+pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.into_iter().collect();
+    values.sort_by(f64::total_cmp);
+    match values.len() {
+        0 => 0.0,
+        n if n % 2 == 0 => f64::midpoint(values[n / 2 - 1], values[n / 2]),
+        n => values[n / 2],
+    }
 }

@@ -125,7 +125,9 @@ fn a_comparison_with_itself_is_the_noise_floor() {
     let failures = [0, 1].map(|side| &comparison["sides"][side]["failures"]);
     assert!(row["ratio"]["median"].as_f64() > Some(0.0), "{row}: {failures:?}");
     let sides = comparison["sides"].as_array().unwrap();
-    assert!(sides.iter().all(|side| side["samples"][0]["server"]["cpu_share"].is_f64()));
+    // A round in which the generator had no core has none.
+    let has_share = |sample: &serde_json::Value| sample["server"]["cpu_share"].is_f64();
+    assert!(sides.iter().all(|side| side["samples"].as_array().unwrap().iter().any(has_share)));
 }
 
 #[test]
@@ -207,7 +209,11 @@ fn a_trace_is_recorded_and_replayed() {
     let text = std::fs::read_to_string(&recorded).unwrap();
     assert_eq!(text.lines().count(), 101, "a head and a line a request");
     let (from, trace) = (recorded.display().to_string(), replayed.display().to_string());
-    let result = run_json(&["replay", &address, "--from", &from, "--trace", &trace], 0);
+    let output = loadgen(&["replay", &address, "--from", &from, "--trace", &trace, "--json", "-"]);
+    // On a busy machine the generator says that it was late: that is 5, and is no defect.
+    assert!(matches!(output.status.code(), Some(0 | 5)), "{output:?}");
+    let result: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(result["stats"]["faults"], serde_json::json!({}));
     assert_eq!(result["stats"]["warmup_responses"], 0);
     let groups = |text: &str| -> Vec<String> {
         let lines = text.lines().skip(1).map(|line| line.split(' ').nth(3).unwrap().to_owned());

@@ -3,7 +3,7 @@
 //! Pipelined GETs of 300 bytes, driven by Redis' own benchmark and labelled as such: another
 //! protocol and another generator, so its place is beside the table, not in its ratios.
 
-use super::report::median;
+use super::median;
 use super::{Result, server};
 use serde::Serialize;
 use std::net::{TcpListener, TcpStream};

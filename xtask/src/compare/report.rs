@@ -1,9 +1,9 @@
 //! What a comparison found: medians, ratios, bounds, and where it was measured. Also the JSON.
 
-use super::Field;
 use super::measure::{Comparison, Ratio, Sample, Side, Timing};
 use super::redis::Redis;
 use super::server::Server;
+use super::{Field, median};
 use serde::Serialize;
 use std::fs;
 use std::process::Command;
@@ -210,17 +210,6 @@ fn to_ceiling(found: &Comparison, side: &Side) -> Option<f64> {
     });
     let ratios: Vec<f64> = ratios.collect();
     (!ratios.is_empty()).then(|| median(ratios))
-}
-
-/// The middle; of an even number the mean of the middle two; 0 of none.
-pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.into_iter().collect();
-    values.sort_by(f64::total_cmp);
-    match values.len() {
-        0 => 0.0,
-        n if n % 2 == 0 => f64::midpoint(values[n / 2 - 1], values[n / 2]),
-        n => values[n / 2],
-    }
 }
 
 impl Machine {
