@@ -73,7 +73,7 @@ pub(super) fn store(
 
 /// Says who is served.
 pub(super) fn say_clients(clients: &Clients) {
-    info!("serving clients of {}", clients.describe());
+    info!("clients: {}", clients.describe());
 }
 
 /// Says what was remarkable on the way.
