@@ -32,7 +32,8 @@ fn hot_path(bencher: Bencher<'_, '_>, case: Case) {
 /// The master index of a build 550 cache: 29 archives.
 #[divan::bench]
 fn master_index(bencher: Bencher<'_, '_>) {
-    let entries: Vec<_> = (1..=29).map(|crc| MasterEntry { crc, version: crc }).collect();
+    let entries: Vec<_> =
+        (1..=29).map(|crc| MasterEntry { crc, version: crc, ..MasterEntry::default() }).collect();
     bencher
         .counter(ItemsCount::new(entries.len()))
         .bench_local(|| encode(MasterFormat::Versioned, black_box(&entries)));

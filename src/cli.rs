@@ -5,6 +5,7 @@
 
 mod admin;
 mod caches;
+mod clients;
 mod egress;
 mod front;
 mod restart;
@@ -13,6 +14,7 @@ pub mod units;
 
 pub use admin::AdminArgs;
 pub use caches::{ConvertArgs, CrcsArgs, CrcsFormat, DiffArgs, FetchArgs, TargetFormat};
+pub use clients::{BuildArg, ClientArgs, LIKE, PROFILE_KEY, PrefetchBit, ProfileArg, TokenArg};
 pub use egress::{EgressArgs, Rate};
 pub use front::{GameArgs, ProxyArgs, RealtimeArg};
 pub use restart::{InheritedFd, RestartArgs, Role, SandboxArg};
@@ -111,14 +113,6 @@ pub struct ServeArgs {
     #[arg(long)]
     pub pin_workers: bool,
 
-    /// Build to serve; several may be given, or 'any'. Others read status 6, out of date
-    #[arg(long, value_name = "BUILD", default_value = "550")]
-    pub build: Vec<BuildArg>,
-
-    /// Whether prefetch responses carry the prefetch bit; old-school clients must not get it
-    #[arg(long, value_name = "ON|OFF", default_value = "on")]
-    pub prefetch_bit: Switch,
-
     /// What to do about a request for a group that the cache does not hold
     #[arg(long, value_name = "WHAT", default_value = "ignore")]
     pub missing_group: MissingGroup,
@@ -127,6 +121,10 @@ pub struct ServeArgs {
     /// that is saved is worth what was sent in vain; auto: for clients that know it
     #[arg(long, value_name = "auto|off", default_value = "auto")]
     pub break_off: BreakOff,
+
+    /// Whom to serve.
+    #[command(flatten)]
+    pub clients: ClientArgs,
 
     /// Bounds and deadlines.
     #[command(flatten)]
@@ -303,26 +301,6 @@ pub struct ReloadArgs {
     /// The admin address of the server
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:9550")]
     pub admin: Address,
-}
-
-/// A build, or any.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BuildArg {
-    /// Every build is served.
-    Any,
-    /// This one is.
-    Build(u32),
-}
-
-impl std::str::FromStr for BuildArg {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text == "any" {
-            return Ok(Self::Any);
-        }
-        text.parse().map(Self::Build).map_err(|_| "a build number, or 'any', is wanted".into())
-    }
 }
 
 /// On or off.

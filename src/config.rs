@@ -1,19 +1,20 @@
 //! From options to what the server runs with: every check that takes more than one value.
 
+mod clients;
 mod front;
 mod memory;
 
+pub use clients::{clients, profiles, readers, with_stored_master};
 pub use front::{Game, game, has_openings, openings_per_ip_max};
 pub use memory::{Bound, Budget, Part};
 
 use crate::catalog::ReloadLimits;
-use crate::cli::{BreakOff, BuildArg, EgressArgs, MissingGroup, Rate, ServeArgs, Switch};
+use crate::cli::{BreakOff, EgressArgs, MissingGroup, Rate, ServeArgs};
 use crate::failure::{Exit, Failure};
 use crate::net::ConnectionLimits;
 use crate::net::line::Caps;
 use crate::platform::{cpu, limits, memory as machine};
-use crate::protocol::Builds;
-use crate::protocol::session::Profile;
+use crate::protocol::Clients;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -35,8 +36,8 @@ pub struct Settings {
     pub limits: ConnectionLimits,
     /// Caps on what is sent.
     pub caps: Caps,
-    /// What sessions expect.
-    pub profile: Arc<Profile>,
+    /// Who is served.
+    pub clients: Arc<Clients>,
     /// How many workers.
     pub workers: usize,
     /// The cores that workers are bound to, if they are.
@@ -93,11 +94,7 @@ pub fn settle(args: &ServeArgs) -> Result<Settings, Failure> {
             close_on_missing_group: args.missing_group == MissingGroup::Close,
             break_off: args.break_off == BreakOff::Auto,
         },
-        profile: Arc::new(Profile {
-            builds: builds(&args.build),
-            prefetch_bit: args.prefetch_bit == Switch::On,
-            queue_len_max: args.limits.queue_len_max,
-        }),
+        clients: Arc::new(clients(args)?),
         workers,
         cores: args.pin_workers.then_some(cores),
         connections_max,
@@ -204,12 +201,4 @@ fn caps(args: &EgressArgs) -> Result<Caps, Failure> {
         connection: bytes(args.egress_max_per_connection),
         prefetch: bytes(args.prefetch_egress_max),
     })
-}
-
-fn builds(args: &[BuildArg]) -> Builds {
-    let numbers = args.iter().map(|build| match build {
-        BuildArg::Any => None,
-        BuildArg::Build(number) => Some(*number),
-    });
-    numbers.collect::<Option<Vec<_>>>().map_or(Builds::Any, Builds::Only)
 }

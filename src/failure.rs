@@ -112,6 +112,11 @@ impl From<LoadError> for Failure {
                 let remedy = "raise --generations-memory-max, or serve a smaller cache";
                 Self::new(Exit::Config, error, remedy)
             }
+            LoadError::Master(error) => {
+                let remedy = "give --master-index the group 255/255 of this very cache, or leave \
+                              it out: js5d makes one";
+                Self::new(Exit::Config, error, remedy)
+            }
             LoadError::Corrupt(ref report) => {
                 let remedy = match report.can_serve() {
                     true => "mend it or fetch it again; --skip-corrupt serves the rest",

@@ -136,7 +136,7 @@ fn root() -> &'static Path {
 /// Every Rust file of the workspace.
 fn sources() -> Vec<Source> {
     let mut paths = Vec::new();
-    let members = ["src", "tests", "benches", "examples", "loadgen", "fuzz", "xtask"];
+    let members = ["src", "tests", "benches", "examples", "loadgen", "fuzz", "testkit", "xtask"];
     members.iter().for_each(|member| collect(&root().join(member), &mut paths));
     paths.sort();
     let sources: Vec<_> = paths

@@ -6,8 +6,8 @@ use js5d::net::batch::{BatchPool, Cursor, Sealed, SnapshotRef};
 use js5d::protocol::frame::{framed_len, place};
 use js5d::protocol::handshake::handshake;
 use js5d::protocol::request::Message;
-use js5d::protocol::session::{Profile, Step};
-use js5d::protocol::{Builds, Class, GroupId, ServerSession};
+use js5d::protocol::session::Step;
+use js5d::protocol::{Builds, Class, Clients, GroupId, ServerSession};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -54,7 +54,7 @@ pub fn snapshot() -> SnapshotRef {
     for archive in archives {
         for group in 0..GROUPS {
             let container = container(container_len(archive), group);
-            let id = GroupId { archive, group };
+            let id = GroupId { archive, group: group.into() };
             let at = builder.allocate(id, container.len()).expect("room was reckoned");
             place(builder.framed_mut(at), 0, &container);
             builder.publish(id, at);
@@ -65,9 +65,8 @@ pub fn snapshot() -> SnapshotRef {
 
 /// A session that has shaken hands and, unless `key` is 0, has that key.
 pub fn open_session(key: u8) -> ServerSession {
-    let builds = Builds::Only(vec![550]);
-    let profile = Profile { builds, prefetch_bit: true, queue_len_max: 500 };
-    let mut session = ServerSession::new(Arc::new(profile), None);
+    let clients = Clients::like_550(Builds::only([550]), true, 500);
+    let mut session = ServerSession::new(Arc::new(clients), None);
     session.receive(&handshake(550)).expect("a good handshake");
     assert!(matches!(session.next_step(), Step::Status(_)), "the handshake is answered");
     session.receive(&Message::Rekey(key).to_bytes()).expect("a known message");
@@ -76,7 +75,7 @@ pub fn open_session(key: u8) -> ServerSession {
 
 /// The `at`th id of a round: every group of the archive in turn, never in order.
 pub const fn id(archive: u8, at: usize) -> GroupId {
-    GroupId { archive, group: (at as u16).wrapping_mul(7) % GROUPS }
+    GroupId { archive, group: ((at as u16).wrapping_mul(7) % GROUPS) as u32 }
 }
 
 /// `count` requests, as bytes; the class alternates if `class` is none.

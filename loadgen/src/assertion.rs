@@ -4,10 +4,10 @@
 //! (`urgent.response.p99`, `connect.max`) or one number of the run (`errors`, `rate`). A metric
 //! without samples holds nothing: a run that measured nothing proves nothing.
 
-use crate::report::units;
 use crate::result::RunResult;
 use crate::stats::histogram::P999_SAMPLES_MIN;
 use crate::stats::{Metric, Times};
+use crate::units;
 use serde::{Deserialize, Serialize};
 use std::str::FromStr;
 
@@ -229,22 +229,7 @@ fn nearest(name: &str) -> String {
         ["p50", "p99", "max"].map(|statistic| format!("{}.{statistic}", metric.name()))
     });
     let numbers = Number::ALL.iter().map(|(known, ..)| (*known).to_owned());
-    times.chain(numbers).min_by_key(|known| distance(known, name)).unwrap_or_default()
-}
-
-/// Letters to insert, remove or replace (Levenshtein).
-fn distance(known: &str, name: &str) -> usize {
-    let mut row: Vec<usize> = (0..=name.chars().count()).collect();
-    for letter in known.chars() {
-        let mut diagonal = row[0];
-        row[0] += 1;
-        for (i, other) in name.chars().enumerate() {
-            let replaced = diagonal + usize::from(other != letter);
-            diagonal = row[i + 1];
-            row[i + 1] = replaced.min(row[i + 1] + 1).min(row[i] + 1);
-        }
-    }
-    row.last().copied().unwrap_or(0)
+    times.chain(numbers).min_by_key(|known| strsim::levenshtein(known, name)).unwrap_or_default()
 }
 
 impl Subject {
@@ -336,8 +321,8 @@ impl Subject {
                 Number::Rate => result.rates.responses_per_s,
                 Number::Throughput => result.rates.bytes_per_s,
                 Number::Sent => {
-                    let offered = result.offered.ok_or("a closed loop offers no rate")?;
-                    stats.requests.sum() as f64 / offered.max(1) as f64
+                    result.offered.ok_or("a closed loop offers no rate")?;
+                    result.sent_share()
                 }
                 Number::InFlight => stats.in_flight_at_end.sum() as f64,
             }),

@@ -38,8 +38,8 @@ impl Catalogue {
             let (archive, range) = part.trim().split_once('/').ok_or_else(wrong)?;
             let archive: u8 = archive.parse().map_err(|_| wrong())?;
             let (first, last) = range.split_once("..").unwrap_or((range, range));
-            let first: u16 = first.parse().map_err(|_| wrong())?;
-            let last: u16 = last.parse().map_err(|_| wrong())?;
+            let first: u32 = first.parse().map_err(|_| wrong())?;
+            let last: u32 = last.parse().map_err(|_| wrong())?;
             groups.extend((first..=last).map(|group| GroupId { archive, group }));
         }
         if groups.is_empty() { Err("no groups are named".to_owned()) } else { Ok(groups) }
@@ -64,7 +64,7 @@ impl Catalogue {
     /// A group that no index lists, for clients that ask for such.
     pub(crate) fn unlisted(&self, rng: &mut fastrand::Rng) -> GroupId {
         loop {
-            let id = GroupId { archive: rng.u8(..ARCHIVE_INDEXES), group: rng.u16(60_000..) };
+            let id = GroupId { archive: rng.u8(..ARCHIVE_INDEXES), group: rng.u32(60_000..65_536) };
             if !self.checksums.contains_key(&id) {
                 return id;
             }

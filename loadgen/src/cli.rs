@@ -2,11 +2,12 @@
 
 mod load;
 
-pub(crate) use load::{Arrivals, LoadOptions, Scenario, Trick};
+pub(crate) use load::LoadOptions;
 
 use crate::human::{Quantity, Span};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
+use std::str::FromStr;
 
 /// Measures any JS5 server, and checks every byte.
 ///
@@ -63,6 +64,9 @@ pub(crate) struct RunArgs {
     /// Write the requests, in the order and at the times in which they were written.
     #[arg(long, help_heading = "Results", value_name = "FILE")]
     pub(crate) trace: Option<PathBuf>,
+    /// Compare with an earlier result of this machine, as --json wrote it.
+    #[arg(long, help_heading = "Results", value_name = "FILE")]
+    pub(crate) baseline: Option<PathBuf>,
     /// Begin at this Unix time in seconds, on several machines together; or in, as in +5s.
     #[arg(long, value_name = "TIME")]
     pub(crate) start_at: Option<String>,
@@ -101,27 +105,101 @@ pub(crate) struct OutputOptions {
 /// `compare`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct CompareArgs {
-    /// The one server.
-    #[arg(long, value_name = "HOST:PORT")]
-    pub(crate) a: String,
-    /// The other; left out, A is compared with itself, which gives the noise floor.
-    #[arg(long, value_name = "HOST:PORT")]
+    /// A server; as many as there are to compare. One alone is compared with itself, which gives
+    /// the noise floor.
+    ///
+    /// With its process id its CPU time a response is shown. urgent-only is for servers that ignore
+    /// the prefetch bit: they get the same number in flight, all urgent. settle=500ms is for those
+    /// that lose what follows the status at once. urgent=N, prefetch=N and key=KEY give this side
+    /// another load than the others.
+    #[arg(
+        long,
+        value_name = "NAME=HOST:PORT[,pid=N][,urgent-only][,settle=TIME][,urgent=N][,prefetch=N]\
+                      [,key=KEY]",
+        required_unless_present = "a"
+    )]
+    pub(crate) server: Vec<SideArg>,
+    /// Short for --server A=HOST:PORT.
+    #[arg(long, value_name = "HOST:PORT", conflicts_with = "server")]
+    pub(crate) a: Option<String>,
+    /// Short for --server B=HOST:PORT.
+    #[arg(long, value_name = "HOST:PORT", requires = "a")]
     pub(crate) b: Option<String>,
-    /// Process of A: its CPU time a request is reported.
-    #[arg(long, value_name = "PID")]
+    /// Process of A.
+    #[arg(long, value_name = "PID", requires = "a")]
     pub(crate) pid_a: Option<u32>,
     /// Process of B.
-    #[arg(long, value_name = "PID")]
+    #[arg(long, value_name = "PID", requires = "b")]
     pub(crate) pid_b: Option<u32>,
-    /// How many pairs of intervals [default: 10].
-    #[arg(long, default_value_t = 10, value_name = "N", hide_default_value = true)]
+    /// How many rounds; six or more make an interval of 95 % [default: 12].
+    #[arg(long, default_value_t = 12, value_name = "N", hide_default_value = true)]
     pub(crate) rounds: u32,
     /// How long an interval is [default: 1s].
     #[arg(long, default_value = "1s", value_name = "TIME", hide_default_value = true)]
     pub(crate) interval: Span,
-    /// The load.
+    /// The load; --warmup is what each interval leaves out [default: 300ms].
     #[command(flatten)]
     pub(crate) run: RunArgs,
+}
+
+impl CompareArgs {
+    /// The sides, whichever way they are named.
+    pub(crate) fn sides(&self) -> Vec<SideArg> {
+        let short = [("A", &self.a, self.pid_a), ("B", &self.b, self.pid_b)];
+        let short = short.into_iter().filter_map(|(name, target, pid)| {
+            let (name, target) = (name.to_owned(), target.clone()?);
+            Some(SideArg { name, target, pid, ..SideArg::default() })
+        });
+        self.server.iter().cloned().chain(short).collect()
+    }
+}
+
+/// One of those that are compared.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct SideArg {
+    pub(crate) name: String,
+    pub(crate) target: String,
+    pub(crate) pid: Option<u32>,
+    pub(crate) urgent_only: bool,
+    pub(crate) settle: Option<Span>,
+    pub(crate) urgent: Option<u32>,
+    pub(crate) prefetch: Option<u32>,
+    pub(crate) key: Option<String>,
+}
+
+impl FromStr for SideArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, rest) = text.split_once('=').ok_or("it begins with NAME=HOST:PORT")?;
+        let mut parts = rest.split(',');
+        let target = parts.next().unwrap_or_default();
+        if name.is_empty() || !target.contains(':') {
+            return Err("it begins with NAME=HOST:PORT".to_owned());
+        }
+        let (name, target) = (name.to_owned(), target.to_owned());
+        let mut side = Self { name, target, ..Self::default() };
+        for part in parts {
+            let number = |text: &str| text.parse().map_err(|_| format!("{part}: no number"));
+            match part.split_once('=') {
+                Some(("pid", text)) => side.pid = Some(number(text)?),
+                Some(("settle", text)) => {
+                    side.settle = Some(text.parse().map_err(|e| format!("{e}"))?)
+                }
+                Some(("urgent", text)) => side.urgent = Some(number(text)?),
+                Some(("prefetch", text)) => side.prefetch = Some(number(text)?),
+                Some(("key", text)) => side.key = Some(text.to_owned()),
+                None if part == "urgent-only" => side.urgent_only = true,
+                _ => {
+                    return Err(format!(
+                        "{part} is none of pid=N, urgent-only, settle=TIME, urgent=N, prefetch=N, \
+                         key=KEY"
+                    ));
+                }
+            }
+        }
+        Ok(side)
+    }
 }
 
 /// `find-max`.
@@ -205,7 +283,25 @@ pub(crate) struct NullServerArgs {
     /// Bytes of each response on the wire.
     #[arg(long, default_value_t = 300, value_name = "BYTES")]
     pub(crate) size: u32,
+    /// Responses a second at most: a server whose limit is known [default: none].
+    #[arg(long, value_name = "N")]
+    pub(crate) rate: Option<Quantity>,
     /// Pin to this core.
     #[arg(long, value_name = "CORE")]
     pub(crate) pin: Option<u32>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_side_is_named_with_its_address_and_what_is_its_own() {
+        let side: SideArg = "netty=127.0.0.1:43594,pid=7,urgent-only,settle=500ms".parse().unwrap();
+        assert_eq!((side.name.as_str(), side.pid, side.urgent_only), ("netty", Some(7), true));
+        assert_eq!((side.target.as_str(), side.settle), ("127.0.0.1:43594", "500ms".parse().ok()));
+        for wrong in ["127.0.0.1:1", "=127.0.0.1:1", "a=1", "a=b:1,pid=x", "a=b:1,slow"] {
+            assert!(wrong.parse::<SideArg>().is_err(), "{wrong}");
+        }
+    }
 }

@@ -1,11 +1,13 @@
 //! The commands, one file each; `measure` is what they share.
 
+mod baseline;
 mod ceiling;
 mod compare;
 mod find_max;
 mod measure;
 mod merge;
 mod null_server;
+mod options;
 mod output;
 mod processes;
 mod record;
@@ -14,8 +16,7 @@ mod run;
 mod self_test;
 
 use crate::cli::{Cli, Command};
-use crate::failure::Failure;
-use crate::verdict::Exit;
+use crate::failure::{Exit, Failure};
 
 /// Does what the command line says.
 ///

@@ -1,7 +1,57 @@
-//! Why a command ends without a result: cause, remedy, exit code.
+//! How a command ends: its exit code, and without a result the cause and the remedy.
 
-use crate::verdict::Exit;
 use std::fmt;
+
+/// How the program ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// All that was asked for holds.
+    Good,
+    /// A defect of this program.
+    Bug,
+    /// The command line or a file is wrong.
+    Usage,
+    /// The server sent what it must not, or stopped answering.
+    Wrong,
+    /// An assertion was missed.
+    Missed,
+    /// The generator could not measure what was asked for.
+    Invalid,
+    /// The run could not begin.
+    Setup,
+    /// A signal ended it.
+    Interrupted,
+}
+
+impl Exit {
+    /// For the shell.
+    pub(crate) const fn code(self) -> u8 {
+        match self {
+            Self::Good => 0,
+            Self::Bug => 1,
+            Self::Usage => 2,
+            Self::Wrong => 3,
+            Self::Missed => 4,
+            Self::Invalid => 5,
+            Self::Setup => 6,
+            Self::Interrupted => 130,
+        }
+    }
+
+    /// In words.
+    pub(crate) const fn meaning(self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Bug => "a defect of this program",
+            Self::Usage => "the command line or a file is wrong",
+            Self::Wrong => "the server sent what it must not, or stopped answering",
+            Self::Missed => "an assertion was missed",
+            Self::Invalid => "the measurement is invalid",
+            Self::Setup => "the run could not begin",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
 
 /// A command that cannot do its work.
 #[derive(Debug)]

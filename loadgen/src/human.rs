@@ -6,7 +6,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// A length of time: `90s`, `250ms`, `2m`, `1h`, `40us`; a bare number is seconds.
+/// A length of time: `90s`, `250ms`, `2m`, `1h`, `40us`. A bare number is refused, as by js5d: 5
+/// could be seconds or milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Span(pub(crate) Duration);
 
@@ -31,7 +32,7 @@ pub(crate) struct Unreadable {
     wanted: &'static str,
 }
 
-const SPAN: &str = "a length of time, such as 90s, 250ms, 2m or 1h";
+const SPAN: &str = "a length of time with its unit, such as 90s, 250ms, 2m or 1h";
 const QUANTITY: &str = "a number, such as 250, 10k or 3M";
 const RAMP: &str = "a number or a ramp, such as 1000 or 1000..50k";
 
@@ -39,19 +40,8 @@ impl FromStr for Span {
     type Err = Unreadable;
 
     fn from_str(text: &str) -> Result<Self, Unreadable> {
-        let unreadable = || Unreadable { text: text.to_owned(), wanted: SPAN };
-        let digits = text.find(|c: char| c != '.' && !c.is_ascii_digit()).unwrap_or(text.len());
-        let (number, unit) = text.split_at(digits);
-        let number: f64 = number.parse().map_err(|_| unreadable())?;
-        let seconds = match unit.trim() {
-            "us" | "µs" => number / 1e6,
-            "ms" => number / 1e3,
-            "" | "s" => number,
-            "m" | "min" => number * 60.0,
-            "h" => number * 3600.0,
-            _ => return Err(unreadable()),
-        };
-        Duration::try_from_secs_f64(seconds).map(Self).map_err(|_| unreadable())
+        let unreadable = |_| Unreadable { text: text.to_owned(), wanted: SPAN };
+        humantime::parse_duration(text).map(Self).map_err(unreadable)
     }
 }
 
@@ -154,12 +144,13 @@ mod tests {
     #[test]
     fn lengths_of_time_are_read_as_people_write_them() {
         let cases =
-            [("90s", 90_000), ("250ms", 250), ("2m", 120_000), ("1.5", 1500), ("1h", 3_600_000)];
+            [("90s", 90_000), ("250ms", 250), ("2m", 120_000), ("1.5s", 1500), ("1h", 3_600_000)];
         for (text, ms) in cases {
             assert_eq!(text.parse(), Ok(Span(Duration::from_millis(ms))), "{text}");
         }
-        for text in ["", "s", "5 parsecs", "-1s", "1..2s"] {
-            assert!(text.parse::<Span>().is_err(), "{text}");
+        for text in ["", "s", "5", "5 parsecs", "-1s", "1..2s"] {
+            let error = text.parse::<Span>().unwrap_err().to_string();
+            assert!(error.contains("with its unit, such as 90s"), "{error}");
         }
         assert_eq!(Span(Duration::from_micros(40)).to_string(), "40us");
     }

@@ -65,6 +65,7 @@ fn words(status: Status) -> String {
         Status::OutOfDate => "out of date",
         Status::ServerFull => "full",
         Status::TooManyConnections => "too many connections from this address",
+        Status::SessionExpired => "session expired",
     };
     format!("status {}, {meaning}", status.to_byte())
 }
@@ -105,7 +106,7 @@ fn decode(id: GroupId, bytes: &[u8]) -> Result<(u32, Vec<(GroupId, u32)>), Learn
     let index = ArchiveIndex::decode(&payload).map_err(|e| wrong(e.to_string()))?;
     let archive = id.group as u8;
     let on_wire = index.groups.iter().filter_map(|entry| {
-        let group = u16::try_from(entry.id).ok()?;
+        let group = u16::try_from(entry.id).ok()?.into();
         Some((GroupId { archive, group }, entry.crc))
     });
     Ok((index.version, on_wire.collect()))
@@ -154,7 +155,7 @@ impl Reader {
     /// Fetches and decodes the archive indexes of one reading of the master index.
     fn follow(&mut self, reading: &master::Reading) -> Result<Learnt, LearnError> {
         let mut learnt = Learnt::default();
-        let present = (0_u16..).zip(reading).filter_map(|(group, entry)| {
+        let present = (0_u32..).zip(reading).filter_map(|(group, entry)| {
             Some((GroupId { archive: ARCHIVE_INDEXES, group }, (*entry)?))
         });
         let present: Vec<_> = present.collect();

@@ -4,12 +4,13 @@ mod assertion;
 mod catalogue;
 mod cli;
 mod command;
-mod compare_stats;
+mod comparison;
 mod engine;
-mod environment;
 mod failure;
 mod human;
+mod judgement;
 mod learn;
+mod machine;
 mod null_server;
 mod reference;
 mod report;
@@ -19,6 +20,7 @@ mod scenario;
 mod settings;
 mod stats;
 mod trace;
+mod units;
 mod verdict;
 
 use clap::Parser;
@@ -42,6 +44,6 @@ fn end_with_1_on_a_defect() {
     let print = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         print(panic);
-        std::process::exit(i32::from(verdict::Exit::Bug.code()));
+        std::process::exit(i32::from(failure::Exit::Bug.code()));
     }));
 }

@@ -2,16 +2,17 @@
 //!
 //! It measures the generator, not the other way round: what the generator reaches against it is
 //! this machine's ceiling. It can be made to stall at a known moment, which shows whether the
-//! percentiles tell of it. It keeps to the protocol (keys, prefetch bit, indexes), and to
-//! nothing else: no deadline, no bound, no admission.
+//! percentiles tell of it, and to answer at a set rate, which is then its known limit. It keeps to
+//! the protocol (keys, prefetch bit, indexes), and to nothing else: no deadline, no admission.
 
 mod catalogue;
 mod connection;
 
-use crate::engine::watch;
+use crate::machine::pin_to;
 use crate::ring::{Completion, Ring};
 use catalogue::Groups;
 use connection::Connection;
+use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd;
@@ -46,11 +47,17 @@ pub(crate) struct NullServer {
 }
 
 impl NullServer {
-    /// Serves responses of `size` bytes on the wire at `listen`, on one thread.
+    /// Serves responses of `size` bytes on the wire at `listen`, `rate` of them a second at most,
+    /// on one thread.
     ///
     /// # Errors
     /// The address is taken, or there is no ring.
-    pub(crate) fn start(listen: &str, size: u32, pin: Option<u32>) -> io::Result<Self> {
+    pub(crate) fn start(
+        listen: &str,
+        size: u32,
+        rate: Option<f64>,
+        pin: Option<u32>,
+    ) -> io::Result<Self> {
         let listener = TcpListener::bind(listen)?;
         // The standard library's backlog of 128 would be what an opening rate measures.
         rustix::net::listen(&listener, 4096)?;
@@ -62,10 +69,12 @@ impl NullServer {
         let (stop_too, pause_too) = (Arc::clone(&stop), Arc::clone(&pause));
         let work = move || {
             if let Some(core) = pin {
-                watch::pin_to(core)?;
+                pin_to(core)?;
             }
             let ring = Ring::new(RING_ENTRIES, BUFFERS, BUFFERS, BUFFER_BYTES)?;
-            Server { ring, listener, groups, connections: Vec::new(), free: Vec::new() }
+            let (connections, free) = (Vec::new(), Vec::new());
+            let turnstile = rate.map(Turnstile::new);
+            Server { ring, listener, groups, connections, free, turnstile }
                 .run(&stop_too, &pause_too)
         };
         let thread = std::thread::Builder::new().name("null-server".to_owned()).spawn(work)?;
@@ -117,6 +126,46 @@ struct Server {
     connections: Vec<Option<Connection>>,
     /// Places of `connections` that are empty.
     free: Vec<u32>,
+    turnstile: Option<Turnstile>,
+}
+
+/// Lets connections through at a rate, one response at a time, in the order of their requests.
+struct Turnstile {
+    rate: f64,
+    /// Who waits, a place a request.
+    waiting: VecDeque<u32>,
+    /// Until when responses have been let through; it does not lag behind while nobody waits.
+    until: Instant,
+}
+
+impl Turnstile {
+    fn new(rate: f64) -> Self {
+        Self { rate, waiting: VecDeque::new(), until: Instant::now() }
+    }
+
+    /// As many requests of a connection wait from now on.
+    fn enter(&mut self, slot: u32, requests: usize, now: Instant) {
+        if self.waiting.is_empty() {
+            self.until = self.until.max(now);
+        }
+        self.waiting.extend(std::iter::repeat_n(slot, requests));
+    }
+
+    /// The next whose time has come.
+    fn pass(&mut self, now: Instant) -> Option<u32> {
+        if self.until > now {
+            return None;
+        }
+        let slot = self.waiting.pop_front()?;
+        self.until += Duration::from_secs_f64(1.0 / self.rate);
+        Some(slot)
+    }
+
+    /// How long until the next may pass.
+    fn wait(&self, now: Instant) -> Duration {
+        let left = self.until.saturating_duration_since(now);
+        if self.waiting.is_empty() { LOOK } else { left.min(LOOK) }
+    }
 }
 
 impl Server {
@@ -125,13 +174,33 @@ impl Server {
         self.ring.poll_in(self.listener.as_fd(), user_data(LISTENER, RECEIVE));
         while !stop.load(Ordering::Relaxed) {
             let wait = sleep_or_wait(pause);
-            self.ring.wait(wait)?;
+            let turn = self.turnstile.as_ref().map_or(wait, |turn| turn.wait(Instant::now()));
+            self.ring.wait(wait.min(turn))?;
             self.ring.completions(&mut completions);
             for completion in completions.drain(..) {
                 self.serve(completion);
             }
+            self.let_through();
         }
         Ok(())
+    }
+
+    /// Answers those whose turn has come, if there is a rate.
+    fn let_through(&mut self) {
+        let Some(turnstile) = &mut self.turnstile else { return };
+        let now = Instant::now();
+        let mut served = Vec::new();
+        while let Some(slot) = turnstile.pass(now) {
+            if let Some(Some(connection)) = self.connections.get_mut(slot as usize) {
+                connection.answer_one(&self.groups);
+                served.push(slot);
+            }
+        }
+        served.sort_unstable();
+        served.dedup();
+        for slot in served {
+            self.go_on(slot, true);
+        }
     }
 
     fn serve(&mut self, completion: Completion) {
@@ -140,14 +209,18 @@ impl Server {
         if slot == LISTENER {
             return self.accept();
         }
-        let Some(place) = self.connections.get_mut(slot as usize) else { return };
-        let Some(connection) = place else { return self.ring.give_back(&mut buffer) };
+        let place = self.connections.get_mut(slot as usize);
+        let Some(Some(connection)) = place else { return self.ring.give_back(&mut buffer) };
         let mut goes_on = true;
         if user_data & 0xFF == RECEIVE {
             connection.receiving = more;
             match &buffer {
                 Some(held) => {
-                    goes_on = connection.receive(self.ring.bytes(held), &self.groups);
+                    goes_on = connection.receive(self.ring.bytes(held));
+                    match &mut self.turnstile {
+                        None => connection.answer_all(&self.groups),
+                        Some(turn) => turn.enter(slot, connection.take_new(), Instant::now()),
+                    }
                 }
                 // Out of buffers is no end: it is armed again below.
                 None => goes_on = result == -libc::ENOBUFS,
@@ -156,6 +229,13 @@ impl Server {
         } else {
             connection.polling = false;
         }
+        self.go_on(slot, goes_on);
+    }
+
+    /// Sends what is to be sent, and arms what is to be armed; or ends what is to end.
+    fn go_on(&mut self, slot: u32, mut goes_on: bool) {
+        let Some(place) = self.connections.get_mut(slot as usize) else { return };
+        let Some(connection) = place else { return };
         if !connection.over {
             goes_on = goes_on && connection.send(&self.groups).is_ok();
         }
@@ -172,12 +252,12 @@ impl Server {
         if !connection.receiving {
             connection.receiving = true;
             let socket = connection.socket.as_fd();
-            self.ring.recv_multi(socket, self::user_data(slot, RECEIVE));
+            self.ring.recv_multi(socket, user_data(slot, RECEIVE));
         }
         if connection.is_blocked() && !connection.polling {
             connection.polling = true;
             let socket = connection.socket.as_fd();
-            self.ring.poll_out(socket, self::user_data(slot, WRITABLE));
+            self.ring.poll_out(socket, user_data(slot, WRITABLE));
         }
     }
 

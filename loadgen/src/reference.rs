@@ -1,6 +1,6 @@
 //! What responses must be, from a cache at hand: loaded, checked and framed as by the server.
 
-use crate::engine::check::Expected;
+use crate::engine::checker::Expected;
 use js5d::cache::{Store, block_on};
 use js5d::catalog::{DEMO_GROUPS, DEMO_SEED, Demo, LoadOptions, Loaded, Snapshot, load};
 use js5d::protocol::GroupId;

@@ -40,6 +40,13 @@ pub(crate) struct Buffer {
     len: usize,
 }
 
+impl Buffer {
+    /// How many bytes it holds.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+}
+
 /// What became of an operation.
 #[derive(Debug)]
 pub(crate) struct Completion {

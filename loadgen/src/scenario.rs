@@ -1,129 +1,153 @@
-//! The nine scenarios: what each kind of client does, as data.
+//! What clients do: the scenarios by name, and each kind of client as data.
 
-use crate::cli::{LoadOptions, Scenario, Trick};
-use crate::engine::plan::{Kind, Rhythm, Then, Tricks, Work};
+use crate::trace::TracedClient;
 use clap::ValueEnum;
-use std::time::Duration;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
-/// What the real client keeps in flight.
-const WINDOW: u32 = 20;
-
-/// The kinds of clients that the options name, with their weights.
-///
-/// # Errors
-/// A mix that cannot be read, in words.
-pub(crate) fn kinds(options: &LoadOptions) -> Result<Vec<Kind>, String> {
-    let Some(mix) = &options.mix else {
-        return Ok(vec![kind(options.scenario.unwrap_or(Scenario::Download), 1, options)]);
-    };
-    let mut kinds = Vec::new();
-    for part in mix.split(',') {
-        let (name, weight) = part.trim().split_once('=').unwrap_or((part.trim(), "1"));
-        let scenario = Scenario::from_str(name, true)
-            .map_err(|_| format!("--mix: there is no scenario {name:?}"))?;
-        if scenario == Scenario::Priority {
-            return Err("--mix: priority is a comparison, not a kind of client".to_owned());
-        }
-        let weight: u32 = match weight.parse() {
-            Ok(weight @ 1..=10_000) => weight,
-            _ => return Err(format!("--mix: {weight:?} is no weight from 1 to 10000")),
-        };
-        kinds.push(kind(scenario, weight, options));
-    }
-    Ok(kinds)
+/// What a client does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Scenario {
+    /// Fetch a whole cache as fast as the windows allow, again and again.
+    Download,
+    /// Think times, small urgent bursts, prefetch in the background, some groups popular.
+    Play,
+    /// Connect, handshake, fetch the master index, go, come back.
+    LoginStorm,
+    /// All connect at once and fetch what changed.
+    UpdateDay,
+    /// Hold connections, with a proof of life now and then.
+    Idle,
+    /// Connect, ask for a little, disconnect, come back.
+    Churn,
+    /// Download, reading few bytes a second.
+    Slow,
+    /// Urgent latency with a full prefetch window against an empty one, as a ratio.
+    Priority,
+    /// Slowloris, over-window, unknown opcodes and groups, resets, and more of the kind.
+    Hostile,
 }
 
-/// The name under which results list the scenario.
-pub(crate) fn name(options: &LoadOptions) -> String {
-    if let Some(mix) = &options.mix {
-        return mix.clone();
-    }
-    let scenario = options.scenario.unwrap_or(Scenario::Download);
-    scenario.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+/// How the requests of an open loop are spaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Arrivals {
+    /// One every 1/rate.
+    Even,
+    /// Independent of each other, as players are.
+    Poisson,
 }
 
-fn kind(scenario: Scenario, weight: u32, options: &LoadOptions) -> Kind {
-    let base = Kind {
-        scenario,
-        weight,
-        urgent: options.urgent.unwrap_or(WINDOW),
-        prefetch: options.prefetch.unwrap_or(WINDOW),
-        work: Work::Everything,
-        visit_requests: None,
-        rhythm: Rhythm::Eager,
-        then: Then::Repeat,
-        read_rate: None,
-        paced_visits: false,
-        is_download: false,
-    };
-    match scenario {
-        Scenario::Download => Kind { is_download: true, ..base },
-        Scenario::Slow => {
-            let rate = options.read_rate.map_or(7000, |rate| rate.0 as u64).max(1);
-            Kind { is_download: true, read_rate: Some(rate), ..base }
-        }
-        Scenario::Play => Kind { work: Work::Popular, rhythm: thinking(options), ..base },
-        Scenario::LoginStorm => Kind {
-            work: Work::MasterIndex,
-            then: Then::Reconnect,
-            paced_visits: true,
-            is_download: true,
-            ..base
-        },
-        Scenario::UpdateDay => Kind {
-            work: Work::Changed(options.changed.unwrap_or(0.05).clamp(0.0, 1.0)),
-            then: Then::Stay,
-            is_download: true,
-            ..base
-        },
-        Scenario::Idle => {
-            let every = options.keepalive.map_or(Duration::from_secs(25), |span| span.0);
-            Kind { work: Work::KeepAlive(every.as_nanos() as u64), ..base }
-        }
-        Scenario::Churn => Kind {
-            work: Work::Popular,
-            visit_requests: Some(options.churn_requests.unwrap_or(10).max(1)),
-            then: Then::Reconnect,
-            ..base
-        },
-        // One urgent request at a time, so that it waits for nothing but the prefetch.
-        Scenario::Priority => {
-            Kind { work: Work::Popular, urgent: options.urgent.unwrap_or(1), ..base }
-        }
-        Scenario::Hostile => Kind { work: Work::Hostile(tricks(options)), ..base },
-    }
+/// What a hostile client tries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Trick {
+    /// Connects and sends nothing.
+    Silent,
+    /// Sends the first byte of the handshake only.
+    OneByte,
+    /// Sends the handshake a byte a second.
+    Drip,
+    /// Sends half of a request and waits.
+    HalfRequest,
+    /// Pipelines 100,000 requests and reads nothing.
+    OverWindow,
+    /// Sends an opcode that does not exist.
+    UnknownOpcode,
+    /// Opens with another service's opcode.
+    NotJs5,
+    /// Asks for groups that no index lists.
+    UnknownGroup,
+    /// Resets the connection after a random number of bytes of a response.
+    Reset,
+    /// Asks, ends its side, and reads what is owed.
+    HalfClose,
+    /// Ten thousand rekeys and state changes in a row.
+    Useless,
+    /// Sends its requests in segments of one byte.
+    OneByteSegments,
 }
 
-fn thinking(options: &LoadOptions) -> Rhythm {
-    let ns = |span: Option<crate::human::Span>, default_ms: u64| {
-        span.map_or(default_ms * 1_000_000, crate::human::Span::ns)
-    };
-    Rhythm::Thinking {
-        think_ns: ns(options.think, 2000),
-        burst: options.burst.unwrap_or(8),
-        prefetch_gap_ns: ns(options.prefetch_gap, 100),
-    }
+/// One kind of clients.
+#[derive(Clone, Debug)]
+pub(crate) struct Kind {
+    pub(crate) scenario: Scenario,
+    pub(crate) weight: u32,
+    pub(crate) urgent: u32,
+    pub(crate) prefetch: u32,
+    pub(crate) work: Work,
+    /// Requests before the work counts as done, for work that has no end of its own.
+    pub(crate) visit_requests: Option<u32>,
+    pub(crate) rhythm: Rhythm,
+    pub(crate) then: Then,
+    /// Bytes that are read in a second at most.
+    pub(crate) read_rate: Option<u64>,
+    /// What the pace of an open loop counts, if such clients have a share in it.
+    pub(crate) paced: Paced,
+    /// Whether the end of the work is a download that is timed.
+    pub(crate) is_download: bool,
 }
 
-fn tricks(options: &LoadOptions) -> Tricks {
-    let all = || Trick::value_variants().to_vec();
-    let hold_ns = options.hold.map_or(5_000_000_000, crate::human::Span::ns);
-    Tricks { tricks: options.tricks.clone().unwrap_or_else(all), hold_ns }
+/// What an open loop's pace counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Paced {
+    /// Nothing: such clients do what they do at times of their own.
+    Nothing,
+    Requests,
+    /// Connections, with all that is asked on each.
+    Visits,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// What a client asks for.
+#[derive(Clone, Debug)]
+pub(crate) enum Work {
+    /// The indexes, then every group.
+    Everything,
+    /// The indexes, then this part of the groups.
+    Changed(f64),
+    /// Groups by popularity, without end.
+    Popular,
+    /// The master index.
+    MasterIndex,
+    /// The master index now and then, as proof of life.
+    KeepAlive(u64),
+    /// What a trace says.
+    Trace(Arc<Vec<TracedClient>>),
+    /// Whatever a server should not be sent.
+    Hostile(Tricks),
+}
 
-    #[test]
-    fn a_mix_is_read_by_weight() {
-        let options = LoadOptions { mix: Some("play=8, churn=2".to_owned()), ..<_>::default() };
-        let kinds = kinds(&options).unwrap();
-        let found: Vec<_> = kinds.iter().map(|kind| (kind.scenario, kind.weight)).collect();
-        assert_eq!(found, [(Scenario::Play, 8), (Scenario::Churn, 2)]);
-        for wrong in ["dance=1", "play=0", "play=x", "priority=1"] {
-            let options = LoadOptions { mix: Some(wrong.to_owned()), ..<_>::default() };
-            assert!(super::kinds(&options).is_err(), "{wrong}");
-        }
+/// When a client of a closed loop asks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Rhythm {
+    /// Whenever its windows have room.
+    Eager,
+    /// In bursts between which it thinks, with prefetch in the background.
+    Thinking { think_ns: u64, burst: u32, prefetch_gap_ns: u64 },
+}
+
+/// What follows when the work is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Then {
+    /// The work again, on the same connection.
+    Repeat,
+    /// The work again, on a new connection.
+    Reconnect,
+    /// Nothing; the connection stays.
+    Stay,
+}
+
+/// What hostile clients try, and how long they hold it.
+#[derive(Clone, Debug)]
+pub(crate) struct Tricks {
+    pub(crate) tricks: Vec<Trick>,
+    pub(crate) hold_ns: u64,
+}
+
+impl Kind {
+    /// Whether the work has an end that is reached over several connections.
+    pub(crate) fn can_go_on(&self) -> bool {
+        self.is_download && self.paced != Paced::Visits
     }
 }

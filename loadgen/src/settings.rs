@@ -1,17 +1,18 @@
-//! From options to a plan: scenario file under command line, defaults, names, all checks.
+//! From options to a plan: scenario file under command line, defaults, names, all checks. The only
+//! place that knows both the command line and what the engine wants.
 
 use crate::catalogue::Catalogue;
-use crate::cli::{Arrivals, LoadOptions, Scenario};
-use crate::engine::check::Verify;
+use crate::cli::LoadOptions;
+use crate::engine::checker::Verify;
 use crate::engine::limits::Needs;
-use crate::engine::pace::Pace;
-use crate::engine::plan::{KeyPolicy, Kind, Opening, Part, Plan, Then, Work};
+use crate::engine::plan::{Curve, KeyPolicy, Opening, Part, Plan};
 use crate::engine::source;
 use crate::failure::Failure;
 use crate::human::{Ramp, Span};
 use crate::learn::{LearnError, Manner, learn};
 use crate::reference::Reference;
-use crate::scenario;
+use crate::scenario::{Arrivals, Kind, Paced, Rhythm, Scenario, Then, Trick, Tricks, Work};
+use clap::ValueEnum;
 use js5d::protocol::Status;
 use js5d::protocol::client::Matching;
 use std::collections::HashMap;
@@ -22,7 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Where a server listens unless said otherwise.
-const TARGET: &str = "127.0.0.1:43594";
+pub(crate) const TARGET: &str = "127.0.0.1:43594";
 
 /// How long a run measures if nothing else ends it.
 const DURATION: Duration = Duration::from_secs(10);
@@ -34,6 +35,9 @@ const OPENING_MAX: u32 = 1024;
 const INTERVAL_NS: u64 = 1_000_000_000;
 const FINE_INTERVAL_NS: u64 = 100_000_000;
 const FINE_BELOW_NS: u64 = 15_000_000_000;
+
+/// What the real client keeps in flight.
+const WINDOW: u32 = 20;
 
 /// Reads a scenario file.
 pub(crate) fn read_file(path: &Path) -> Result<LoadOptions, Failure> {
@@ -93,7 +97,7 @@ impl Settings {
         let names = options.target.as_deref().unwrap_or(TARGET);
         let targets: Result<Vec<_>, _> = names.split(',').map(target).collect();
         let targets = targets?;
-        let kinds = scenario::kinds(&options).map_err(usage)?;
+        let kinds = kinds(&options).map_err(usage)?;
         if kinds.iter().any(|kind| kind.urgent == 0 && kind.prefetch == 0) {
             return Err(usage("--urgent 0 with --prefetch 0 asks for nothing".to_owned()));
         }
@@ -101,6 +105,17 @@ impl Settings {
             && (rate.to <= 0.0 || rate.from < 0.0)
         {
             return Err(usage(format!("--rate {rate}: the rate must end above 0")));
+        }
+        if options.rate.is_some() && kinds.iter().all(|kind| kind.paced == Paced::Nothing) {
+            let cause = "--rate: such clients ask at times of their own, at no rate";
+            return Err(usage(cause.to_owned()));
+        }
+        if let Some(ramp) = options.connections.filter(|ramp| ramp.from > ramp.to) {
+            return Err(usage(format!("--connections {ramp}: a ramp of connections rises")));
+        }
+        if options.open_rate.is_some() && options.connections.is_some_and(|c| c.from != c.to) {
+            let cause = "--open-rate with a ramp of --connections: the ramp says how fast";
+            return Err(usage(cause.to_owned()));
         }
         if options.connections.is_some_and(|count| count.from.max(count.to) < 1.0) {
             return Err(usage("--connections 0: at least one client is wanted".to_owned()));
@@ -137,6 +152,53 @@ impl Settings {
             }
         }
         Ok(Self { options, targets, kinds, key })
+    }
+
+    /// Refuses options, given by hand, that nothing in this load heeds.
+    ///
+    /// # Errors
+    /// Names the first of them, and what heeds it.
+    pub(crate) fn refuse_unheeded(&self, given: &LoadOptions) -> Result<(), Failure> {
+        use Scenario::{Churn, Hostile, Idle, Play, Priority, Slow, UpdateDay};
+        let all = &self.options;
+        let has =
+            |wanted: &[Scenario]| self.kinds.iter().any(|kind| wanted.contains(&kind.scenario));
+        let is_ramp = |ramp: Option<Ramp>| ramp.is_some_and(|ramp| ramp.from != ramp.to);
+        let thinks = has(&[Play]) && all.rate.is_none();
+        let crc = given.crc_every.is_some_and(|every| every > 0);
+        let play = "the scenario play without --rate";
+        let table = [
+            ("think", given.think.is_some(), thinks, play),
+            ("burst", given.burst.is_some(), thinks, play),
+            ("prefetch-gap", given.prefetch_gap.is_some(), thinks, play),
+            (
+                "zipf",
+                given.zipf.is_some(),
+                has(&[Play, Churn, Priority, Hostile]),
+                "the scenarios play, churn, priority and hostile",
+            ),
+            ("changed", given.changed.is_some(), has(&[UpdateDay]), "the scenario update-day"),
+            ("read-rate", given.read_rate.is_some(), has(&[Slow]), "the scenario slow"),
+            ("churn-requests", given.churn_requests.is_some(), has(&[Churn]), "the scenario churn"),
+            ("keepalive", given.keepalive.is_some(), has(&[Idle]), "the scenario idle"),
+            ("tricks", given.tricks.is_some(), has(&[Hostile]), "the scenario hostile"),
+            ("hold", given.hold.is_some(), has(&[Hostile]), "the scenario hostile"),
+            ("arrivals", given.arrivals.is_some(), all.rate.is_some(), "an open loop: --rate"),
+            (
+                "ramp",
+                given.ramp.is_some(),
+                is_ramp(all.rate) || is_ramp(all.connections),
+                "a ramp of --rate or of --connections",
+            ),
+            ("crc-every", crc, all.cache.is_none(), "a run without --cache"),
+        ];
+        match table.iter().find(|(_, is_given, is_heeded, _)| *is_given && !is_heeded) {
+            Some((name, .., by)) => {
+                let cause = format!("--{name} would not be heeded: it belongs to {by}");
+                Err(Failure::usage(cause, "See js5-loadgen run --help."))
+            }
+            None => Ok(()),
+        }
     }
 
     /// How many clients.
@@ -287,7 +349,7 @@ impl Settings {
             part,
             opening: self.opening(ramp_s),
             kinds: self.kinds.clone(),
-            pace: options.rate.map(|rate| Pace { rate, ramp_s, start_ns: 0 }),
+            pace: options.rate.map(|rate| Curve { rate, ramp_s, start_ns: 0 }),
             poisson: options.arrivals == Some(Arrivals::Poisson),
             warmup_ns: self.warmup_ns(),
             interval_ns: if fine { FINE_INTERVAL_NS } else { INTERVAL_NS },
@@ -308,6 +370,7 @@ impl Settings {
             threads: self.threads(),
             pin: options.pin.clone().unwrap_or_default(),
             trace,
+            own_stall: None,
         }
     }
 
@@ -334,5 +397,126 @@ fn parse_key(text: &str) -> Result<KeyPolicy, String> {
             .parse()
             .map(KeyPolicy::Fixed)
             .map_err(|_| format!("--key {number:?} is none of none, 1..255, random, changing")),
+    }
+}
+
+/// The kinds of clients that the options name, with their weights.
+///
+/// # Errors
+/// A mix that cannot be read, in words.
+fn kinds(options: &LoadOptions) -> Result<Vec<Kind>, String> {
+    let Some(mix) = &options.mix else {
+        return Ok(vec![kind(options.scenario.unwrap_or(Scenario::Download), 1, options)]);
+    };
+    let mut kinds = Vec::new();
+    for part in mix.split(',') {
+        let (name, weight) = part.trim().split_once('=').unwrap_or((part.trim(), "1"));
+        let scenario = Scenario::from_str(name, true)
+            .map_err(|_| format!("--mix: there is no scenario {name:?}"))?;
+        if scenario == Scenario::Priority {
+            return Err("--mix: priority is a comparison, not a kind of client".to_owned());
+        }
+        let weight: u32 = match weight.parse() {
+            Ok(weight @ 1..=10_000) => weight,
+            _ => return Err(format!("--mix: {weight:?} is no weight from 1 to 10000")),
+        };
+        kinds.push(kind(scenario, weight, options));
+    }
+    Ok(kinds)
+}
+
+/// The name under which results list the scenario.
+pub(crate) fn scenario_name(options: &LoadOptions) -> String {
+    if let Some(mix) = &options.mix {
+        return mix.clone();
+    }
+    let scenario = options.scenario.unwrap_or(Scenario::Download);
+    scenario.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+}
+
+fn kind(scenario: Scenario, weight: u32, options: &LoadOptions) -> Kind {
+    let base = Kind {
+        scenario,
+        weight,
+        urgent: options.urgent.unwrap_or(WINDOW),
+        prefetch: options.prefetch.unwrap_or(WINDOW),
+        work: Work::Everything,
+        visit_requests: None,
+        rhythm: Rhythm::Eager,
+        then: Then::Repeat,
+        read_rate: None,
+        paced: Paced::Requests,
+        is_download: false,
+    };
+    match scenario {
+        Scenario::Download => Kind { is_download: true, ..base },
+        Scenario::Slow => {
+            let rate = options.read_rate.map_or(7000, |rate| rate.0 as u64).max(1);
+            Kind { is_download: true, read_rate: Some(rate), ..base }
+        }
+        Scenario::Play => Kind { work: Work::Popular, rhythm: thinking(options), ..base },
+        Scenario::LoginStorm => Kind {
+            work: Work::MasterIndex,
+            then: Then::Reconnect,
+            paced: Paced::Visits,
+            is_download: true,
+            ..base
+        },
+        Scenario::UpdateDay => Kind {
+            work: Work::Changed(options.changed.unwrap_or(0.05).clamp(0.0, 1.0)),
+            then: Then::Stay,
+            is_download: true,
+            ..base
+        },
+        Scenario::Idle => {
+            let every = options.keepalive.map_or(Duration::from_secs(25), |span| span.0);
+            let work = Work::KeepAlive(every.as_nanos() as u64);
+            Kind { work, paced: Paced::Nothing, ..base }
+        }
+        Scenario::Churn => Kind {
+            work: Work::Popular,
+            visit_requests: Some(options.churn_requests.unwrap_or(10).max(1)),
+            then: Then::Reconnect,
+            ..base
+        },
+        // One urgent request at a time, so that it waits for nothing but the prefetch.
+        Scenario::Priority => {
+            Kind { work: Work::Popular, urgent: options.urgent.unwrap_or(1), ..base }
+        }
+        Scenario::Hostile => {
+            Kind { work: Work::Hostile(tricks(options)), paced: Paced::Nothing, ..base }
+        }
+    }
+}
+
+fn thinking(options: &LoadOptions) -> Rhythm {
+    let ns = |span: Option<Span>, default_ms: u64| span.map_or(default_ms * 1_000_000, Span::ns);
+    Rhythm::Thinking {
+        think_ns: ns(options.think, 2000),
+        burst: options.burst.unwrap_or(8),
+        prefetch_gap_ns: ns(options.prefetch_gap, 100),
+    }
+}
+
+fn tricks(options: &LoadOptions) -> Tricks {
+    let all = || Trick::value_variants().to_vec();
+    let hold_ns = options.hold.map_or(5_000_000_000, Span::ns);
+    Tricks { tricks: options.tricks.clone().unwrap_or_else(all), hold_ns }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mix_is_read_by_weight() {
+        let options = LoadOptions { mix: Some("play=8, churn=2".to_owned()), ..<_>::default() };
+        let kinds = kinds(&options).unwrap();
+        let found: Vec<_> = kinds.iter().map(|kind| (kind.scenario, kind.weight)).collect();
+        assert_eq!(found, [(Scenario::Play, 8), (Scenario::Churn, 2)]);
+        for wrong in ["dance=1", "play=0", "play=x", "priority=1"] {
+            let options = LoadOptions { mix: Some(wrong.to_owned()), ..<_>::default() };
+            assert!(super::kinds(&options).is_err(), "{wrong}");
+        }
     }
 }

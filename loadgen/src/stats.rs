@@ -89,6 +89,23 @@ impl Recorder {
         }
     }
 
+    /// Requests of an open loop were due, and were written or not: what was offered, and how much
+    /// of it went out.
+    #[inline]
+    pub(crate) fn due(&mut self, due_ns: u64, count: u64, written: bool) {
+        if due_ns >= self.start_ns {
+            self.stats.due += count;
+            self.stats.due_written += if written { count } else { 0 };
+        }
+    }
+
+    /// The worker was kept from its work for so long, until now.
+    pub(crate) fn pause(&mut self, length_ns: u64, now_ns: u64) {
+        let length_ns = length_ns.min(now_ns.saturating_sub(self.start_ns));
+        self.stats.paused_ns += length_ns;
+        self.stats.paused_max_ns = self.stats.paused_max_ns.max(length_ns);
+    }
+
     /// A response came whole; `bytes` is its length on the wire.
     #[inline]
     pub(crate) fn response(
@@ -118,13 +135,13 @@ impl Recorder {
         self.times[wait.index()].record(written_ns.saturating_sub(intended_ns));
     }
 
-    /// A request has no answer at the end, or, without `written_ns`, was not even written: it is
-    /// recorded as at least as slow as the time that it had.
+    /// A request has no answer at the end: it is recorded as at least as slow as the time that it
+    /// had.
     pub(crate) fn in_flight_at_end(
         &mut self,
         class: Class,
         intended_ns: u64,
-        written_ns: Option<u64>,
+        written_ns: u64,
         now_ns: u64,
     ) {
         if intended_ns < self.start_ns || intended_ns >= now_ns {
@@ -133,16 +150,26 @@ impl Recorder {
         *self.stats.in_flight_at_end.of(class) += 1;
         let [response, service, wait] = Metric::clocks(class);
         self.times[response.index()].record(now_ns - intended_ns);
-        match written_ns {
-            Some(written_ns) => {
-                self.times[service.index()].record(now_ns.saturating_sub(written_ns));
-                self.times[wait.index()].record(written_ns.saturating_sub(intended_ns));
-            }
-            None => {
-                self.stats.unwritten_at_end += 1;
-                self.times[wait.index()].record(now_ns - intended_ns);
-            }
+        self.times[service.index()].record(now_ns.saturating_sub(written_ns));
+        self.times[wait.index()].record(written_ns.saturating_sub(intended_ns));
+    }
+
+    /// As many requests were due and could not even be written.
+    pub(crate) fn unwritten_at_end(
+        &mut self,
+        class: Class,
+        intended_ns: u64,
+        now_ns: u64,
+        count: u64,
+    ) {
+        if intended_ns < self.start_ns || intended_ns >= now_ns {
+            return;
         }
+        *self.stats.in_flight_at_end.of(class) += count;
+        self.stats.unwritten_at_end += count;
+        let [response, _, wait] = Metric::clocks(class);
+        self.times[response.index()].record_many(now_ns - intended_ns, count);
+        self.times[wait.index()].record_many(now_ns - intended_ns, count);
     }
 
     /// A connection is up; it was begun, or should have been, at `intended_ns`.
@@ -179,10 +206,11 @@ impl Recorder {
         self.time(Metric::Download, begun_ns, done_ns);
     }
 
-    /// Something was due, and the worker came to it. Waiting for room in a window is no lag.
+    /// A request was written that could have been at `possible_ns`: it was due by then, and a
+    /// window had room. What passed since is the generator's own doing.
     #[inline]
-    pub(crate) fn lag(&mut self, due_ns: u64, noticed_ns: u64) {
-        self.time(Metric::Lag, due_ns, noticed_ns);
+    pub(crate) fn lag(&mut self, possible_ns: u64, written_ns: u64) {
+        self.time(Metric::Lag, possible_ns, written_ns);
     }
 
     /// What became of a connection, or of an attempt at one.

@@ -14,8 +14,8 @@ fn within(found: u64, expected: u64) -> bool {
 fn requests_in_flight_at_the_end_are_counted_as_at_least_that_slow() {
     let mut recorder = Recorder::new(0, SECOND);
     recorder.response(Class::Urgent, 0, 0, MS, 300);
-    recorder.in_flight_at_end(Class::Urgent, 1000 * MS, Some(1500 * MS), 4000 * MS);
-    recorder.in_flight_at_end(Class::Urgent, 2000 * MS, None, 4000 * MS);
+    recorder.in_flight_at_end(Class::Urgent, 1000 * MS, 1500 * MS, 4000 * MS);
+    recorder.unwritten_at_end(Class::Urgent, 2000 * MS, 4000 * MS, 1);
     let stats = recorder.finish(4 * SECOND);
     assert_eq!((stats.in_flight_at_end.urgent, stats.unwritten_at_end), (2, 1));
     assert_eq!(stats.responses.urgent, 1);

@@ -12,7 +12,6 @@
 //!
 //! Times count from the trace's start. Lines that begin with `#` are comments.
 
-use crate::engine::plan::Written;
 use js5d::protocol::{Class, GroupId};
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, Write};
@@ -20,6 +19,15 @@ use std::path::Path;
 
 const HEAD: &str =
     "# js5-trace 1: microseconds, client, class (u urgent, p prefetch), archive/group";
+
+/// One request that was written, for traces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Written {
+    pub(crate) at_ns: u64,
+    pub(crate) client: u32,
+    pub(crate) class: Class,
+    pub(crate) id: GroupId,
+}
 
 /// The requests of one client of a trace, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

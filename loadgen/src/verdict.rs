@@ -1,20 +1,23 @@
-//! What a result is worth: whether the server was measured or the generator, and the exit code.
+//! What a result is worth: one pure function over what was counted. Every command that prints a
+//! figure asks it.
 //!
-//! A result is only as good as the generator that made it. It is called limited by the generator
-//! when its own lateness is a tenth of what it reports, when a worker had no CPU time left, or
-//! when workers waited for a core. Then the exit code is 5 wherever something was promised: a
-//! rate, or an assertion. A closed loop without assertions promises nothing, and its throughput
-//! is still a lower bound, so there the verdict is said and the exit code stays 0.
+//! It tells three things apart. The **generator** was late, stood still, or had no core: then the
+//! figures are at least partly its own. The **server** stood still, or did not keep up with the
+//! rate that was to be held. Or **neither**: the server set the pace of a closed loop, or an open
+//! loop held its rate. A measurement is invalid, exit code 5, if it does not show what it was to
+//! show: a rate that was not reached, or a promise (a rate, an assertion, a ratio) that the
+//! generator broke. A closed loop that promises nothing is valid all the same: its throughput is a
+//! lower bound.
 
-use crate::report::units;
-use crate::result::RunResult;
-use crate::stats::{Metric, Times};
+use crate::units;
 use serde::{Deserialize, Serialize};
 
 /// Lateness below this is noise of any kernel's timers and scheduler.
-const LAG_P99_MIN_NS: u64 = 1_000_000;
+const LAG_P99_MIN_US: f64 = 1000.0;
 /// Lateness is too much from this share of the response time's p99 on.
 const LAG_SHARE_MAX: f64 = 0.1;
+/// Pauses longer than this share of the time are in the p99.
+const PAUSED_SHARE_MAX: f64 = 0.01;
 /// A worker that is busier than this has no time to be punctual.
 const CPU_SHARE_MAX: f64 = 0.95;
 /// Workers that wait for a core longer than this share of the time are starved.
@@ -33,8 +36,10 @@ pub(crate) enum Limit {
     Valid,
     /// The generator: the numbers are at least partly its own.
     GeneratorLimited,
-    /// The server did not keep up with the offered rate.
+    /// The server did not keep up with the offered rate, or let no client in.
     ServerLimited,
+    /// The server stood still: it owed answers, and sent nothing.
+    ServerStalled,
     /// The offered rate was held: latency is the result, throughput was given.
     RateLimited,
 }
@@ -46,9 +51,36 @@ impl Limit {
             Self::Valid => "valid",
             Self::GeneratorLimited => "generator-limited",
             Self::ServerLimited => "server-limited",
+            Self::ServerStalled => "server-stalled",
             Self::RateLimited => "rate-limited",
         }
     }
+}
+
+/// What was counted. Shares are of the measured time, 0 to 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Evidence {
+    /// How late requests were written that were due and had room.
+    pub(crate) lag_p99_us: f64,
+    /// That of the slower class.
+    pub(crate) response_p99_us: f64,
+    /// CPU of the busiest worker.
+    pub(crate) cpu_share_max: f64,
+    /// Of the worker that waited longest for a core.
+    pub(crate) run_queue_share_max: f64,
+    /// Of the worker that stood still longest.
+    pub(crate) paused_share: f64,
+    /// Requests written of those that were due; none in a closed loop.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) sent_share: Option<f64>,
+    /// Of what `self-test` found this generator to reach; none where it has not run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) ceiling_share: Option<f64>,
+    /// Connections on which the server stood still.
+    pub(crate) stalls: u64,
+    /// Clients that were refused, if none was let in.
+    pub(crate) refused: u64,
 }
 
 /// What the result is worth.
@@ -56,7 +88,7 @@ impl Limit {
 #[serde(default)]
 pub(crate) struct Verdict {
     pub(crate) limit: Limit,
-    /// False exactly when the exit code would be 5.
+    /// False means exit code 5, unless something worse was seen.
     pub(crate) is_valid: bool,
     pub(crate) reason: String,
     /// What a reader should know besides.
@@ -64,52 +96,81 @@ pub(crate) struct Verdict {
     pub(crate) evidence: Evidence,
 }
 
-/// The numbers that led to it. Shares are of the measured time, 0 to 1.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub(crate) struct Evidence {
-    pub(crate) lag_p99_us: f64,
-    /// That of the slower class.
-    pub(crate) response_p99_us: f64,
-    /// CPU of the busiest worker.
-    pub(crate) cpu_share_max: f64,
-    pub(crate) run_queue_share_max: f64,
-    /// Requests written of those that were due; none in a closed loop.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) sent_share: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) ceiling_share: Option<f64>,
+impl Verdict {
+    /// Of what was counted. `promises` says whether something was to be shown beside a lower
+    /// bound: a rate, an assertion, a ratio.
+    pub(crate) fn of(evidence: Evidence, promises: bool) -> Self {
+        let (limit, reason) = evidence.limit();
+        let is_valid = match limit {
+            Limit::Valid | Limit::RateLimited | Limit::ServerStalled => true,
+            Limit::GeneratorLimited => !promises,
+            Limit::ServerLimited => false,
+        };
+        let mut notes = Vec::new();
+        if let Some(share) = evidence.ceiling_share.filter(|share| *share > CEILING_SHARE_MAX) {
+            let share = units::percent(share);
+            notes.push(format!("{share} of what this generator reaches: it is part of the result"));
+        }
+        Self { limit, is_valid, reason, notes, evidence }
+    }
 }
 
 impl Evidence {
-    fn of(result: &RunResult) -> Self {
-        let stats = &result.stats;
-        let p99 = |metric| stats.times(metric).map_or(0, |times: &Times| times.quantile(0.99));
-        let wall_ns = result.measured_s() * 1e9;
-        let response = p99(Metric::UrgentResponse).max(p99(Metric::PrefetchResponse));
-        let sent = stats.requests.sum() as f64;
-        Self {
-            lag_p99_us: p99(Metric::Lag) as f64 / 1e3,
-            response_p99_us: response as f64 / 1e3,
-            cpu_share_max: stats.cpu_max_ns as f64 / wall_ns,
-            run_queue_share_max: stats.run_queue_max_ns as f64 / wall_ns,
-            sent_share: result.offered.map(|offered| sent / offered.max(1) as f64),
-            ceiling_share: result.ceiling_per_s.map(|top| result.rates.responses_per_s / top),
+    /// The order matters: what the generator did wrong looks like a slow server, so it is asked
+    /// first.
+    fn limit(&self) -> (Limit, String) {
+        if self.refused > 0 {
+            let refused = units::count(self.refused);
+            let reason = format!("the server let no client in: it refused {refused}");
+            return (Limit::ServerLimited, reason);
+        }
+        if let Some(fault) = self.generator_fault() {
+            return (Limit::GeneratorLimited, fault);
+        }
+        if self.stalls > 0 {
+            let stalls = units::count(self.stalls);
+            let reason = format!(
+                "the server stood still: connections on which it owed answers and sent nothing: \
+                 {stalls}"
+            );
+            return (Limit::ServerStalled, reason);
+        }
+        match self.sent_share {
+            None => {
+                let reason =
+                    "closed loop: the server and the windows set the pace, the generator had room";
+                (Limit::Valid, reason.to_owned())
+            }
+            Some(sent) if sent < SENT_SHARE_MIN => {
+                let sent = units::percent(sent);
+                let reason = format!(
+                    "the rate was not reached, and that is the server's doing: full windows and \
+                     lost connections let {sent} of it through, and the generator had room"
+                );
+                (Limit::ServerLimited, reason)
+            }
+            Some(_) => {
+                let reason = "the offered rate was held: this is latency at that rate, not a \
+                              maximum";
+                (Limit::RateLimited, reason.to_owned())
+            }
         }
     }
 
-    /// Why the generator is the limit, if it is.
+    /// What the generator did wrong, if it did.
     fn generator_fault(&self) -> Option<String> {
-        let lag_ns = self.lag_p99_us * 1e3;
-        let is_open = self.sent_share.is_some();
-        if is_open
-            && lag_ns >= LAG_P99_MIN_NS as f64
-            && self.lag_p99_us >= LAG_SHARE_MAX * self.response_p99_us
-        {
-            let (lag, response) = (units::us(self.lag_p99_us), units::us(self.response_p99_us));
+        let lag = self.lag_p99_us;
+        if lag >= LAG_P99_MIN_US && lag >= LAG_SHARE_MAX * self.response_p99_us {
+            let (lag, response) = (units::us(lag), units::us(self.response_p99_us));
             return Some(format!(
                 "the generator was late: its lag has p99 {lag}, beside a response p99 of \
                  {response}"
+            ));
+        }
+        if self.paused_share > PAUSED_SHARE_MAX {
+            let paused = units::percent(self.paused_share);
+            return Some(format!(
+                "the generator stood still: it was stopped, or had no core, {paused} of the time"
             ));
         }
         if self.cpu_share_max > CPU_SHARE_MAX {
@@ -123,129 +184,101 @@ impl Evidence {
     }
 }
 
-impl Verdict {
-    /// Of a result whose rates and assertions are computed.
-    pub(crate) fn of(result: &RunResult) -> Self {
-        let evidence = Evidence::of(result);
-        let notes = notes(result, &evidence);
-        let promised = result.offered.is_some() || !result.asserts.is_empty();
-        let (limit, reason) = match (evidence.generator_fault(), evidence.sent_share) {
-            (Some(fault), _) => (Limit::GeneratorLimited, fault),
-            (None, None) => (
-                Limit::Valid,
-                "closed loop: the server and the windows set the pace, the generator had room"
-                    .to_owned(),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An open loop that held its rate with a p99 of 20 ms, and nobody at fault.
+    const HELD: Evidence = Evidence {
+        lag_p99_us: 50.0,
+        response_p99_us: 20_000.0,
+        cpu_share_max: 0.4,
+        run_queue_share_max: 0.01,
+        paused_share: 0.0,
+        sent_share: Some(0.999),
+        ceiling_share: None,
+        stalls: 0,
+        refused: 0,
+    };
+    const CLOSED: Evidence = Evidence { sent_share: None, ..HELD };
+
+    #[test]
+    fn the_verdict_tells_who_was_late_who_was_starved_and_who_stood_still() {
+        use Limit::{GeneratorLimited, RateLimited, ServerLimited, ServerStalled, Valid};
+        // What was counted, whether something was promised, the limit, whether it is valid.
+        let cases = [
+            ("a rate that was held", HELD, true, RateLimited, true),
+            ("a closed loop", CLOSED, false, Valid, true),
+            ("a closed loop with assertions", CLOSED, true, Valid, true),
+            (
+                "nine tenths of the rate",
+                Evidence { sent_share: Some(0.9), ..HELD },
+                true,
+                ServerLimited,
+                false,
             ),
-            (None, Some(sent)) if sent < SENT_SHARE_MIN => {
-                let sent = units::percent(sent);
-                let reason = format!(
-                    "the server did not keep up: full windows let {sent} of the offered rate \
-                     through, and the generator had room"
-                );
-                (Limit::ServerLimited, reason)
-            }
-            (None, Some(_)) => {
-                let reason = "the offered rate was held: this is latency at that rate, not a \
-                              maximum";
-                (Limit::RateLimited, reason.to_owned())
-            }
-        };
-        let is_valid = limit != Limit::GeneratorLimited || !promised;
-        Self { limit, is_valid, reason, notes, evidence }
-    }
-}
-
-fn notes(result: &RunResult, evidence: &Evidence) -> Vec<String> {
-    let mut notes = Vec::new();
-    if let Some(share) = evidence.ceiling_share.filter(|share| *share > CEILING_SHARE_MAX) {
-        let share = units::percent(share);
-        notes.push(format!("{share} of what this generator reaches: it is part of the result"));
-    }
-    let drops: u64 = result.environments.iter().map(|e| e.counters.listen_drops).sum();
-    if drops > 0 {
-        let drops = units::count(drops);
-        notes.push(format!(
-            "connections that the kernel dropped at full listen queues: {drops}; each waits 1 s \
-             or more for its next try"
-        ));
-    }
-    let clamped: u64 = result.stats.times.values().map(Times::clamped).sum();
-    if clamped > 0 {
-        let clamped = units::count(clamped);
-        notes.push(format!("times longer than 60 s, which count as 60 s: {clamped}"));
-    }
-    let unwritten = result.stats.unwritten_at_end;
-    if unwritten > 0 {
-        let unwritten = units::count(unwritten);
-        notes
-            .push(format!("requests that were due and not yet sent when time was up: {unwritten}"));
-    }
-    if result.interrupted {
-        notes.push("the run was interrupted".to_owned());
-    }
-    notes
-}
-
-/// How the program ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Exit {
-    /// All that was asked for holds.
-    Good,
-    /// A defect of this program.
-    Bug,
-    /// The command line or a file is wrong.
-    Usage,
-    /// The server sent what it must not, or stopped answering.
-    Wrong,
-    /// An assertion was missed.
-    Missed,
-    /// The generator could not measure what was asked for.
-    Invalid,
-    /// The run could not begin.
-    Setup,
-    /// A signal ended it.
-    Interrupted,
-}
-
-impl Exit {
-    /// For the shell.
-    pub(crate) const fn code(self) -> u8 {
-        match self {
-            Self::Good => 0,
-            Self::Bug => 1,
-            Self::Usage => 2,
-            Self::Wrong => 3,
-            Self::Missed => 4,
-            Self::Invalid => 5,
-            Self::Setup => 6,
-            Self::Interrupted => 130,
+            ("late", Evidence { lag_p99_us: 3000.0, ..HELD }, true, GeneratorLimited, false),
+            (
+                "late, but little beside a slow server",
+                Evidence { lag_p99_us: 3000.0, response_p99_us: 80_000.0, ..HELD },
+                true,
+                RateLimited,
+                true,
+            ),
+            (
+                "late by less than a timer's noise",
+                Evidence { lag_p99_us: 900.0, response_p99_us: 1000.0, ..HELD },
+                true,
+                RateLimited,
+                true,
+            ),
+            (
+                "late, so that the rate was not reached",
+                Evidence { lag_p99_us: 30_000.0, sent_share: Some(0.5), ..HELD },
+                true,
+                GeneratorLimited,
+                false,
+            ),
+            ("stopped", Evidence { paused_share: 0.15, ..CLOSED }, true, GeneratorLimited, false),
+            ("busy", Evidence { cpu_share_max: 0.98, ..HELD }, true, GeneratorLimited, false),
+            (
+                "busy in a closed loop that promises nothing",
+                Evidence { cpu_share_max: 0.98, ..CLOSED },
+                false,
+                GeneratorLimited,
+                true,
+            ),
+            (
+                "starved",
+                Evidence { run_queue_share_max: 0.3, ..HELD },
+                true,
+                GeneratorLimited,
+                false,
+            ),
+            // The exit code is 3 for it, whatever is said of the measurement.
+            ("a standstill", Evidence { stalls: 4, ..CLOSED }, false, ServerStalled, true),
+            (
+                "a standstill at a rate",
+                Evidence { stalls: 4, sent_share: Some(0.2), ..HELD },
+                true,
+                ServerStalled,
+                true,
+            ),
+            ("nobody let in", Evidence { refused: 9, ..CLOSED }, false, ServerLimited, false),
+        ];
+        for (name, evidence, promises, limit, is_valid) in cases {
+            let verdict = Verdict::of(evidence, promises);
+            let found = (verdict.limit, verdict.is_valid);
+            assert_eq!(found, (limit, is_valid), "{name}: {}", verdict.reason);
         }
     }
 
-    /// In words.
-    pub(crate) const fn meaning(self) -> &'static str {
-        match self {
-            Self::Good => "good",
-            Self::Bug => "a defect of this program",
-            Self::Usage => "the command line or a file is wrong",
-            Self::Wrong => "the server sent what it must not, or stopped answering",
-            Self::Missed => "an assertion was missed",
-            Self::Invalid => "the measurement is invalid",
-            Self::Setup => "the run could not begin",
-            Self::Interrupted => "interrupted",
-        }
-    }
-
-    /// Of a judged result. What was seen to be wrong stays wrong however the run ended; a run
-    /// that was cut short proves no assertion; an invalid one neither.
-    pub(crate) fn of(result: &RunResult) -> Self {
-        let missed = result.asserts.iter().any(|judged| !judged.holds);
-        match () {
-            () if result.stats.faults_sum() + result.stats.stalls > 0 => Self::Wrong,
-            () if result.interrupted => Self::Interrupted,
-            () if !result.verdict.is_valid => Self::Invalid,
-            () if missed => Self::Missed,
-            () => Self::Good,
-        }
+    #[test]
+    fn a_result_near_the_generators_ceiling_says_so() {
+        let verdict = Verdict::of(Evidence { ceiling_share: Some(0.8), ..CLOSED }, false);
+        assert_eq!(
+            verdict.notes,
+            ["80 % of what this generator reaches: it is part of the result"]
+        );
     }
 }

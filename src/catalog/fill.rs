@@ -1,4 +1,4 @@
-//! Puts what a source shows straight to its place in the arena.
+//! Puts what a source shows straight to its place in the arena, in each framing that is needed.
 //!
 //! A group's room is found when its container header is known; from then on each piece goes to
 //! where it stands on the wire, markers and all, so that no second copy exists. The checksum
@@ -7,10 +7,9 @@
 
 use super::load::{cut_short, wire_id};
 use super::report::{Cause, PROBLEMS_MAX};
-use super::snapshot::{Place, SnapshotBuilder};
+use super::snapshot::{Room, SnapshotBuilder};
 use crate::cache::{GroupError, GroupVisitor, StoredGroup};
-use crate::protocol::container::{ContainerError, ContainerHeader};
-use crate::protocol::frame;
+use crate::protocol::container::{Compression, ContainerError, ContainerHeader};
 use crc32fast::Hasher;
 use std::collections::HashMap;
 
@@ -33,14 +32,16 @@ pub(super) enum State {
 /// What is known of a stored group.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Slot {
-    /// Its response in the arena; none if it cannot be asked for.
-    pub(super) place: Option<Place>,
+    /// Its responses in the arena; none if it cannot be asked for.
+    pub(super) room: Option<Room>,
     /// From its header; at most the stored length.
     pub(super) container_len: u32,
     /// CRC-32 of the container so far.
     pub(super) crc: u32,
     /// The last two bytes beyond the container.
     pub(super) trailer: [u8; 2],
+    /// From its header.
+    pub(super) compression: Option<Compression>,
     pub(super) state: State,
 }
 
@@ -70,6 +71,8 @@ impl Filled {
 /// The visitor that fills the arena.
 pub(super) struct Filler<'a> {
     groups: &'a [StoredGroup],
+    /// Whether groups of 65,536 and more can be asked for.
+    wide: bool,
     filled: Filled,
     /// The first bytes of groups whose first piece was shorter than a container header.
     short: HashMap<usize, Vec<u8>>,
@@ -79,12 +82,13 @@ pub(super) struct Filler<'a> {
 impl<'a> Filler<'a> {
     pub(super) fn new(
         groups: &'a [StoredGroup],
+        wide: bool,
         builder: SnapshotBuilder,
         progress: &'a mut dyn FnMut(u64, u64),
     ) -> Self {
         let slots = vec![Slot::default(); groups.len()];
         let filled = Filled { builder, slots, refused: HashMap::new() };
-        Self { groups, filled, short: HashMap::new(), progress }
+        Self { groups, wide, filled, short: HashMap::new(), progress }
     }
 
     pub(super) fn into_filled(self) -> Filled {
@@ -112,15 +116,16 @@ impl<'a> Filler<'a> {
             Ok(len) if len <= group.len_bytes => len,
             _ => return self.refuse(number, Cause::Container(cut_short(needed, group))),
         };
-        let place = match wire_id(group) {
+        let room = match wire_id(group, self.wide) {
             None => None,
             Some(id) => match self.filled.builder.allocate(id, needed) {
                 None => return self.refuse(number, Cause::NoRoom),
-                place => place,
+                room => room,
             },
         };
-        let state = State::Filling;
-        self.filled.slots[number] = Slot { place, container_len, state, ..Slot::default() };
+        let (state, compression) = (State::Filling, Some(header.compression));
+        self.filled.slots[number] =
+            Slot { room, container_len, compression, state, ..Slot::default() };
     }
 
     /// Takes bytes of a group whose header is known.
@@ -135,8 +140,8 @@ impl<'a> Filler<'a> {
             let mut hasher = Hasher::new_with_initial(slot.crc);
             hasher.update(container);
             slot.crc = hasher.finalize();
-            if let Some(at) = slot.place {
-                frame::place(self.filled.builder.framed_mut(at), offset as usize, container);
+            if let Some(room) = slot.room {
+                self.filled.builder.place(room, offset as usize, container);
             }
         }
         for &byte in &beyond[beyond.len().saturating_sub(2)..] {
@@ -183,8 +188,8 @@ impl GroupVisitor for Filler<'_> {
     fn failed(&mut self, slot: usize, error: GroupError) {
         self.short.remove(&slot);
         let state = &mut self.filled.slots[slot];
-        if let Some(place) = state.place.take() {
-            self.filled.builder.release(place);
+        if let Some(room) = state.room.take() {
+            self.filled.builder.release(room);
         }
         state.state = State::Failed;
         self.filled.keep(slot, Cause::Unreadable(error));

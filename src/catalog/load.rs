@@ -1,24 +1,19 @@
 //! From a source of stored groups to a checked snapshot, or to a report of why not.
 
 use super::fill::Filler;
+use super::readers::{MasterError, Readers};
 use super::report::{Cause, Problem, Report};
 use super::snapshot::{ArenaError, Snapshot, SnapshotBuilder};
 use super::verify::{ARCHIVE_INDEX_LEN_MAX, report_unreadable, verify};
 use crate::cache::{GroupVisitor, IndexCut, Store, StoreError, StoreKind, StoredGroup};
 use crate::protocol::container::ContainerError;
-use crate::protocol::frame::{framed_len, place};
-use crate::protocol::master_index::{self, MASTER_ENTRIES_MAX, MasterEntry, MasterFormat};
-use crate::protocol::{GroupId, MASTER_INDEX};
-
-/// The format of the master index: what the build 550 client reads (docs/protocol.md).
-const MASTER_FORMAT: MasterFormat = MasterFormat::Versioned;
-
-/// The longest master index container: a header of 5 bytes and the entries.
-const MASTER_INDEX_LEN_MAX: usize = 5 + MASTER_ENTRIES_MAX * 8;
+use crate::protocol::frame::Framing;
+use crate::protocol::master_index::MasterFormat;
+use crate::protocol::{GROUPS_MAX, GROUPS_NARROW, GroupId};
 
 /// What a listed group needs while it is loaded, and what reading does (docs/limits.md, "A
 /// snapshot").
-const GROUP_LOADING_BYTES: u64 = 140;
+const GROUP_LOADING_BYTES: u64 = 170;
 const READ_BUFFER_BYTES: u64 = 10 << 20;
 
 /// Where groups come from: a store, or the demo cache.
@@ -73,12 +68,14 @@ impl Source for Store {
 }
 
 /// What to do with what is found.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct LoadOptions {
     /// Make a snapshot without the groups that fail, rather than none.
     pub skip_corrupt: bool,
     /// Refuse, before anything is read, what may need more memory than this to load.
     pub memory_bytes_max: Option<u64>,
+    /// For whom it is loaded.
+    pub readers: Readers,
 }
 
 /// A snapshot, and what was found on the way to it.
@@ -110,6 +107,9 @@ pub enum LoadError {
         /// Bytes.
         allowed: u64,
     },
+    /// The master index that was given is not this cache's.
+    #[error(transparent)]
+    Master(#[from] MasterError),
     /// Something in it is corrupt and was not to be skipped, or nothing in it can be served.
     #[error("the cache is corrupt\n{0}")]
     Corrupt(Box<Report>),
@@ -133,19 +133,21 @@ pub async fn load(
         report.problem(Problem { archive: Some(cut.archive), group: None, cause });
     }
     let groups = source.groups();
+    let readers = &options.readers;
     if let Some(allowed) = options.memory_bytes_max {
-        let needed = loading_bytes(source);
+        let needed = loading_bytes(source, readers);
         if needed > allowed {
             return Err(LoadError::Memory { needed, allowed });
         }
     }
-    let builder = SnapshotBuilder::new(groups.len() + 1, arena_bytes(source))?;
-    let mut filler = Filler::new(groups, builder, progress);
+    let sizes: Vec<_> = regions(source, readers).collect();
+    let builder = SnapshotBuilder::with_framings(responses(groups), &sizes)?;
+    let mut filler = Filler::new(groups, readers.ask_wide(), builder, progress);
     source.read_all(&mut filler).await?;
 
     let mut filled = filler.into_filled();
     let (master, cause) = if source.has_archive_indexes() {
-        (verify(groups, &mut filled, &mut report), Cause::Nothing)
+        (verify(groups, readers, &mut filled, &mut report), Cause::Nothing)
     } else {
         // It was read all the same, so that the report names the groups that cannot be.
         report_unreadable(groups, 0..groups.len(), &mut filled, &mut report);
@@ -159,7 +161,8 @@ pub async fn load(
         return Err(LoadError::Corrupt(Box::new(report)));
     }
     let mut builder = filled.builder;
-    add_master_index(&mut builder, &master);
+    readers.add_masters(&mut builder, &master)?;
+    report.compare_with(readers.profiles());
     Ok(Loaded { snapshot: builder.seal()?, report })
 }
 
@@ -170,42 +173,57 @@ pub fn loading_bytes_beside(groups: usize) -> u64 {
     groups as u64 * GROUP_LOADING_BYTES + READ_BUFFER_BYTES + ARCHIVE_INDEX_LEN_MAX as u64
 }
 
-/// How much memory loading takes, at most: the arena, what the groups' listing and checks need,
-/// and the read buffers.
-fn loading_bytes(source: &impl Source) -> u64 {
-    let groups = source.groups().len();
-    SnapshotBuilder::arena_bytes(groups + 1, arena_bytes(source))
-        .saturating_add(groups as u64 * GROUP_LOADING_BYTES)
+/// How much memory loading takes, at most: the arenas with their tables, what the groups' listing
+/// and checks need, and the read buffers.
+fn loading_bytes(source: &impl Source, readers: &Readers) -> u64 {
+    let groups = source.groups();
+    let arena = |(_, bytes): (Framing, u64)| SnapshotBuilder::arena_bytes(responses(groups), bytes);
+    let arenas = regions(source, readers).map(arena).fold(0, u64::saturating_add);
+    let asked_for = |group: &StoredGroup| wire_id(*group, readers.ask_wide()).is_some();
+    let highest = groups.chunk_by(|a, b| a.archive == b.archive);
+    let highest = highest.filter_map(|archive| archive.iter().rfind(|group| asked_for(group)));
+    let tables: u64 = highest.map(|group| SnapshotBuilder::table_bytes(group.group)).sum();
+    arenas
+        .saturating_add(tables.saturating_mul(readers.framings().len() as u64))
+        .saturating_add(groups.len() as u64 * GROUP_LOADING_BYTES)
         .saturating_add(READ_BUFFER_BYTES)
 }
 
-/// How large the arena may have to be.
+/// How many responses there can be in each framing: the groups, and a master index of each format.
+fn responses(groups: &[StoredGroup]) -> usize {
+    groups.len() + MasterFormat::ALL.len()
+}
+
+/// How large the arena of each framing may have to be.
 ///
 /// Lengths are claims until they are read. What can be read has `data_bytes` together; twice
 /// that leaves room for groups that are begun and fail.
-fn arena_bytes(source: &impl Source) -> u64 {
+fn regions(source: &impl Source, readers: &Readers) -> impl Iterator<Item = (Framing, u64)> {
     let groups = source.groups();
-    let claimed = groups.iter().map(|group| framed_len(group.len_bytes as usize) as u64).sum();
     let data = source.data_bytes();
-    let readable = data.saturating_add(data / 511).saturating_add(4 * groups.len() as u64);
-    let master = framed_len(MASTER_INDEX_LEN_MAX) as u64;
-    readable.saturating_mul(2).min(claimed).saturating_add(master)
+    readers.framings().into_iter().map(move |framing| {
+        let framed = |group: &StoredGroup| framing.framed_len(group.len_bytes as usize) as u64;
+        let claimed = groups.iter().map(framed).sum();
+        let lead = framing.lead_len();
+        let leads = data / (framing.block_len() - lead) as u64 * lead as u64;
+        let heads = (framing.header_len() + lead) as u64 * groups.len() as u64;
+        let readable = data.saturating_add(leads).saturating_add(heads);
+        let len_max = |format: MasterFormat| framing.framed_len(format.container_len_max());
+        let masters = readers.formats().map(|format| len_max(format) as u64);
+        (framing, readable.saturating_mul(2).min(claimed).saturating_add(masters.sum()))
+    })
 }
 
-/// Makes group (255, 255) of what the archive indexes turned out to be.
-fn add_master_index(builder: &mut SnapshotBuilder, entries: &[MasterEntry]) {
-    // Neither can fail: the format is supported, there are at most 255 archives, and the arena
-    // has room for the longest master index.
-    let Ok(container) = master_index::encode(MASTER_FORMAT, entries) else { return };
-    let Some(at) = builder.allocate(MASTER_INDEX, container.len()) else { return };
-    place(builder.framed_mut(at), 0, &container);
-    builder.publish(MASTER_INDEX, at);
-}
-
-/// The id of a stored group, if it can be asked for: the master index is the server's own.
-pub(super) fn wire_id(group: StoredGroup) -> Option<GroupId> {
-    let id = GroupId { archive: group.archive, group: u16::try_from(group.group).ok()? };
-    (id.archive != 255 || id.group < 255).then_some(id)
+/// The id of a stored group, if it can be asked for: the master index is the server's own, and
+/// groups of 65,536 and more are for clients with longer messages.
+pub(super) fn wire_id(group: StoredGroup, wide: bool) -> Option<GroupId> {
+    let StoredGroup { archive, group, .. } = group;
+    let groups_max = match archive {
+        255 => 255,
+        _ if wide => GROUPS_MAX,
+        _ => GROUPS_NARROW,
+    };
+    (group < groups_max).then_some(GroupId { archive, group })
 }
 
 /// What is wrong with a group that ends before its container does.

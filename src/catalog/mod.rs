@@ -13,6 +13,7 @@ mod demo;
 mod fill;
 mod handle;
 mod load;
+mod readers;
 mod reload;
 mod report;
 mod snapshot;
@@ -22,9 +23,10 @@ pub use crcs::Crcs;
 pub use demo::{DEMO_GROUPS, DEMO_GROUPS_MAX, DEMO_GROUPS_MIN, DEMO_SEED, Demo};
 pub use handle::{Alive, SnapshotHandle, Swap};
 pub use load::{LoadError, LoadOptions, Loaded, Source, load, loading_bytes_beside};
+pub use readers::{MasterError, Readers, STORED_MASTER_LEN_MAX};
 pub use reload::{
     LastReload, ReloadDone, ReloadError, ReloadLimits, ReloadQueue, ReloadResult, ReloadStatus,
     ReloadSteps, Reloader,
 };
 pub use report::{ArchiveReport, Cause, Notice, NoticeKind, Problem, Report};
-pub use snapshot::{ArenaError, Place, Snapshot, SnapshotBuilder, SnapshotTotals};
+pub use snapshot::{ArenaError, Place, Room, Snapshot, SnapshotBuilder, SnapshotTotals, View};

@@ -5,9 +5,10 @@
 //! [`PROBLEMS_MAX`] are kept and the others counted.
 
 use crate::cache::{GroupError, IndexCut};
-use crate::protocol::ARCHIVE_INDEXES;
 use crate::protocol::archive_index::ArchiveIndexError;
 use crate::protocol::container::ContainerError;
+use crate::protocol::profile::Reads;
+use crate::protocol::{ARCHIVE_INDEXES, Profile};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -137,7 +138,7 @@ pub enum NoticeKind {
     /// Groups that are stored and not listed, so that nothing vouches for them, and nobody can
     /// know that they are there. Not served, whether they can be read or not.
     NotInIndex,
-    /// Sound groups of 65,536 and more, which cannot be asked for.
+    /// Sound groups of 65,536 and more, which no client that is served can ask for.
     BeyondWire,
     /// Groups without a version trailer: their version is not checked. Served.
     NoTrailer,
@@ -176,7 +177,9 @@ impl NoticeKind {
         match self {
             Self::NotInStore => "listed by its index, but not stored",
             Self::NotInIndex => "stored, but not listed by its index; not served",
-            Self::BeyondWire => "numbered 65536 or more, which no client can ask for",
+            Self::BeyondWire => {
+                "numbered 65536 or more, which no client that is served can ask for"
+            }
             Self::NoTrailer => "stored without a version, which was not checked",
             Self::BytesCut => "stored with bytes behind the container, which were cut off",
             Self::Empty
@@ -254,6 +257,12 @@ pub struct ArchiveReport {
     pub groups_listed: usize,
     /// How many of them are sound and can be asked for.
     pub groups_served: usize,
+    /// The flags of its index.
+    pub flags: u8,
+    /// How many sound groups, its index included, are packed with LZMA.
+    pub lzma: usize,
+    /// How many of those that are served have numbers of 65,536 and more.
+    pub wide: usize,
 }
 
 /// Everything that was found. Printed, it is a line each problem and notice.
@@ -266,6 +275,8 @@ pub struct Report {
     problem_counts: BTreeMap<Option<u8>, u64>,
     notices: BTreeMap<(u8, NoticeKind), Notice>,
     remarks: Vec<String>,
+    /// What clients cannot read of it, a line each.
+    misfits: Vec<String>,
 }
 
 impl Report {
@@ -289,8 +300,10 @@ impl Report {
         }
     }
 
-    pub(super) fn remark(&mut self, remark: String) {
-        self.remarks.push(remark);
+    /// Notes what clients of these profiles cannot read of what is served.
+    pub(super) fn compare_with(&mut self, profiles: &[Profile]) {
+        self.misfits =
+            profiles.iter().flat_map(|profile| misfits(&self.archives, profile)).collect();
     }
 
     /// Brings the problems, found in the order of reading, into the order of archives.
@@ -343,6 +356,12 @@ impl Report {
         &self.remarks
     }
 
+    /// What clients cannot read of what is served, a line each.
+    #[must_use]
+    pub fn misfits(&self) -> &[String] {
+        &self.misfits
+    }
+
     /// The report for programs.
     #[must_use]
     pub fn to_json(&self) -> Value {
@@ -370,6 +389,8 @@ impl Report {
                 "version": archive.version,
                 "groups_listed": archive.groups_listed,
                 "groups_served": archive.groups_served,
+                "flags": archive.flags,
+                "groups_lzma": archive.lzma,
             })
         });
         json!({
@@ -378,6 +399,7 @@ impl Report {
             "problems": problems.collect::<Vec<_>>(),
             "notices": notices.collect::<Vec<_>>(),
             "remarks": self.remarks,
+            "misfits": self.misfits,
             "archives": archives.collect::<Vec<_>>(),
         })
     }
@@ -403,6 +425,63 @@ impl fmt::Display for Report {
         for notice in self.notices() {
             writeln!(f, "{notice}")?;
         }
+        for misfit in &self.misfits {
+            writeln!(f, "{misfit}")?;
+        }
         Ok(())
     }
+}
+
+/// What clients of a profile cannot read of a cache, a line for each reason.
+fn misfits(archives: &[ArchiveReport], profile: &Profile) -> Vec<String> {
+    let Reads { archives_min, lzma, index_format_max, index_flags } = profile.reads;
+    let those = |is_one: &dyn Fn(&ArchiveReport) -> bool| -> Vec<u8> {
+        archives.iter().filter(|archive| is_one(archive)).map(|archive| archive.archive).collect()
+    };
+    let has_index = |archive| archives.iter().any(|report| report.archive == archive);
+    let missing: Vec<_> = (0..archives_min).filter(|&archive| !has_index(archive)).collect();
+    let strange = archives.iter().fold(0, |flags, archive| flags | archive.flags) & !index_flags;
+    let packed: usize = archives.iter().map(|archive| archive.lzma).sum();
+    let beyond: usize = archives.iter().map(|archive| archive.wide).sum();
+    let plural = |count: usize| if count == 1 { "" } else { "s" };
+    let counted = |count, one, many| match count {
+        1 => format!("1 group {one}"),
+        count => format!("{count} groups {many}"),
+    };
+    let reasons = [
+        (
+            format!(
+                "open archives 0 to {}, of which some have no index",
+                archives_min.saturating_sub(1)
+            ),
+            missing,
+        ),
+        (
+            format!("cannot unpack LZMA, which {}", counted(packed, "uses", "use")),
+            those(&|archive| archive.lzma > 0 && !lzma),
+        ),
+        (
+            format!(
+                "know archive indexes up to format {index_format_max}, and younger ones are here"
+            ),
+            those(&|archive| archive.format > index_format_max),
+        ),
+        (
+            format!("do not know the flags {strange} of archive indexes"),
+            those(&|archive| archive.flags & !index_flags != 0),
+        ),
+        (
+            format!("cannot ask for {beyond} group{} numbered 65536 or more", plural(beyond)),
+            those(&|archive| archive.wide > 0 && !profile.asks_wide()),
+        ),
+    ];
+    let line = |(what, places): (String, Vec<u8>)| {
+        let shown: Vec<_> = places.iter().take(EXAMPLES_MAX).map(u8::to_string).collect();
+        let more = if places.len() > EXAMPLES_MAX { ", …" } else { "" };
+        let plural = plural(places.len());
+        let (name, list) = (&profile.name, shown.join(", "));
+        (!places.is_empty())
+            .then(|| format!("clients of {name} {what} (archive{plural} {list}{more})"))
+    };
+    reasons.into_iter().filter_map(line).collect()
 }

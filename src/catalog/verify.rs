@@ -4,20 +4,18 @@
 //! to clients such an archive is absent.
 
 use super::fill::{Filled, Slot, State};
+use super::readers::Readers;
 use super::report::{ArchiveReport, Cause, NoticeKind, Problem, Report};
 use crate::cache::StoredGroup;
 use crate::protocol::archive_index::{ArchiveIndex, FLAGS_KNOWN, IndexEntry};
-use crate::protocol::container::decompress;
-use crate::protocol::master_index::{MasterEntry, MasterFormat};
-use crate::protocol::{ARCHIVE_INDEXES, GroupId, frame};
+use crate::protocol::container::{Compression, decompress};
+use crate::protocol::master_index::{self, DIGEST_LEN, MasterEntry};
+use crate::protocol::{ARCHIVE_INDEXES, GROUPS_NARROW, GroupId};
 use std::ops::Range;
 
 /// No archive index unpacks to more: the largest of a build 550 cache has about 1 MB, those of
 /// the youngest caches a few.
 pub(super) const ARCHIVE_INDEX_LEN_MAX: usize = 64 << 20;
-
-/// The first group that the wire has no room for.
-const GROUPS_ON_WIRE: u32 = 1 << 16;
 
 /// The bytes of a version trailer.
 const TRAILER_LEN: u32 = 2;
@@ -26,31 +24,22 @@ const TRAILER_LEN: u32 = 2;
 /// index, up to the highest archive present.
 pub(super) fn verify(
     groups: &[StoredGroup],
+    readers: &Readers,
     filled: &mut Filled,
     report: &mut Report,
 ) -> Vec<MasterEntry> {
     let mut master = Vec::new();
-    let mut called_for = MasterFormat::Original;
     for archive in 0..ARCHIVE_INDEXES {
         let slots = slots_of(groups, archive);
-        let Some(index) = archive_index(groups, filled, report, archive) else {
+        let Some(index) = archive_index(groups, readers, filled, report, archive) else {
             if !slots.is_empty() {
                 without_index(groups, slots, filled, report, archive);
             }
             continue;
         };
         master.resize(usize::from(archive), MasterEntry::default());
-        master.push(MasterEntry { crc: index.crc, version: index.decoded.version });
-        let formats = [(index.decoded.format, index.decoded.flags)];
-        called_for = called_for.max(MasterFormat::called_for(formats));
-        check_archive(groups, slots, filled, report, archive, &index.decoded);
-    }
-    if called_for.supported() != called_for {
-        report.remark(format!(
-            "the archive indexes call for a master index of format {called_for}, which is not \
-             supported; clients get {}",
-            called_for.supported(),
-        ));
+        master.push(index.entry);
+        check_archive(groups, slots, filled, report, archive, &index);
     }
     beyond_indexes(groups, report);
     master
@@ -65,7 +54,9 @@ fn slots_of(groups: &[StoredGroup], archive: u8) -> Range<usize> {
 
 /// An archive index that can be read.
 struct Index {
-    crc: u32,
+    entry: MasterEntry,
+    /// How its own container is packed.
+    compression: Option<Compression>,
     decoded: ArchiveIndex,
 }
 
@@ -73,6 +64,7 @@ struct Index {
 /// is reported.
 fn archive_index(
     groups: &[StoredGroup],
+    readers: &Readers,
     filled: &mut Filled,
     report: &mut Report,
     archive: u8,
@@ -80,11 +72,12 @@ fn archive_index(
     let wanted = (ARCHIVE_INDEXES, u32::from(archive));
     let number = groups.binary_search_by_key(&wanted, |group| (group.archive, group.group)).ok()?;
     let slot = filled.slots[number];
-    let result = match (slot.state, slot.place) {
-        (State::Whole, Some(place)) => {
-            let mut container = Vec::with_capacity(slot.container_len as usize);
-            for piece in frame::container_pieces(filled.builder.framed(place)) {
-                container.extend_from_slice(piece);
+    let mut digest = [0; DIGEST_LEN];
+    let result = match (slot.state, slot.room) {
+        (State::Whole, Some(room)) => {
+            let container = filled.builder.container(room);
+            if readers.need_digests() {
+                digest = master_index::digest(&container);
             }
             decompress(&container, ARCHIVE_INDEX_LEN_MAX)
                 .map_err(Cause::Container)
@@ -92,11 +85,11 @@ fn archive_index(
         }
         _ => Err(filled.cause(number)),
     };
-    let group = u16::from(archive);
+    let group = u32::from(archive);
     match result {
         Ok(decoded) => {
             let id = GroupId { archive: ARCHIVE_INDEXES, group };
-            filled.builder.publish(id, slot.place?);
+            filled.builder.publish(id, slot.room?);
             note_length(groups[number], slot, report);
             if decoded.trailing_len > 0 {
                 report.note(archive, NoticeKind::IndexTrailing, decoded.trailing_len as u32);
@@ -108,10 +101,15 @@ fn archive_index(
             if decoded.repeated_count > 0 {
                 report.note(archive, NoticeKind::IndexRepeated, decoded.repeated_count as u32);
             }
-            Some(Index { crc: slot.crc, decoded })
+            let (crc, version) = (slot.crc, decoded.version);
+            let groups = decoded.groups.last().map_or(0, |last| last.id.saturating_add(1));
+            let add = |sum: u32, group: &IndexEntry| sum.wrapping_add(group.lengths[1]);
+            let length = decoded.groups.iter().fold(0, add);
+            let entry = MasterEntry { crc, version, groups, length, digest };
+            Some(Index { entry, compression: slot.compression, decoded })
         }
         Err(cause) => {
-            let (archive, group) = (Some(ARCHIVE_INDEXES), Some(group.into()));
+            let (archive, group) = (Some(ARCHIVE_INDEXES), Some(group));
             report.problem(Problem { archive, group, cause });
             None
         }
@@ -158,12 +156,15 @@ fn check_archive(
     filled: &mut Filled,
     report: &mut Report,
     archive: u8,
-    index: &ArchiveIndex,
+    index: &Index,
 ) {
+    let is_lzma = |compression| compression == Some(Compression::Lzma);
+    let mut lzma = usize::from(is_lzma(index.compression));
+    let index = &index.decoded;
     if index.groups.is_empty() {
         report.note(archive, NoticeKind::Empty, 0);
     }
-    let mut served = 0;
+    let (mut served, mut wide) = (0, 0);
     let mut stored = slots.peekable();
     for entry in &index.groups {
         while let Some(number) = stored.next_if(|&number| groups[number].group < entry.id) {
@@ -184,12 +185,14 @@ fn check_archive(
         }
         let slot = filled.slots[number];
         note_length(group, slot, report);
-        match (u16::try_from(entry.id), slot.place) {
-            (Ok(group), Some(place)) => {
-                filled.builder.publish(GroupId { archive, group }, place);
+        lzma += usize::from(is_lzma(slot.compression));
+        match slot.room {
+            Some(room) => {
+                filled.builder.publish(GroupId { archive, group: entry.id }, room);
                 served += 1;
+                wide += usize::from(entry.id >= GROUPS_NARROW);
             }
-            _ => report.note(archive, NoticeKind::BeyondWire, entry.id),
+            None => report.note(archive, NoticeKind::BeyondWire, entry.id),
         }
     }
     for number in stored {
@@ -201,6 +204,9 @@ fn check_archive(
         version: index.version,
         groups_listed: index.groups.len(),
         groups_served: served,
+        flags: index.flags,
+        lzma,
+        wide,
     });
 }
 
@@ -251,7 +257,7 @@ fn beyond_indexes(groups: &[StoredGroup], report: &mut Report) {
         match group.group {
             0..255 => {}
             255 => report.note(ARCHIVE_INDEXES, NoticeKind::StoredMasterIndex, 255),
-            GROUPS_ON_WIRE.. => {
+            GROUPS_NARROW.. => {
                 report.note(ARCHIVE_INDEXES, NoticeKind::BeyondWire, group.group);
             }
             _ => report.note(ARCHIVE_INDEXES, NoticeKind::NotInIndex, group.group),

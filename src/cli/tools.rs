@@ -19,6 +19,11 @@ pub struct ConfigArgs {
     #[arg(long, help_heading = "What to print")]
     pub example: bool,
 
+    /// Print what each client speaks, as tables of the settings file, those of the settings
+    /// included; a comment says which are served
+    #[arg(long, help_heading = "What to print", conflicts_with_all = ["json", "check", "example"])]
+    pub profiles: bool,
+
     /// The options of `serve`, to see what they would change.
     #[command(flatten)]
     pub serve: ServeArgs,

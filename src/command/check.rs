@@ -6,9 +6,10 @@ use super::text::{counted, megabytes, print, thousands};
 use crate::cache::{Store, block_on};
 use crate::catalog::{LoadError, LoadOptions, Loaded, Report, Snapshot, load};
 use crate::cli::CheckArgs;
-use crate::config::{Bound, Budget, Part};
+use crate::config::{self, Bound, Budget, Part};
 use crate::failure::{Exit, Failure};
 use crate::platform::probe;
+use crate::protocol::frame::Framing;
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::path::Path;
@@ -20,11 +21,13 @@ use std::process::ExitCode;
 /// The cache cannot be read at all, or the settings may come to more memory than is allowed.
 pub fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
     probe::ring()?;
+    let clients = config::clients(&args.serve)?;
+    let readers = config::readers(&args.serve, &clients)?;
     let mut progress = Progress::new(|percent| eprintln!("loading: {percent}%"));
     let result = block_on(async {
         let dir = args.serve.cache.as_deref().unwrap_or(Path::new(""));
         let store = Store::open(dir).await?;
-        let options = LoadOptions { skip_corrupt: true, ..LoadOptions::default() };
+        let options = LoadOptions { skip_corrupt: true, memory_bytes_max: None, readers };
         load(&store, options, &mut |done, total| progress.show(done, total)).await
     });
     progress.end();
@@ -39,13 +42,20 @@ pub fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
         let generation = snapshot.as_ref().map(|it| format!("{:016x}", it.generation()));
         // What --expect-generation takes.
         json["generation"] = generation.into();
+        let framing = |it: &Snapshot, framing: Framing| {
+            (framing.name().to_owned(), it.memory_bytes_in(framing).into())
+        };
+        json["framings"] = snapshot.as_ref().map_or(Value::Null, |it| {
+            Value::Object(it.framings().map(|one| framing(it, one)).collect())
+        });
         json["memory"] = budget.as_ref().map(memory_json).into();
         print(format!("{json:#}\n").as_bytes())?;
     } else {
         let verdict = verdict(snapshot.as_ref(), &report);
         let memory = budget.as_ref().map(memory_text).unwrap_or_default();
+        let framings = snapshot.as_ref().map(framings_text).unwrap_or_default();
         // The verdict is the last line, which scripts read.
-        print(format!("{report}{memory}{verdict}\n").as_bytes())?;
+        print(format!("{report}{framings}{memory}{verdict}\n").as_bytes())?;
     }
     if !report.is_sound() {
         return Ok(Exit::CorruptCache.into());
@@ -72,6 +82,19 @@ fn verdict(snapshot: Option<&Snapshot>, report: &Report) -> String {
         return format!("sound: {served}");
     }
     format!("CORRUPT: {problems}; without them {served}")
+}
+
+/// What a generation takes for each framing that clients need; nothing if it is one.
+fn framings_text(snapshot: &Snapshot) -> String {
+    let line = |framing: Framing| {
+        let bytes = megabytes(snapshot.memory_bytes_in(framing));
+        format!("  {:<24} {bytes:>12}\n", framing.name())
+    };
+    let lines: Vec<_> = snapshot.framings().map(line).collect();
+    match lines.len() {
+        0 | 1 => String::new(),
+        _ => format!("a generation, by framing of its responses:\n{}", lines.concat()),
+    }
 }
 
 /// The worst case of memory, a line a part.

@@ -1,10 +1,11 @@
 //! `js5d config`: what holds, and who said so.
 
 use super::text::print;
-use crate::cli::ConfigArgs;
+use crate::cli::{ConfigArgs, ServeArgs};
 use crate::config;
 use crate::failure::Failure;
 use crate::settings::{self, Origin, Resolved};
+use std::fmt::Write;
 use std::process::ExitCode;
 
 /// Prints the settings. They have been read already, so that each is right by itself.
@@ -14,6 +15,8 @@ use std::process::ExitCode;
 pub fn run(args: &ConfigArgs, settings: &[Resolved]) -> Result<ExitCode, Failure> {
     let page = if args.example {
         settings::example()
+    } else if args.profiles {
+        profiles(&args.serve)?
     } else if args.check {
         config::settle(&args.serve)?;
         config::game(&args.serve)?;
@@ -30,4 +33,22 @@ pub fn run(args: &ConfigArgs, settings: &[Resolved]) -> Result<ExitCode, Failure
     };
     print(page.as_bytes())?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Every profile as a table of the settings file.
+fn profiles(args: &ServeArgs) -> Result<String, Failure> {
+    let served = config::clients(args)?;
+    let mut text = format!("# Served: {}.\n", served.describe());
+    for profile in config::profiles(&args.clients)? {
+        let is_served = served.profiles().iter().any(|it| it.name == profile.name);
+        let remark = if is_served { "  # served" } else { "" };
+        // Writing to a string cannot fail.
+        let _ = write!(text, "\n[profile.{}]{remark}\n", profile.name);
+        for (field, value) in profile.fields() {
+            let is_bare = value.parse::<u32>().is_ok() || value.parse::<bool>().is_ok();
+            let value = if is_bare { value } else { format!("\"{value}\"") };
+            let _ = writeln!(text, "{field} = {value}");
+        }
+    }
+    Ok(text)
 }

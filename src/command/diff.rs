@@ -87,7 +87,7 @@ impl Side {
             // It was decoded when the cache was loaded.
             let Ok(index) = plan::index(&entry, &container) else { continue };
             let bytes = |group| {
-                let id = GroupId { archive, group: u16::try_from(group).ok()? };
+                let id = GroupId { archive, group };
                 snapshot.response(id).map(|response| response.len() as u64)
             };
             archives.insert(archive, Archive::new(crc, &index, framed as u64, bytes));

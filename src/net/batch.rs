@@ -6,7 +6,7 @@
 //! snapshot, so a batch keeps the snapshot alive until it is back in the pool.
 
 use crate::catalog::{Place, Snapshot};
-use crate::protocol::frame::{COMPRESSION_AT, PREFETCH_BIT, append_keyed};
+use crate::protocol::frame::{Framing, PREFETCH_BIT, append_keyed};
 use crate::protocol::session::Response;
 use std::ptr;
 use std::rc::Rc;
@@ -138,6 +138,11 @@ impl Filling {
         self.0.scratch.push(byte);
     }
 
+    /// Appends bytes that are neither framed nor keyed: what some clients read behind the status.
+    pub fn push_plain(&mut self, bytes: &[u8]) {
+        self.0.scratch.extend_from_slice(bytes);
+    }
+
     /// Appends a whole response of at most [`COPY_LEN_MAX`] bytes: most are, and none of them is
     /// cut for a few bytes. `framed` is its urgent, unkeyed form. False if it is longer.
     #[inline]
@@ -152,10 +157,13 @@ impl Filling {
 
     /// Appends as much of a response as `len_max` leaves room for. True if it is complete.
     pub fn push(&mut self, cursor: &mut Cursor, snapshot: &SnapshotRef, len_max: usize) -> bool {
-        let framed = snapshot.framed(cursor.place);
+        let framed = snapshot.view(cursor.response.dialect()).framed(cursor.place);
         let rest = framed.get(cursor.taken..).unwrap_or_default();
         let room = len_max.saturating_sub(self.len());
-        if cursor.response.key() != 0 {
+        // Where each short block has the prefetch bit, too, all would be pieces.
+        let is_patched_often =
+            cursor.response.prefetch_bit() && cursor.response.framing() == Framing::Multi512;
+        if cursor.response.key() != 0 || is_patched_often {
             let room = room.min(SCRATCH_LEN_MAX.saturating_sub(self.0.scratch.len()));
             let piece = rest.get(..room).unwrap_or(rest);
             self.0.copy(cursor.response, cursor.taken, piece);
@@ -175,7 +183,7 @@ impl Filling {
         snapshot: &SnapshotRef,
         len_max: usize,
     ) -> bool {
-        let framed = snapshot.framed(cursor.place);
+        let framed = snapshot.view(cursor.response.dialect()).framed(cursor.place);
         let room = len_max.saturating_sub(self.len());
         let end = cursor.taken.saturating_add(room).min(framed.len());
         self.0.copy(
@@ -329,9 +337,13 @@ impl Batch {
 
     /// The bytes behind an in-place segment, found again in the snapshot that is held.
     fn in_place(&self, start: *const u8, len: usize) -> &[u8] {
-        let wire = self.snapshot.as_ref().map_or(&[][..], |snapshot| snapshot.wire_bytes());
-        let offset = start.addr().wrapping_sub(wire.as_ptr().addr());
-        wire.get(offset..offset.saturating_add(len)).unwrap_or_default()
+        let Some(snapshot) = &self.snapshot else { return &[] };
+        let found = Framing::ALL.into_iter().find_map(|framing| {
+            let wire = snapshot.wire_bytes_in(framing);
+            let offset = start.addr().wrapping_sub(wire.as_ptr().addr());
+            wire.get(offset..offset.saturating_add(len))
+        });
+        found.unwrap_or_default()
     }
 
     /// Copies a response's bytes from `taken` on, with key and prefetch bit applied.
@@ -339,28 +351,68 @@ impl Batch {
     fn copy(&mut self, response: Response, taken: usize, bytes: &[u8]) {
         let start = self.scratch.len();
         append_keyed(&mut self.scratch, bytes, response.key());
-        if response.prefetch_bit()
-            && taken <= COMPRESSION_AT
-            && let Some(compression) = self.scratch.get_mut(start + COMPRESSION_AT - taken)
-        {
-            // Under a key too: XOR of a bit that is clear in every container sets it.
-            *compression ^= PREFETCH_BIT;
+        if response.prefetch_bit() {
+            let piece = self.scratch.get_mut(start..).unwrap_or_default();
+            response.framing().mark(piece, taken);
         }
     }
 
-    /// Adds bytes in place; of a prefetch's beginning only what holds the patched bit is copied.
+    /// Adds bytes in place; of a prefetch only what holds a patched bit is copied.
     fn refer(&mut self, cursor: &mut Cursor, bytes: &[u8], snapshot: &SnapshotRef) {
+        let framing = cursor.response.framing();
+        if framing.is_multi() && cursor.response.prefetch_bit() {
+            return self.refer_blocks(cursor, bytes, snapshot);
+        }
         let patched = cursor.response.prefetch_bit() && cursor.taken == 0;
-        let head_len = if patched { COMPRESSION_AT + 1 } else { 0 };
-        let (head, body) = bytes.split_at_checked(head_len).unwrap_or((bytes, &[]));
-        self.copy(cursor.response, cursor.taken, head);
+        let mut body = bytes;
+        if patched && let Some((head, later)) = bytes.split_at_checked(framing.header_len() + 1) {
+            self.push_patched(head);
+            body = later;
+        }
+        self.push_in_place(body, snapshot);
+        cursor.taken += bytes.len();
+    }
+
+    /// The same where each block is patched.
+    #[inline(never)]
+    fn refer_blocks(&mut self, cursor: &mut Cursor, bytes: &[u8], snapshot: &SnapshotRef) {
+        let (response, mut rest) = (cursor.response, bytes);
+        while let Some(mark) = response.framing().next_mark(cursor.taken)
+            && let Some((head, later)) = rest.split_at_checked(mark + 1 - cursor.taken)
+        {
+            // A long one goes in place, but for its last byte.
+            let in_place_len = if head.len() > COPY_LEN_MAX { head.len() - 1 } else { 0 };
+            let (long, patched) = head.split_at(in_place_len);
+            if !long.is_empty() {
+                self.push_in_place(long, snapshot);
+            }
+            self.push_patched(patched);
+            cursor.taken += head.len();
+            rest = later;
+        }
+        if !rest.is_empty() {
+            self.push_in_place(rest, snapshot);
+        }
+        cursor.taken += rest.len();
+    }
+
+    /// Copies bytes of a response without a key, the last of which has the prefetch bit.
+    #[inline]
+    fn push_patched(&mut self, bytes: &[u8]) {
+        self.scratch.extend_from_slice(bytes);
+        if let Some(last) = self.scratch.last_mut() {
+            *last ^= PREFETCH_BIT;
+        }
+    }
+
+    #[inline]
+    fn push_in_place(&mut self, bytes: &[u8], snapshot: &SnapshotRef) {
         self.close_run();
-        self.segments.push(Segment::InPlace { start: body.as_ptr(), len: body.len() });
+        self.segments.push(Segment::InPlace { start: bytes.as_ptr(), len: bytes.len() });
         if self.snapshot.is_none() {
             self.snapshot = Some(Rc::clone(snapshot));
         }
-        cursor.taken += bytes.len();
-        self.in_place_len += body.len();
+        self.in_place_len += bytes.len();
     }
 
     fn close_run(&mut self) {

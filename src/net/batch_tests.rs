@@ -15,7 +15,7 @@ fn container(number: usize) -> Vec<u8> {
 }
 
 fn id(number: usize) -> GroupId {
-    GroupId { archive: 3, group: number as u16 }
+    GroupId { archive: 3, group: number as u32 }
 }
 
 fn snapshot() -> SnapshotRef {

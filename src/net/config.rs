@@ -6,7 +6,7 @@ use super::game::Door;
 use super::line::Shaper;
 use super::openings::Openings;
 use crate::catalog::SnapshotHandle;
-use crate::protocol::session::Profile;
+use crate::protocol::Clients;
 use crate::proxy::Trusted;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -41,7 +41,7 @@ pub struct ServeConfig {
     /// Deadlines and bounds.
     pub limits: ConnectionLimits,
     /// What sessions expect.
-    pub profile: Arc<Profile>,
+    pub clients: Arc<Clients>,
     /// Who may come in.
     pub admission: Arc<Admission>,
     /// What must be known of a connection first.

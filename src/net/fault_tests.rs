@@ -9,8 +9,7 @@ use crate::catalog::{Snapshot, SnapshotBuilder, SnapshotHandle};
 use crate::protocol::frame::{append_keyed, framed_len, place};
 use crate::protocol::handshake::handshake;
 use crate::protocol::request::Message;
-use crate::protocol::session::Profile;
-use crate::protocol::{Builds, Class, GroupId, MASTER_INDEX};
+use crate::protocol::{Builds, Class, Clients, GroupId, MASTER_INDEX};
 use crate::proxy::Trusted;
 use socket2::SockRef;
 use std::collections::BTreeMap;
@@ -28,7 +27,7 @@ const LENGTHS: [usize; 10] = [6, 300, 519, 2030, 2044, 2500, 7500, 66_000, 100_0
 const HANG: Duration = Duration::from_secs(5);
 
 fn group(place: usize) -> GroupId {
-    GroupId { archive: 1, group: place as u16 }
+    GroupId { archive: 1, group: place as u32 }
 }
 
 fn snapshot() -> Snapshot {
@@ -63,7 +62,7 @@ fn config(snapshot: Snapshot) -> Arc<ServeConfig> {
             close_on_missing_group: false,
             break_off: true,
         },
-        profile: Arc::new(Profile { builds: Builds::Any, prefetch_bit: true, queue_len_max: 200 }),
+        clients: Arc::new(Clients::like_550(Builds::Any, true, 200)),
         admission: Admission::new(1000, None, 10),
         front: Front {
             trusted: Trusted::default(),

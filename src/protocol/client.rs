@@ -10,23 +10,35 @@
 //! The surprise is how a key is found: a container that a store can hold is shorter than 16 MiB,
 //! so the top byte of its length is 0 and, keyed, shows the key itself. A response is accepted
 //! under the current key or one that was asked for since.
+//!
+//! A client speaks as its [`Profile`] says. Where each block names its response, blocks of several
+//! may alternate: [`ResponseSink::resume`].
 
 pub use super::fault::Fault;
-use super::frame::{BLOCK_LEN, BLOCK_MARKER, PREFETCH_BIT};
-use super::handshake::{Status, handshake};
-use super::request::Message;
+use super::frame::{
+    BLOCK_LEN, BLOCK_LEN_LONG, BLOCK_MARKER, Framing, PREFETCH_BIT, RESPONSE_HEADER_LEN_WIDE,
+};
+use super::handshake::{Prefixed, Status, handshake};
+use super::profile::{Handshake, Language, Mark, Profile};
+use super::request::{Frame, Message, Opcodes};
 use super::{Class, GroupId};
 use std::collections::VecDeque;
 
-/// Header and the container's first five bytes: what must be seen to know a response's length.
-const HEAD_LEN: usize = 8;
+/// Of the container: what must be seen to know a response's length.
+const CONTAINER_HEAD_LEN: usize = 5;
 
-/// A response as its first eight bytes describe it.
+/// With a header of three bytes.
+const SHORT_HEAD_LEN: usize = 3 + CONTAINER_HEAD_LEN;
+
+/// The longest header, and the container's first bytes.
+const HEAD_LEN_MAX: usize = RESPONSE_HEADER_LEN_WIDE + CONTAINER_HEAD_LEN;
+
+/// A response as its first bytes describe it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
     /// The group.
     pub id: GroupId,
-    /// Whether the compression byte carries the prefetch bit.
+    /// Whether it carries the prefetch bit, in the compression byte or in the group.
     pub prefetch_bit: bool,
     /// The compression byte without the prefetch bit.
     pub compression: u8,
@@ -55,6 +67,9 @@ pub trait ResponseSink<T> {
     fn begin(&mut self, head: &Head) -> bool;
     /// The next bytes of the container, key removed, prefetch bit cleared.
     fn data(&mut self, bytes: &[u8]);
+    /// What follows in `data` goes on with a response that has begun earlier: where each block
+    /// names its response, blocks of another one may have come between.
+    fn resume(&mut self, _answered: &Answered<T>) {}
     /// The response is complete, and answers the request sent with its token.
     fn end(&mut self, answered: Answered<T>);
     /// What has come of this response is void: it was broken off for an urgent one, which begins
@@ -91,6 +106,23 @@ struct Incoming<T> {
     block: u32,
 }
 
+/// What of a profile a client needs all the time.
+#[derive(Clone, Copy, Debug)]
+struct Speech {
+    handshake: Handshake,
+    frame: Frame,
+    opcodes: Opcodes,
+    framing: Framing,
+    /// What opcode 6 says; none if it is not sent.
+    connected: Option<u32>,
+    /// Whether a set prefetch bit is read as such, and not as a compression that does not exist.
+    reads_bit: bool,
+    /// Of the greeting behind status 0.
+    ints: usize,
+    /// The build, as far as messages have room for it.
+    build: u16,
+}
+
 /// A byte where a marker was due: an urgent response begins with it, or it is wrong.
 #[derive(Clone, Copy, Debug)]
 struct InsteadOfMarker {
@@ -110,6 +142,7 @@ impl InsteadOfMarker {
 /// answer.
 #[derive(Debug)]
 pub struct ClientSession<T> {
+    speech: Speech,
     matching: Matching,
     status: Option<Status>,
     urgent: VecDeque<Outstanding<T>>,
@@ -117,31 +150,48 @@ pub struct ClientSession<T> {
     key: u8,
     /// Keys sent and not seen yet, oldest first.
     keys_pending: VecDeque<u8>,
-    head: [u8; HEAD_LEN],
+    /// Bytes of the greeting that are to come.
+    greeting_left: usize,
+    head: [u8; HEAD_LEN_MAX],
     head_len: usize,
     incoming: Option<Incoming<T>>,
+    /// Responses between two blocks, the one that came last at the end.
+    suspended: Vec<Incoming<T>>,
     takes_break_offs: bool,
     /// Set between a response that was broken off and the first bytes of the next.
     instead_of_marker: Option<InsteadOfMarker>,
 }
 
 impl<T: Copy> ClientSession<T> {
-    /// A session that has sent nothing.
+    /// A session of a build 550 client that has sent nothing.
     #[must_use]
     pub fn new(matching: Matching) -> Self {
+        let speech = Speech { reads_bit: true, ..Speech::of(&Profile::build_550()) };
         Self {
+            speech,
             matching,
             status: None,
             urgent: VecDeque::new(),
             prefetch: VecDeque::new(),
             key: 0,
             keys_pending: VecDeque::new(),
-            head: [0; HEAD_LEN],
+            greeting_left: 0,
+            head: [0; HEAD_LEN_MAX],
             head_len: 0,
             incoming: None,
+            suspended: Vec::new(),
             takes_break_offs: true,
             instead_of_marker: None,
         }
+    }
+
+    /// A session of a client of this profile that has sent nothing. It takes responses as
+    /// strictly as that client.
+    #[must_use]
+    pub fn of(profile: &Profile) -> Self {
+        let speech = Speech::of(profile);
+        let matching = if speech.reads_bit { Matching::ByPrefetchBit } else { Matching::ByGroup };
+        Self { speech, takes_break_offs: profile.break_off, ..Self::new(matching) }
     }
 
     /// Takes a response that is broken off for a wrong marker, as clients do that do not know it.
@@ -151,16 +201,35 @@ impl<T: Copy> ClientSession<T> {
         self
     }
 
-    /// Appends the handshake.
+    /// Appends the handshake. A client whose handshake holds a token sends an empty one.
     pub fn handshake(&mut self, build: u32, out: &mut Vec<u8>) {
-        out.extend(handshake(build));
+        self.handshake_with(build, b"", out);
+    }
+
+    /// Appends the handshake, with a token where it holds one.
+    pub fn handshake_with(&mut self, build: u32, token: &[u8], out: &mut Vec<u8>) {
+        let [_, _, high, low] = build.to_be_bytes();
+        self.speech.build = u16::from_be_bytes([high, low]);
+        match self.speech.handshake {
+            Handshake::Fixed { key } => {
+                out.extend(handshake(build));
+                // Jagex' servers take zeros for it, and so does everybody.
+                out.extend(key.then_some([0; 16]).into_iter().flatten());
+            }
+            Handshake::Prefixed(language) => {
+                let language = (language != Language::No).then_some(0);
+                out.extend(Prefixed { build, sub_build: 1, token, language }.to_bytes());
+            }
+        }
     }
 
     /// Appends what the real client sends right after OK: connected, its state, and its key if
     /// it has one.
     pub fn greet(&mut self, logged_in: bool, key: u8, out: &mut Vec<u8>) {
-        out.extend(Message::Connected.to_bytes());
-        out.extend(Message::LoggedIn(logged_in).to_bytes());
+        if self.speech.connected.is_some() {
+            self.send(Message::Connected, out);
+        }
+        self.send(Message::LoggedIn(logged_in), out);
         if key != 0 {
             self.rekey(key, out);
         }
@@ -171,13 +240,23 @@ impl<T: Copy> ClientSession<T> {
         if self.keys_pending.back().copied().unwrap_or(self.key) != key {
             self.keys_pending.push_back(key);
         }
-        out.extend(Message::Rekey(key).to_bytes());
+        self.send(Message::Rekey(key), out);
     }
 
     /// Appends a request. How many may be outstanding is the caller's affair.
     pub fn request(&mut self, class: Class, id: GroupId, token: T, out: &mut Vec<u8>) {
         self.class_mut(class).push_back(Outstanding { id, token });
-        out.extend(Message::Request(class, id).to_bytes());
+        self.send(Message::Request(class, id), out);
+    }
+
+    /// Appends a message as this client writes it.
+    pub fn send(&self, message: Message, out: &mut Vec<u8>) {
+        let Speech { frame, opcodes, connected, build, .. } = self.speech;
+        if frame == Frame::Four && message != Message::Connected {
+            out.extend(message.to_bytes());
+            return;
+        }
+        message.write(frame, opcodes, connected.unwrap_or_default(), build, out);
     }
 
     /// Requests without an answer in a class; one whose answer is coming in counts no more.
@@ -191,7 +270,7 @@ impl<T: Copy> ClientSession<T> {
 
     /// All requests without an answer, the one coming in included, oldest first in each class.
     pub fn outstanding(&self) -> impl Iterator<Item = (Class, GroupId, T)> {
-        let coming = self.incoming.iter().map(|incoming| {
+        let coming = self.incoming.iter().chain(&self.suspended).map(|incoming| {
             let answered = &incoming.answered;
             (answered.class, answered.head.id, answered.token)
         });
@@ -208,7 +287,7 @@ impl<T: Copy> ClientSession<T> {
     /// Whether a response has begun and not ended.
     #[must_use]
     pub fn is_mid_response(&self) -> bool {
-        self.incoming.is_some() || self.head_len > 0
+        self.incoming.is_some() || self.head_len > 0 || !self.suspended.is_empty()
     }
 
     /// Takes in bytes of the server.
@@ -221,16 +300,22 @@ impl<T: Copy> ClientSession<T> {
             let Some((&byte, after)) = rest.split_first() else { return Ok(()) };
             let status = Status::from_byte(byte).ok_or(Fault::UnknownStatus(byte))?;
             self.status = Some(status);
+            if status == Status::Ok {
+                self.greeting_left = self.speech.ints.saturating_mul(4);
+            }
             sink.status(status);
             rest = after;
         }
         if self.status != Some(Status::Ok) && !rest.is_empty() {
             return Err(Fault::AfterRefusal);
         }
+        let greeting = self.greeting_left.min(rest.len());
+        self.greeting_left = self.greeting_left.saturating_sub(greeting);
+        rest = rest.get(greeting..).unwrap_or_default();
         while !rest.is_empty() {
             rest = match self.incoming.take() {
                 None => self.receive_head(rest, sink)?,
-                Some(incoming) => self.receive_body(incoming, rest, sink)?,
+                Some(incoming) => self.receive_blocks(incoming, rest, sink)?,
             };
         }
         Ok(())
@@ -248,20 +333,45 @@ impl<T: Copy> ClientSession<T> {
         input: &'a [u8],
         sink: &mut impl ResponseSink<T>,
     ) -> Result<&'a [u8], Fault> {
-        let wanted = HEAD_LEN.saturating_sub(self.head_len);
-        let (bytes, rest) = input.split_at_checked(wanted).unwrap_or((input, &[]));
-        let end = self.head_len.saturating_add(bytes.len());
-        if let Some(to) = self.head.get_mut(self.head_len..end) {
-            to.copy_from_slice(bytes);
-        }
-        self.head_len = end;
-        if end < HEAD_LEN {
+        let framing = self.speech.framing;
+        let whole_len = framing.header_len().saturating_add(CONTAINER_HEAD_LEN);
+        // The header of a later block is all that there is before its bytes.
+        let is_between = !self.suspended.is_empty() && self.head_len < RESPONSE_HEADER_LEN_WIDE;
+        let head_len = if is_between { RESPONSE_HEADER_LEN_WIDE } else { whole_len };
+        let rest = match input.split_first_chunk::<SHORT_HEAD_LEN>() {
+            // Nearly always it is there at once.
+            Some((bytes, rest)) if self.head_len == 0 && framing == Framing::Marked3 => {
+                if let Some(to) = self.head.first_chunk_mut() {
+                    *to = *bytes;
+                }
+                rest
+            }
+            _ => {
+                let wanted = head_len.saturating_sub(self.head_len);
+                let (bytes, rest) = input.split_at_checked(wanted).unwrap_or((input, &[]));
+                let end = self.head_len.saturating_add(bytes.len());
+                if let Some(to) = self.head.get_mut(self.head_len..end) {
+                    to.copy_from_slice(bytes);
+                }
+                self.head_len = end;
+                if end < head_len {
+                    return Ok(rest);
+                }
+                rest
+            }
+        };
+        if is_between {
+            if let Some(incoming) = self.resumed() {
+                self.head_len = 0;
+                sink.resume(&incoming.answered);
+                self.go_on(incoming, sink);
+            }
             return Ok(rest);
         }
         self.head_len = 0;
         let instead = self.instead_of_marker.take();
         let explained = |fault| instead.map_or(fault, InsteadOfMarker::fault);
-        let head = self.parse_head(self.head).map_err(explained)?;
+        let head = self.parse_head().map_err(explained)?;
         let (class, token) = self.match_outstanding(&head).map_err(explained)?;
         if let (Some(instead), Class::Prefetch) = (instead, class) {
             // Only an urgent response is worth breaking another off.
@@ -276,23 +386,62 @@ impl<T: Copy> ClientSession<T> {
         let answered = Answered { class, head, token };
         // Five bytes of the container have come.
         let left = usize::try_from(head.container_len).unwrap_or(usize::MAX).saturating_sub(5);
-        let incoming = Incoming { answered, wanted, left, at: HEAD_LEN, block: 0 };
+        let incoming = Incoming { answered, wanted, left, at: head_len, block: 0 };
         self.go_on(incoming, sink);
         Ok(rest)
     }
 
-    fn parse_head(&mut self, bytes: [u8; HEAD_LEN]) -> Result<Head, Fault> {
-        let [_, _, _, _, key, _, _, _] = bytes;
+    /// The response that goes on with the header that has come, if one does.
+    fn resumed(&mut self) -> Option<Incoming<T>> {
+        let [archive, a, b, c, d, ..] = self.head;
+        let goes_on = |incoming: &Incoming<T>| {
+            let Head { id, prefetch_bit, key, .. } = incoming.answered.head;
+            let [e, f, g, h] = marked_group(id.group, prefetch_bit).to_be_bytes();
+            [archive, a, b, c, d].map(|byte| byte ^ key) == [id.archive, e, f, g, h]
+        };
+        let place = self.suspended.iter().rposition(goes_on)?;
+        let mut incoming = self.suspended.remove(place);
+        incoming.block = incoming.block.saturating_add(1);
+        incoming.at = RESPONSE_HEADER_LEN_WIDE;
+        Some(incoming)
+    }
+
+    #[inline]
+    fn parse_head(&mut self) -> Result<Head, Fault> {
+        let [archive, e, f, ..] = self.head;
+        if self.speech.framing == Framing::Marked3 {
+            let [_, _, _, flags, key, b, c, d, ..] = self.head;
+            self.accept_key(key)?;
+            let id = GroupId {
+                archive: archive ^ key,
+                group: u32::from_be_bytes([0, 0, e ^ key, f ^ key]),
+            };
+            return self.head_of(id, key, flags ^ key, [b, c, d]);
+        }
+        let [_, _, _, g, h, flags, key, b, c, d] = self.head;
         self.accept_key(key)?;
-        let [archive, high, low, flags, a, b, c, d] = bytes.map(|byte| byte ^ key);
-        let id = GroupId { archive, group: u16::from_be_bytes([high, low]) };
-        let compression = flags & !PREFETCH_BIT;
+        let group = u32::from_be_bytes([e, f, g, h].map(|byte| byte ^ key));
+        let id = GroupId { archive: archive ^ key, group };
+        self.head_of(id, key, flags ^ key, [b, c, d])
+    }
+
+    /// The length's lower bytes are keyed still; its highest one is 0, or there would be no key.
+    #[inline]
+    fn head_of(&self, id: GroupId, key: u8, flags: u8, len: [u8; 3]) -> Result<Head, Fault> {
+        let (id, compression, prefetch_bit) = if self.speech.framing.is_multi() {
+            let group = marked_group(id.group, false);
+            (GroupId { group, ..id }, flags, group != id.group)
+        } else if self.speech.reads_bit {
+            (id, flags & !PREFETCH_BIT, flags & PREFETCH_BIT != 0)
+        } else {
+            (id, flags, false)
+        };
         if compression > 3 {
             return Err(Fault::UnknownCompression { id, compression });
         }
-        let prefetch_bit = flags & PREFETCH_BIT != 0;
         let mut head = Head { id, prefetch_bit, compression, container_len: 0, key };
-        head.container_len = u32::from_be_bytes([a, b, c, d]).saturating_add(head.header_len());
+        let [b, c, d] = len.map(|byte| byte ^ key);
+        head.container_len = u32::from_be_bytes([0, b, c, d]).saturating_add(head.header_len());
         Ok(head)
     }
 
@@ -323,7 +472,25 @@ impl<T: Copy> ClientSession<T> {
         }
     }
 
-    fn receive_body<'a>(
+    fn receive_blocks<'a>(
+        &mut self,
+        incoming: Incoming<T>,
+        input: &'a [u8],
+        sink: &mut impl ResponseSink<T>,
+    ) -> Result<&'a [u8], Fault> {
+        match self.speech.framing {
+            Framing::Marked3 | Framing::Marked5 => {
+                self.receive_body::<BLOCK_LEN, false>(incoming, input, sink)
+            }
+            Framing::Multi512 => self.receive_body::<BLOCK_LEN, true>(incoming, input, sink),
+            Framing::Multi102400 => {
+                self.receive_body::<BLOCK_LEN_LONG, true>(incoming, input, sink)
+            }
+        }
+    }
+
+    /// Takes in bytes of a response in blocks of `LEN`, which name it or have a marker before them.
+    fn receive_body<'a, const LEN: usize, const NAMED: bool>(
         &mut self,
         mut incoming: Incoming<T>,
         input: &'a [u8],
@@ -332,7 +499,11 @@ impl<T: Copy> ClientSession<T> {
         let key = incoming.answered.head.key;
         let mut rest = input;
         while incoming.left > 0 && !rest.is_empty() {
-            if incoming.at == BLOCK_LEN {
+            if incoming.at == LEN {
+                if NAMED {
+                    self.suspended.push(incoming);
+                    return Ok(rest);
+                }
                 let Some((&byte, after)) = rest.split_first() else { break };
                 incoming.block = incoming.block.saturating_add(1);
                 let found = byte ^ key;
@@ -344,7 +515,7 @@ impl<T: Copy> ClientSession<T> {
                 rest = after;
                 incoming.at = 1;
             }
-            let room = BLOCK_LEN.saturating_sub(incoming.at).min(incoming.left);
+            let room = LEN.saturating_sub(incoming.at).min(incoming.left);
             let (piece, after) = rest.split_at_checked(room).unwrap_or((rest, &[]));
             if incoming.wanted {
                 hand_over(piece, key, sink);
@@ -392,22 +563,49 @@ impl Head {
 
 /// Takes the oldest request for `id`. Servers answer in order mostly, so the first fits.
 fn remove<T: Copy>(queue: &mut VecDeque<Outstanding<T>>, id: GroupId) -> Option<T> {
+    if queue.front().is_some_and(|outstanding| outstanding.id == id) {
+        return queue.pop_front().map(|outstanding| outstanding.token);
+    }
     let place = queue.iter().position(|outstanding| outstanding.id == id)?;
     queue.remove(place).map(|outstanding| outstanding.token)
 }
 
 /// Gives container bytes to the sink with the key removed.
+#[inline]
 fn hand_over<T>(piece: &[u8], key: u8, sink: &mut impl ResponseSink<T>) {
-    if key == 0 {
-        sink.data(piece);
-        return;
-    }
+    if key == 0 { sink.data(piece) } else { hand_over_keyed(piece, key, sink) }
+}
+
+#[inline(never)]
+fn hand_over_keyed<T>(piece: &[u8], key: u8, sink: &mut impl ResponseSink<T>) {
     let mut plain = [0; BLOCK_LEN];
-    for (to, from) in plain.iter_mut().zip(piece) {
-        *to = from ^ key;
+    for piece in piece.chunks(BLOCK_LEN) {
+        for (to, from) in plain.iter_mut().zip(piece) {
+            *to = from ^ key;
+        }
+        sink.data(plain.get(..piece.len()).unwrap_or_default());
     }
-    if let Some(plain) = plain.get(..piece.len()) {
-        sink.data(plain);
+}
+
+/// The group as it stands in a block's header that has room for the prefetch bit.
+const fn marked_group(group: u32, prefetch_bit: bool) -> u32 {
+    let bit = (PREFETCH_BIT as u32) << 24;
+    if prefetch_bit { group | bit } else { group & !bit }
+}
+
+impl Speech {
+    fn of(profile: &Profile) -> Self {
+        let reads_bit = matches!(profile.mark, Mark::TypeBit | Mark::GroupBit);
+        Self {
+            handshake: profile.handshake,
+            frame: profile.frame,
+            opcodes: profile.opcodes,
+            framing: profile.framing,
+            connected: reads_bit.then_some(profile.connected),
+            reads_bit,
+            ints: profile.ints.len(),
+            build: 0,
+        }
     }
 }
 

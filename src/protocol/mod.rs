@@ -22,13 +22,19 @@ pub mod frame;
 pub mod handshake;
 mod id;
 pub mod master_index;
+pub mod profile;
 pub mod queue;
 mod received;
 pub mod request;
 mod response;
+pub mod rsa;
 pub mod session;
 
 pub use client::ClientSession;
 pub use handshake::{Builds, Status};
-pub use id::{ARCHIVE_INDEXES, Class, GroupId, MASTER_INDEX};
+pub use id::{
+    ARCHIVE_INDEXES, Class, GROUP_BEYOND, GROUPS_MAX, GROUPS_NARROW, GroupId, MASTER_INDEX,
+};
+pub use profile::{Clients, Profile};
+pub use response::Dialect;
 pub use session::ServerSession;

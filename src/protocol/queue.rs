@@ -1,6 +1,6 @@
 //! Requests that wait: a bounded queue for each class.
 
-use super::request::MESSAGE_LEN;
+use super::request::Opcodes;
 use super::{Class, GroupId};
 use std::collections::VecDeque;
 
@@ -9,6 +9,9 @@ use std::collections::VecDeque;
 pub struct Queues {
     urgent: RequestQueue,
     prefetch: RequestQueue,
+    /// How often the response to the first prefetch request was broken off. No other was: one is
+    /// under way at a time, and comes back to where it was.
+    times_broken_off: u8,
 }
 
 impl Queues {
@@ -22,58 +25,68 @@ impl Queues {
         }
     }
 
-    /// Appends the requests that `messages` begin with, until another message comes or `len_max`
-    /// of a class wait. Says how many of each.
+    /// Appends the requests that `messages` begin with, until another message comes, one that is
+    /// none of `opcodes`, or `len_max` of a class wait. Says how many of each.
     #[inline]
     #[must_use]
-    pub fn push_all(&mut self, messages: &[[u8; MESSAGE_LEN]], len_max: usize) -> (usize, usize) {
+    pub fn push_all<const LEN: usize>(
+        &mut self,
+        messages: &[[u8; LEN]],
+        opcodes: Opcodes,
+        len_max: usize,
+    ) -> (usize, usize) {
         let before = self.len();
-        for &message in messages {
-            // The opcode, and then the request as it is queued.
-            let word = u32::from_be_bytes(message);
-            let queue = match word >> 24 {
+        for message in messages {
+            let Some((opcode, request)) = word(message) else { break };
+            let queue = match opcode {
                 0 => &mut self.prefetch.requests,
                 1 => &mut self.urgent.requests,
+                32 if LEN > 4 && opcodes.has(32) => &mut self.prefetch.requests,
+                33 if LEN > 4 && opcodes.has(33) => &mut self.urgent.requests,
                 _ => break,
             };
             if queue.len() >= len_max {
                 break;
             }
-            queue.push_back(word & 0x00FF_FFFF);
+            queue.push_back(request);
         }
         let after = self.len();
         (after.0.saturating_sub(before.0), after.1.saturating_sub(before.1))
     }
 
-    /// Takes the oldest urgent request, or the oldest prefetch if none is urgent; with how often
-    /// its response was broken off.
+    /// Takes the oldest urgent request, or the oldest prefetch if none is urgent: as
+    /// [`GroupId::to_word`] has it, and how often its response was broken off.
     #[inline]
-    pub fn pop(&mut self) -> Option<(Class, GroupId, u8)> {
+    pub(super) fn pop(&mut self) -> Option<(Class, u32, u8)> {
         if let Some(request) = self.urgent.requests.pop_front() {
-            return Some((Class::Urgent, unpack(request), 0));
+            return Some((Class::Urgent, request, 0));
         }
         let request = self.prefetch.requests.pop_front()?;
-        let [times, ..] = request.to_be_bytes();
-        Some((Class::Prefetch, unpack(request), times))
+        Some((Class::Prefetch, request, std::mem::take(&mut self.times_broken_off)))
     }
 
     /// All requests, in the order in which they will be taken if no more are pushed.
     #[inline]
     pub fn iter(&self) -> impl Iterator<Item = GroupId> {
-        self.urgent.requests.iter().chain(&self.prefetch.requests).map(|&request| unpack(request))
+        self.urgent
+            .requests
+            .iter()
+            .chain(&self.prefetch.requests)
+            .map(|&request| GroupId::from_word(request))
     }
 
     /// Puts a prefetch request before all others, with how often its response was broken off.
     pub fn put_back(&mut self, id: GroupId, times_broken_off: u8) {
-        let request = pack(id) | u32::from(times_broken_off) << TIMES_SHIFT;
-        self.prefetch.requests.push_front(request);
+        debug_assert_eq!(self.times_broken_off, 0, "one response is under way, and was the first");
+        self.prefetch.requests.push_front(id.to_word());
+        self.times_broken_off = times_broken_off;
     }
 
     /// Moves the first urgent request that is `fit` before the other urgent ones. False if there
     /// is none.
     pub fn bring_forward(&mut self, fit: impl Fn(GroupId) -> bool) -> bool {
         let requests = &mut self.urgent.requests;
-        let Some(at) = requests.iter().position(|&request| fit(unpack(request))) else {
+        let Some(at) = requests.iter().position(|&request| fit(GroupId::from_word(request))) else {
             return false;
         };
         if at > 0
@@ -95,6 +108,7 @@ impl Queues {
     /// begin at the beginning of their memory again: the next requests stand where the core's
     /// cache has it.
     pub fn clear(&mut self, len_kept: usize) {
+        self.times_broken_off = 0;
         for queue in [&mut self.urgent, &mut self.prefetch] {
             queue.requests.clear();
             queue.requests.shrink_to(len_kept);
@@ -117,7 +131,7 @@ impl RequestQueue {
     fn push(&mut self, id: GroupId, len_max: usize) -> bool {
         let room = self.requests.len() < len_max;
         if room {
-            self.requests.push_back(pack(id));
+            self.requests.push_back(id.to_word());
         }
         room
     }
@@ -128,16 +142,14 @@ impl RequestQueue {
     }
 }
 
-/// How often a response was broken off stands in the highest byte.
-const TIMES_SHIFT: u32 = 24;
-
+/// The opcode of a message, and the request as it waits; none if it is shorter than any.
 #[inline]
-fn pack(id: GroupId) -> u32 {
-    u32::from(id.archive) << 16 | u32::from(id.group)
-}
-
-#[inline]
-fn unpack(request: u32) -> GroupId {
-    let [_, archive, high, low] = request.to_be_bytes();
-    GroupId { archive, group: u16::from_be_bytes([high, low]) }
+fn word<const LEN: usize>(message: &[u8; LEN]) -> Option<(u32, u32)> {
+    if LEN == 4 {
+        let word = u32::from_be_bytes(*message.first_chunk()?);
+        return Some((word >> 24, word << 8 & 0xFF00_0000 | word & 0xFFFF));
+    }
+    let [opcode, archive, a, b, c, d] = *message.first_chunk()?;
+    let id = GroupId { archive, group: u32::from_be_bytes([a, b, c, d]) };
+    Some((opcode.into(), id.to_word()))
 }

@@ -1,9 +1,10 @@
 //! What the server's session promises, on hand-written bytes.
 
 use super::*;
+use crate::protocol::Builds;
 
-fn profile() -> Arc<Profile> {
-    Arc::new(Profile { builds: Builds::Only(vec![550]), prefetch_bit: true, queue_len_max: 20 })
+fn profile() -> Arc<Clients> {
+    Arc::new(Clients::like_550(Builds::only([550]), true, 20))
 }
 
 fn open_session() -> ServerSession {
@@ -13,7 +14,7 @@ fn open_session() -> ServerSession {
     session
 }
 
-fn response(class: Class, archive: u8, group: u16, key: u8) -> Step {
+fn response(class: Class, archive: u8, group: u32, key: u8) -> Step {
     let id = GroupId { archive, group };
     Step::Response(Response::new(id, class, class == Class::Prefetch, key))
 }

@@ -1,9 +1,10 @@
-//! The settings file: TOML, a key a setting, no tables.
+//! The settings file: TOML, a key a setting; tables for profiles only.
 //!
 //! The document is walked with the place of each key and value, so that whatever is wrong is
 //! named with file, line and column. All that is wrong is reported at once.
 
 use super::{Kind, Layer, Layers, Origin, Problem, Setting, suggestion};
+use crate::cli::{LIKE, PROFILE_KEY};
 use crate::failure::{Exit, Failure};
 use std::ffi::OsString;
 use std::fs::File;
@@ -11,7 +12,7 @@ use std::io::{ErrorKind, Read};
 use std::ops::Range;
 use std::path::Path;
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeString, DeTable, DeValue};
 
 /// A settings file is not larger: the example with every setting has some 4 KB.
 const FILE_LEN_MAX: u64 = 1 << 20;
@@ -83,6 +84,12 @@ impl Reader<'_> {
             let name: &str = key.get_ref();
             let settings = self.settings;
             match settings.iter().find(|setting| setting.key == name) {
+                Some(setting) if is_table_of_profiles(setting, value.get_ref()) => {
+                    let (line, _) = place(self.text, key.span().start);
+                    let origin = Origin::File(self.path.to_owned(), line);
+                    let values = self.profiles(setting, value);
+                    layers.insert(setting.key.clone(), Layer { values, origin });
+                }
                 Some(setting) => {
                     if let Some(values) = self.values(setting, value) {
                         let (line, _) = place(self.text, key.span().start);
@@ -116,6 +123,38 @@ impl Reader<'_> {
         });
         let meant = meant.unwrap_or_default();
         format!("'{name}' is a table, and settings stand in none{meant}")
+    }
+
+    /// `[profile.NAME]` tables, as the option would have them: a value a field. What is wrong is
+    /// left out.
+    fn profiles(&mut self, setting: &Setting, value: &Spanned<DeValue<'_>>) -> Vec<OsString> {
+        let mut values = Vec::new();
+        for (name, fields) in sorted(value.get_ref()) {
+            let name_text: &str = name.get_ref();
+            let DeValue::Table(_) = fields.get_ref() else {
+                let what = format!("[profile.{name_text}] with its fields in it is wanted");
+                self.problem(&name.span(), what);
+                continue;
+            };
+            let mut fields = sorted(fields.get_ref());
+            // What a profile is like comes before what differs.
+            fields.sort_by_key(|(field, _)| field.get_ref() != LIKE);
+            for (field, value) in fields {
+                let field_text: &str = field.get_ref();
+                let Some(text) = field_value(value.get_ref()) else {
+                    let what =
+                        format!("{field_text} takes a string, a number, a boolean or a list");
+                    self.problem(&value.span(), what);
+                    continue;
+                };
+                let text = format!("{name_text}.{field_text}={text}");
+                match setting.objection(text.as_ref()) {
+                    Some(objection) => self.problem(&field.span(), objection),
+                    None => values.push(text.into()),
+                }
+            }
+        }
+        values
     }
 
     /// The values as an option would have them; none if one is wrong.
@@ -165,6 +204,39 @@ impl Reader<'_> {
         let (line, column) = place(self.text, span.start);
         let place = format!("{}:{line}:{column}", self.path.display());
         self.problems.push(Problem { place, what });
+    }
+}
+
+/// Whether it is `[profile.NAME]`, and not `profile = ["NAME.FIELD=VALUE"]`.
+fn is_table_of_profiles(setting: &Setting, value: &DeValue<'_>) -> bool {
+    setting.key == PROFILE_KEY && matches!(value, DeValue::Table(_))
+}
+
+type Entry<'a, 'b> = (&'a Spanned<DeString<'b>>, &'a Spanned<DeValue<'b>>);
+
+/// A table's entries as they stand in the file.
+fn sorted<'a, 'b>(value: &'a DeValue<'b>) -> Vec<Entry<'a, 'b>> {
+    let DeValue::Table(table) = value else { return Vec::new() };
+    let mut entries: Vec<_> = table.iter().collect();
+    entries.sort_by_key(|(key, _)| key.span().start);
+    entries
+}
+
+/// What a field of a profile is set to: a list as its elements with commas.
+fn field_value(value: &DeValue<'_>) -> Option<String> {
+    match value {
+        DeValue::String(text) => Some(text.to_string()),
+        DeValue::Integer(number) => {
+            i128::from_str_radix(number.as_str(), number.radix()).ok().map(|it| it.to_string())
+        }
+        DeValue::Boolean(value) => Some(value.to_string()),
+        DeValue::Array(list) => {
+            let each = list.iter().map(|value| field_value(value.get_ref()));
+            let all = each.collect::<Option<Vec<_>>>()?;
+            // A list of one is a list still.
+            Some(if let [one] = &all[..] { format!("{one},") } else { all.join(",") })
+        }
+        _ => None,
     }
 }
 

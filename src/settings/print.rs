@@ -97,8 +97,18 @@ fn example_value(setting: &Setting) -> String {
         let is_bare = setting.kind == Kind::Switch || number(setting, text).is_some();
         if is_bare { text.to_owned() } else { toml::Value::from(text).to_string() }
     };
-    let forms =
-        ["4", "1000", "1GB", "1MB/s", "30s", "127.0.0.1:9550", "10.0.0.0/8", "9f3c51e07a2b6d44"];
+    let forms = [
+        "4",
+        "1000",
+        "1GB",
+        "1MB/s",
+        "30s",
+        "127.0.0.1:9550",
+        "10.0.0.0/8",
+        "9f3c51e07a2b6d44",
+        "rs2-718.ints=0",
+        "742=TOKEN",
+    ];
     let right = forms.iter().find(|form| setting.objection(form.as_ref()).is_none());
     match &setting.defaults[..] {
         // Text of any kind is right for a path, so a number would be no help.

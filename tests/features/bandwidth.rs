@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Archives of the sample whose groups are small and large, and how many groups they have.
-const SMALL: (u8, u16) = (1, 100);
-const LARGE: (u8, u16) = (2, 40);
+const SMALL: (u8, u32) = (1, 100);
+const LARGE: (u8, u32) = (2, 40);
 
 /// A client that keeps so many requests of a class in flight.
 #[derive(Clone, Copy)]
@@ -20,10 +20,10 @@ struct Habit {
     logged_in: bool,
     class: Class,
     in_flight: usize,
-    groups: (u8, u16),
+    groups: (u8, u32),
 }
 
-const fn habit(logged_in: bool, class: Class, in_flight: usize, groups: (u8, u16)) -> Habit {
+const fn habit(logged_in: bool, class: Class, in_flight: usize, groups: (u8, u32)) -> Habit {
     Habit { logged_in, class, in_flight, groups }
 }
 

@@ -51,7 +51,7 @@ fn what_a_real_client_says_is_always_heard() {
     let cache = Cache::sample();
     let mut client = Client::connect(&server, 0);
     // It says who it is, changes its key and its state, and asks, for a hundred requests.
-    for round in 0..100_u16 {
+    for round in 0..100_u32 {
         if round % 10 == 0 {
             client.prepare_rekey((round + 1) as u8);
             client.flush();

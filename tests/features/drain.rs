@@ -7,7 +7,7 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
-const HUGE: (u8, u16) = (3, 1);
+const HUGE: (u8, u32) = (3, 1);
 
 /// A peer that has begun to receive a response of 9 MB and reads no further.
 fn mid_response(server: &Server, key: u8) -> Client {
@@ -82,7 +82,7 @@ fn what_is_not_finished_in_time_is_cut() {
 /// `count` peers in the middle of a response of 500 KB when the signal comes: readiness fails
 /// first, each gets the whole of it, and the server ends in time.
 fn stop_in_mid_response(count: usize) {
-    const LARGE: (u8, u16) = (3, 0);
+    const LARGE: (u8, u32) = (3, 0);
     raise_descriptors();
     let cache = Cache::sample();
     let server = Server::with_cache(&cache, &["--admin", "127.0.0.1:0", "--workers", "2"]);
@@ -127,7 +127,7 @@ fn everybody_who_waits_to_be_accepted_at_a_stop_is_told() {
     let options = ["--connections-max", "1", "--refusals-max", "2", "--backlog", "400"];
     let mut server = Server::with_cache(&Cache::sample(), &options);
     let _only = Client::connect(&server, 0);
-    server.signal(Signal::STOP);
+    server.freeze();
     let greeted = |_| {
         let mut stream = TcpStream::connect(server.address).expect("the queue has room");
         stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a socket");

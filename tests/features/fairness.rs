@@ -19,7 +19,7 @@ fn a_hundred_thousand_requests_written_without_reading_stay_in_bounded_memory() 
     let before_kb = server.resident_kb();
     for place in 0..COUNT {
         let class = if place % 3 == 0 { Class::Urgent } else { Class::Prefetch };
-        client.prepare(class, id(1, (place % 100) as u16));
+        client.prepare(class, id(1, (place % 100) as u32));
     }
     let requests = client.take_prepared();
     let mut stream = client.stream.try_clone().unwrap();

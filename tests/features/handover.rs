@@ -36,7 +36,7 @@ impl Site {
     pub(crate) fn start(&self, address: &str, options: &[&str]) -> Server {
         let (cache, handover) = (self.path("cache"), self.path("handover.sock"));
         let all = ["--cache", &cache, "--handover", &handover, "--listen", address];
-        Server::start(&[&all[..], &["--build", "any"], options].concat())
+        Server::start(&[&all[..], &["--build", "550"], options].concat())
     }
 
     fn is_there(&self, name: &str) -> bool {

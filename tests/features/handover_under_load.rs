@@ -176,7 +176,7 @@ impl Starting {
     fn begin(site: &Site, address: SocketAddr, workers: &str) -> Self {
         let (cache, handover) = (site.path("cache"), site.path("handover.sock"));
         let mut command = Command::new(env!("CARGO_BIN_EXE_js5d"));
-        command.args(["--cache", &cache, "--handover", &handover, "--build", "any"]);
+        command.args(["--cache", &cache, "--handover", &handover, "--build", "550"]);
         command.args(["--listen", &address.to_string(), "--workers", workers]);
         let mut child = command.stderr(Stdio::piped()).spawn().expect("js5d starts");
         let log = BufReader::new(child.stderr.take().expect("it was asked for"));
@@ -262,7 +262,7 @@ fn signals_to_who_takes(rounds: u32, counted_min: u32) {
         let mut visitors = Visitors::begin(old.address, Duration::from_millis(20), 400);
         thread::sleep(Duration::from_millis(100));
         // Many workers take long to start.
-        let mut new = Starting::begin(&site, old.address, "64");
+        let mut new = Starting::begin(&site, old.address, "256");
         new.until(TAKEN);
         thread::sleep(Duration::from_micros(700) * round);
         new.signal(Signal::TERM);

@@ -10,6 +10,7 @@ mod admission;
 mod bandwidth;
 mod caches;
 mod chatter;
+mod clients;
 mod deadlines;
 mod drain;
 mod fairness;

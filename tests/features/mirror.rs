@@ -137,7 +137,7 @@ fn serve(mut stream: TcpStream, act: impl Fn(GroupId) -> Act) -> std::io::Result
         if opcode > 1 {
             continue;
         }
-        let id = id(archive, u16::from_be_bytes([high, low]));
+        let id = id(archive, u16::from_be_bytes([high, low]).into());
         match act(id) {
             Act::Answer(container) => {
                 stream.write_all(&framed_by_hand(id, &container, opcode == 0, 0))?;

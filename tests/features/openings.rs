@@ -130,7 +130,7 @@ fn who_has_spoken_before_it_is_accepted_is_no_silent_connection() {
     let server = start(&["--openings-per-ip-max", "4"]);
     let _held = silent(&server, 4);
     check_is_served(&server, &handshake(550), &[0]);
-    server.signal(Signal::STOP);
+    server.freeze();
     let greeted = (0..50).map(|_| {
         let mut stream = stream_from(SILENT, server.address);
         stream.write_all(&handshake(550)).expect("the kernel takes it");

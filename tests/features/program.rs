@@ -15,7 +15,7 @@ fn text(path: &Path) -> &str {
 fn write_dat2(cache: &Cache, dir: &Path) {
     let mut writer = StoreWriter::create(dir, StoreKind::Dat2).unwrap();
     for (id, stored) in cache.stored() {
-        writer.put(id.archive, id.group.into(), &stored).unwrap();
+        writer.put(id.archive, id.group, &stored).unwrap();
     }
     writer.finish().unwrap();
 }
@@ -225,7 +225,7 @@ fn an_idx_file_that_was_cut_within_an_entry_is_damage() {
 /// Where a group's first sector is, by its idx entry.
 fn first_sector(dir: &Path, at: GroupId) -> usize {
     let idx = fs::read(dir.join(format!("main_file_cache.idx{}", at.archive))).unwrap();
-    let entry = &idx[usize::from(at.group) * 6..][..6];
+    let entry = &idx[at.group as usize * 6..][..6];
     usize::from(entry[3]) << 16 | usize::from(entry[4]) << 8 | usize::from(entry[5])
 }
 

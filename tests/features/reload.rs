@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// A group whose bytes differ between the generations.
-const CHANGED: (u8, u16) = (3, 0);
+const CHANGED: (u8, u32) = (3, 0);
 
 fn changed() -> GroupId {
     id(CHANGED.0, CHANGED.1)
@@ -229,7 +229,7 @@ fn sigterm_during_a_reload_drains_at_once() {
     let mut site = Deployment::start(&[("old", &old)], &[]);
     let mut writer = StoreWriter::create(&site.path("long"), StoreKind::Dat2).expect("a store");
     for (id, stored) in Cache::reworked().stored() {
-        writer.put(id.archive, id.group.into(), &stored).expect("room");
+        writer.put(id.archive, id.group, &stored).expect("room");
     }
     writer.finish().expect("a store");
     // A hole of 2 GB, which is read like everything else and takes its time.

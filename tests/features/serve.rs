@@ -214,7 +214,7 @@ fn bytes_may_come_one_at_a_time() {
         // Before the next key: a server that is late would apply it to these answers, too.
         for answer in client.receive_many(2) {
             assert_eq!(answer.container, cache.container(answer.id));
-            assert_eq!(u16::from(answer.key), group, "keyed when it was asked for");
+            assert_eq!(u32::from(answer.key), group, "keyed when it was asked for");
         }
     }
 }
@@ -229,7 +229,7 @@ fn a_rekey_holds_from_the_next_response_on() {
     for _ in 0..200 {
         let key = rng.u8(..);
         client.prepare_rekey(key);
-        client.request([(Class::Urgent, id(1, rng.u16(..100)))]);
+        client.request([(Class::Urgent, id(1, rng.u32(..100)))]);
         assert_eq!(client.receive().key, key);
     }
     // In the middle of a queue: the session checks that each has one key, asked for in time.
@@ -239,7 +239,7 @@ fn a_rekey_holds_from_the_next_response_on() {
                 client.prepare_rekey(rng.u8(..));
             }
             let at =
-                if rng.u8(..10) == 0 { id(2, rng.u16(..40)) } else { id(0, rng.u16(..30) * 3) };
+                if rng.u8(..10) == 0 { id(2, rng.u32(..40)) } else { id(0, rng.u32(..30) * 3) };
             client.prepare(CLASSES[rng.usize(..2)], at);
         }
         client.flush();
@@ -259,7 +259,7 @@ fn pipelined_large_requests_never_stall() {
             let class = CLASSES[round % 2];
             let start = Instant::now();
             client.request((0..count).map(|group| (class, id(2, group))));
-            for answer in client.receive_many(count.into()) {
+            for answer in client.receive_many(count as usize) {
                 assert!(answer.container == cache.container(answer.id), "{}", answer.id);
             }
             // A stall would last 200 ms at the least, and up to the peer's own deadline.
@@ -277,7 +277,7 @@ fn thousands_of_rounds_of_small_requests_never_stall() {
         let mut rounds = Vec::new();
         for round in 0..2000 {
             let start = Instant::now();
-            let requests = (0..count).map(|place| (CLASSES[place % 2], id(1, place as u16)));
+            let requests = (0..count).map(|place| (CLASSES[place % 2], id(1, place as u32)));
             client.request(requests);
             for answer in client.receive_many(count) {
                 assert!(answer.container == cache.container(answer.id), "round {round}");

@@ -101,6 +101,8 @@ fn another_value(key: &str, default: &Value) -> String {
         "127.0.0.1:7",
         "10.0.0.0/8",
         "9f3c51e07a2b6d44",
+        "rs2-718.ints=0",
+        "742=TOKEN",
         "/tmp",
     ];
     let flag = format!("--{}", key.replace('_', "-"));

@@ -57,7 +57,7 @@ fn a_wrong_value_is_named_with_what_is_wanted() {
         ("connections_max = [1]", "19: connections_max takes N, not a list"),
         ("idle_timeout = true", "16: idle_timeout takes TIME, not a boolean"),
         ("idle_timeout = 1979-05-27", "16: idle_timeout takes TIME, not a date"),
-        ("build = [[550]]", "10: build takes BUILD, not a list"),
+        ("build = [[550]]", "10: build takes BUILDS, not a list"),
         ("listen = []", "10: listen needs at least one ADDR:PORT"),
         ("cache = ''", "9: cache = '': it is empty; PATH is wanted"),
         ("queue_len_max = 19", "17: queue_len_max = 19: at least 20 is wanted"),
@@ -86,7 +86,10 @@ fn a_wrong_value_is_named_with_what_is_wanted() {
             "16: idle_timeout = \"\"\"\\n30\\n\"\"\": \
              time unit needed, for example 30sec or 30ms; write it as 500ms, 30s or 2m",
         ),
-        ("build = [550, 'all']", "15: build = 'all': a build number, or 'any', is wanted"),
+        (
+            "build = [550, 'all']",
+            "15: build = 'all': 'all' is no build: write 550, 1..=399, 530,634, or 'any'",
+        ),
     ];
     for (text, expected) in cases {
         check(text.as_bytes(), &[&format!("FILE:1:{expected}")]);
@@ -116,8 +119,8 @@ fn everything_that_is_wrong_is_said_at_once() {
     let expected = format!(
         "js5d: 6 settings are wrong\n\
          \x20 {path}:1:1: 'wrkers' is no setting; did you mean 'workers'?\n\
-         \x20 {path}:2:10: build = 'x': a build number, or 'any', is wanted\n\
-         \x20 {path}:2:15: build = 'y': a build number, or 'any', is wanted\n\
+         \x20 {path}:2:10: build = 'x': 'x' is no build: write 550, 1..=399, 530,634, or 'any'\n\
+         \x20 {path}:2:15: build = 'y': 'y' is no build: write 550, 1..=399, 530,634, or 'any'\n\
          \x20 JS5D_CACHE: it is empty; PATH is wanted, or none: unset it\n\
          \x20 JS5D_IDLE_TIMOUT: it stands for no setting; did you mean 'JS5D_IDLE_TIMEOUT'?\n\
          \x20 JS5D_WORKERS=0: a whole number from 1 to 1024 is wanted\n\

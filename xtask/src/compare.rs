@@ -1,34 +1,28 @@
 //! `cargo xtask compare`: js5d beside its ceiling and its alternative, in one run.
 //!
-//! All servers stand pinned to one core from the beginning, on the same bytes; the generator has
-//! another core. A round gives each server a short closed loop of each workload, in an order that
-//! differs from round to round, so that what drifts, drifts for all. What counts is the ratio of
-//! CPU time a response within a round, and the median of these ratios.
+//! This builds and starts the field: all servers stand pinned to one core from the beginning, on
+//! the same bytes; the generator has another core. What is measured, in which order, and how a
+//! server's CPU time is charged is `js5-loadgen compare`'s affair, once for each workload. What
+//! counts is the ratio of CPU time a response within a round, and the median of these ratios.
 
 pub(crate) mod cache;
 mod measure;
 mod redis;
 mod report;
 pub(crate) mod server;
-pub(crate) mod stats;
 mod svg;
 mod table;
 pub(crate) mod workload;
 
 use cache::Bytes;
 use clap::Parser;
-use measure::{Sample, Timing};
+use measure::{Comparison, Timing};
 use report::{Failure, Report};
 use server::{PeerArg, Server};
-use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
-use std::time::Instant;
-use workload::{WORKLOADS, Workload};
-
-/// After this many failures in a row a server is left alone: some never answer again.
-const FAILURES_IN_A_ROW_MAX: u32 = 2;
+use workload::{WITHIN, WORKLOADS, Within, Workload};
 
 /// What the chore ends with when something is wrong.
 pub(crate) type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -70,9 +64,6 @@ pub(crate) struct Cores {
     pub(crate) generator_core: usize,
 }
 
-/// Samples by workload and server, each with its round.
-pub(crate) type Samples = BTreeMap<(&'static str, String), Vec<(u32, Sample)>>;
-
 /// Runs the comparison. The exit code says whether every server of ours answered rightly; a
 /// figure that is not reached is no failure of the run.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
@@ -86,36 +77,39 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let chosen = |workload: &&Workload| {
         args.workload.is_empty() || args.workload.iter().any(|name| name == workload.name)
     };
-    let mut comparison = Comparison {
-        workloads: WORKLOADS.iter().filter(chosen).collect(),
+    let mut field = Field {
         servers: start(args, &binaries, &bytes)?,
         generator: measure::Generator { binary: binaries.join("js5-loadgen"), args: args.clone() },
         bytes,
-        samples: Samples::new(),
+        timing: Timing::new(args.quick, args.rounds),
+        workloads: Vec::new(),
+        within: Vec::new(),
         failures: Vec::new(),
     };
     server::pin_to(args.cores.generator_core)?;
-    comparison.verify();
-    let timing = Timing::new(args.quick, args.rounds);
-    comparison.measure(timing);
+    field.verify();
+    WORKLOADS.iter().filter(chosen).try_for_each(|workload| field.measure(workload))?;
+    let is_chosen = |within: &&Within| chosen(&within.workload) && chosen(&within.against);
+    WITHIN.iter().filter(is_chosen).try_for_each(|within| field.measure_within(within))?;
     let redis = redis::measure(args.cores.server_core, args.cores.generator_core, args.quick);
-    let report = Report::new(&comparison, timing, redis);
+    let report = Report::new(&field, redis);
     write(&report, &out)?;
     let ours_failed = report.failures.iter().any(|failure| !failure.is_foreign);
     Ok(if ours_failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// A comparison that is under way.
-pub(crate) struct Comparison {
-    workloads: Vec<&'static Workload>,
+/// The servers, and what was measured of them so far.
+pub(crate) struct Field {
     servers: Vec<Server>,
     generator: measure::Generator,
     bytes: Bytes,
-    samples: Samples,
+    timing: Timing,
+    workloads: Vec<(&'static Workload, Comparison)>,
+    within: Vec<(&'static Within, Comparison)>,
     failures: Vec<Failure>,
 }
 
-impl Comparison {
+impl Field {
     /// Every byte of a short keyed download from each server, against the cache.
     fn verify(&mut self) {
         for server in &self.servers {
@@ -125,59 +119,37 @@ impl Comparison {
                 }
                 Err(error) => {
                     eprintln!("{}: {error}", server.name);
-                    self.failures.push(Failure::new(server, "every byte", &*error));
+                    self.failures.push(Failure::new(server, "every byte", error.to_string()));
                 }
             }
         }
     }
 
-    fn measure(&mut self, timing: Timing) {
-        let start = Instant::now();
-        let mut failures_in_a_row = vec![0_u32; self.servers.len()];
-        for round in 0..timing.rounds {
-            for workload in self.workloads.clone() {
-                let (seconds, rounds) = (start.elapsed().as_secs(), timing.rounds);
-                eprintln!("{seconds:4} s  round {} of {rounds}  {}", round + 1, workload.name);
-                for place in order(round, self.servers.len()) {
-                    if failures_in_a_row[place] < FAILURES_IN_A_ROW_MAX {
-                        let is_good = self.sample(place, workload, round, timing);
-                        let failures = failures_in_a_row[place];
-                        failures_in_a_row[place] = if is_good { 0 } else { failures + 1 };
-                    }
-                }
-            }
+    fn measure(&mut self, workload: &'static Workload) -> Result<()> {
+        eprintln!("{}", workload.title);
+        let asks_prefetch_only = workload.urgent == 0;
+        let taking_part =
+            self.servers.iter().filter(|server| !(server.urgent_only && asks_prefetch_only));
+        let found = self.generator.compare(taking_part, workload, &self.bytes, self.timing)?;
+        for side in &found.sides {
+            let server = self.servers.iter().find(|server| server.name == side.name);
+            let causes = side.failures.iter().zip(std::iter::repeat(server));
+            let failures = causes.filter_map(|(cause, server)| {
+                Some(Failure::new(server?, workload.name, cause.clone()))
+            });
+            self.failures.extend(failures);
         }
+        self.workloads.push((workload, found));
+        Ok(())
     }
 
-    /// One interval. False if it failed.
-    fn sample(&mut self, at: usize, workload: &'static Workload, round: u32, t: Timing) -> bool {
-        let server = &self.servers[at];
-        if server.urgent_only && workload.urgent == 0 {
-            return true;
-        }
-        match self.generator.sample(server, workload, &self.bytes, t) {
-            Ok(sample) => {
-                let key = (workload.name, server.name.clone());
-                self.samples.entry(key).or_default().push((round, sample));
-                true
-            }
-            Err(error) => {
-                eprintln!("        {}: {error}", server.name);
-                self.failures.push(Failure::new(server, workload.name, &*error));
-                false
-            }
-        }
+    fn measure_within(&mut self, within: &'static Within) -> Result<()> {
+        eprintln!("{}, against {}", within.workload.title, within.against.title);
+        let ours = self.servers.first().ok_or("there is no server")?;
+        let found = self.generator.within(ours, within, &self.bytes, self.timing)?;
+        self.within.push((within, found));
+        Ok(())
     }
-}
-
-/// Who comes when: forwards and backwards in turn, and each begins as often as the others.
-fn order(round: u32, servers: usize) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..servers).collect();
-    order.rotate_left((round / 2) as usize % servers.max(1));
-    if round % 2 == 1 {
-        order.reverse();
-    }
-    order
 }
 
 /// Where the binaries are, and what is written for a comparison.
@@ -203,7 +175,7 @@ fn start(args: &Args, binaries: &Path, bytes: &Bytes) -> Result<Vec<Server>> {
     server::pin_to(args.cores.server_core)?;
     // All clients have one address.
     let places = ["--openings-per-ip-max", "1000000"];
-    let js5d = ["--workers", "1", "--build", "any", "--log-level", "error", places[0], places[1]];
+    let js5d = ["--workers", "1", "--build", "550", "--log-level", "error", places[0], places[1]];
     let mut servers = Vec::new();
     for (name, options) in [("js5d", &js5d[..]), ("ring-limit", &[]), ("epoll", &[])] {
         servers.push(Server::start(name, &binaries.join(name), options, &bytes.dir)?);
@@ -229,16 +201,13 @@ fn write(report: &Report, out: &Path) -> Result<()> {
     Ok(())
 }
 
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn each_server_stands_everywhere_equally_often() {
-        let mut places = [[0; 3]; 3];
-        for round in 0..6 {
-            for (place, server) in super::order(round, 3).into_iter().enumerate() {
-                places[server][place] += 1;
-            }
-        }
-        assert_eq!(places, [[2; 3]; 3]);
+/// The middle; of an even number the mean of the middle two; 0 of none.
+pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.into_iter().collect();
+    values.sort_by(f64::total_cmp);
+    match values.len() {
+        0 => 0.0,
+        n if n % 2 == 0 => f64::midpoint(values[n / 2 - 1], values[n / 2]),
+        n => values[n / 2],
     }
 }

@@ -78,7 +78,7 @@ impl Session {
                     self.queue.push_back(Response::new(id, class, prefetch_bit, self.key));
                 }
                 Message::Rekey(key) => self.key = key,
-                Message::LoggedIn(_) | Message::Connected => {}
+                Message::LoggedIn(_) | Message::Connected | Message::Ignored => {}
                 Message::Disconnect => self.is_disconnected = true,
             }
             rest = later;

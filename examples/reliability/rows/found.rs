@@ -154,7 +154,7 @@ impl Found {
         }
         self.stored.insert(id, stored);
         if !self.named.contains(&named) {
-            self.served.insert(id, container);
+            self.served.insert((id.0, id.1.into()), container);
         }
         Some(Listed { group: group.into(), crc, version })
     }

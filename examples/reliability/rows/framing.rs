@@ -43,7 +43,7 @@ pub(super) fn prepare() -> Case {
 }
 
 fn check(len: usize, wire_len: Option<usize>, rng: &mut Rng) -> Result<(), String> {
-    let id = (rng.u8(..), rng.u16(..));
+    let id = (rng.u8(..), rng.u32(..65_536));
     let container = container(len, rng);
     let expected = response(id, &container, false, 0);
     let wire_len = wire_len.unwrap_or(2 + len + (512 + len) / 511);

@@ -11,7 +11,7 @@ use std::io::Read as _;
 const INDEX_LEN_MAX: u64 = 64 << 20;
 
 /// Containers that may be served, the master index included, by archive and group.
-pub(super) type View = BTreeMap<(u8, u16), Vec<u8>>;
+pub(super) type View = BTreeMap<(u8, u32), Vec<u8>>;
 
 /// What may be served of a cache. Empty if nothing.
 pub(super) fn view(image: &Image) -> View {
@@ -22,7 +22,7 @@ pub(super) fn view(image: &Image) -> View {
         master.resize(usize::from(archive) * 8, 0);
         master.extend(crc(&index).to_be_bytes());
         master.extend(listed.version.to_be_bytes());
-        view.insert((255, u16::from(archive)), index);
+        view.insert((255, u32::from(archive)), index);
         for (group, expected, version) in listed.groups {
             let Ok(group) = u16::try_from(group) else { continue };
             let Some(stored) = stored(image, archive, group) else { continue };
@@ -31,7 +31,7 @@ pub(super) fn view(image: &Image) -> View {
             let beyond = &stored[container.len()..];
             let is_version = beyond.len() != 2 || beyond == (version as u16).to_be_bytes();
             if crc(container) == expected && is_version {
-                view.insert((archive, group), container.to_vec());
+                view.insert((archive, group.into()), container.to_vec());
             }
         }
     }

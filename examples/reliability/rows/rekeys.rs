@@ -9,8 +9,7 @@ use super::simulation::{ServerEnd, World};
 use super::wire::response;
 use fastrand::Rng;
 use js5d::protocol::request::Message;
-use js5d::protocol::session::Profile;
-use js5d::protocol::{Builds, Class, handshake};
+use js5d::protocol::{Builds, Class, Clients, handshake};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -25,8 +24,8 @@ pub(super) fn prepare() -> Case {
 }
 
 fn connection(world: &World, rng: &mut Rng) -> Result<u64, String> {
-    let profile = Profile { builds: Builds::Any, prefetch_bit: true, queue_len_max: 1 << 20 };
-    let mut end = ServerEnd::new(world.snapshot(0), Arc::new(profile), None, 1 << rng.u8(12..19));
+    let clients = Clients::like_550(Builds::Any, true, 1 << 20);
+    let mut end = ServerEnd::new(world.snapshot(0), Arc::new(clients), None, 1 << rng.u8(12..19));
     let mut queues = [VecDeque::new(), VecDeque::new()];
     let (mut key, mut asked) = (0, 0);
     end.session_mut().receive(&handshake::handshake(550)).map_err(|v| format!("{v:?}"))?;

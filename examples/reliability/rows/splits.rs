@@ -9,8 +9,8 @@ use super::wire::{any_scale, container, name, response};
 use fastrand::Rng;
 use js5d::protocol::client::{Answered, Head, Matching, ResponseSink};
 use js5d::protocol::handshake::handshake;
-use js5d::protocol::session::{Profile, Step};
-use js5d::protocol::{Builds, Class, ClientSession, ServerSession, Status};
+use js5d::protocol::session::Step;
+use js5d::protocol::{Builds, Class, ClientSession, Clients, ServerSession, Status};
 use js5d::proxy::{Endpoints, HeaderFault, HeaderReader, Progress, announce};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -61,14 +61,11 @@ fn server_case(rng: &mut Rng) -> bool {
         stream.extend([opcode, rng.u8(..), rng.u8(..), rng.u8(..)]);
     }
     damage(&mut stream, rng);
-    let profile = Arc::new(Profile {
-        builds: if rng.bool() { Builds::Any } else { Builds::Only(vec![550]) },
-        prefetch_bit: rng.bool(),
-        queue_len_max: rng.usize(1..30),
-    });
+    let builds = if rng.bool() { Builds::Any } else { Builds::only([550]) };
+    let clients = Arc::new(Clients::like_550(builds, rng.bool(), rng.usize(1..30)));
     let refusal = (rng.u8(..10) == 0).then_some(Status::TooManyConnections);
     let serve = |pieces: &[&[u8]]| {
-        let mut session = ServerSession::new(Arc::clone(&profile), refusal);
+        let mut session = ServerSession::new(Arc::clone(&clients), refusal);
         let mut done = Vec::new();
         for piece in pieces {
             let mut rest = *piece;
@@ -127,7 +124,7 @@ fn client_case(rng: &mut Rng) -> bool {
         if rng.u8(..4) == 0 {
             key = rng.u8(..);
         }
-        let (id, prefetch) = ((rng.u8(..3), rng.u16(..3)), rng.bool());
+        let (id, prefetch) = ((rng.u8(..3), rng.u32(..3)), rng.bool());
         let len = any_scale(rng, 2000) + 5;
         stream.extend(response(id, &container(len, rng), prefetch, key));
         asked.push((id, prefetch, key, token));

@@ -5,7 +5,7 @@
 use fastrand::Rng;
 
 /// A response as it goes out: header, container with the prefetch bit, markers, key.
-pub(super) fn response(id: (u8, u16), container: &[u8], prefetch_bit: bool, key: u8) -> Vec<u8> {
+pub(super) fn response(id: (u8, u32), container: &[u8], prefetch_bit: bool, key: u8) -> Vec<u8> {
     let mut wire = vec![id.0, (id.1 >> 8) as u8, (id.1 & 0xFF) as u8];
     for (place, &byte) in container.iter().enumerate() {
         if wire.len() % 512 == 0 {
@@ -33,7 +33,7 @@ pub(super) fn container(len: usize, rng: &mut Rng) -> Vec<u8> {
 }
 
 /// The name of a group in a message.
-pub(super) fn name(id: (u8, u16)) -> js5d::protocol::GroupId {
+pub(super) fn name(id: (u8, u32)) -> js5d::protocol::GroupId {
     js5d::protocol::GroupId { archive: id.0, group: id.1 }
 }
 

@@ -2,7 +2,8 @@
 //! is one list of them, and this is it.
 
 use crate::human::{Quantity, Ramp, Span};
-use clap::{Args, ValueEnum};
+use crate::scenario::{Arrivals, Scenario, Trick};
+use clap::Args;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -197,68 +198,4 @@ pub(crate) struct LoadOptions {
     #[arg(long, value_name = "TIME")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) hold: Option<Span>,
-}
-
-/// What a client does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Scenario {
-    /// Fetch a whole cache as fast as the windows allow, again and again.
-    Download,
-    /// Think times, small urgent bursts, prefetch in the background, some groups popular.
-    Play,
-    /// Connect, handshake, fetch the master index, go, come back.
-    LoginStorm,
-    /// All connect at once and fetch what changed.
-    UpdateDay,
-    /// Hold connections, with a proof of life now and then.
-    Idle,
-    /// Connect, ask for a little, disconnect, come back.
-    Churn,
-    /// Download, reading few bytes a second.
-    Slow,
-    /// Urgent latency with a full prefetch window against an empty one, as a ratio.
-    Priority,
-    /// Slowloris, over-window, unknown opcodes and groups, resets, and more of the kind.
-    Hostile,
-}
-
-/// How the requests of an open loop are spaced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Arrivals {
-    /// One every 1/rate.
-    Even,
-    /// Independent of each other, as players are.
-    Poisson,
-}
-
-/// What a hostile client tries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Trick {
-    /// Connects and sends nothing.
-    Silent,
-    /// Sends the first byte of the handshake only.
-    OneByte,
-    /// Sends the handshake a byte a second.
-    Drip,
-    /// Sends half of a request and waits.
-    HalfRequest,
-    /// Pipelines 100,000 requests and reads nothing.
-    OverWindow,
-    /// Sends an opcode that does not exist.
-    UnknownOpcode,
-    /// Opens with another service's opcode.
-    NotJs5,
-    /// Asks for groups that no index lists.
-    UnknownGroup,
-    /// Resets the connection after a random number of bytes of a response.
-    Reset,
-    /// Asks, ends its side, and reads what is owed.
-    HalfClose,
-    /// Ten thousand rekeys and state changes in a row.
-    Useless,
-    /// Sends its requests in segments of one byte.
-    OneByteSegments,
 }

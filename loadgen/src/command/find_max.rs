@@ -1,23 +1,46 @@
-//! `find-max`: the highest rate that holds the assertions.
+//! `find-max`: the highest rate that the server holds, and how well that is known.
 //!
 //! First a ladder of rates in shuffled order, so that a server that warms up or tires does not
 //! look like one with a bound; then bisection between the highest rate that held and the lowest
-//! above it that did not. Every step is in the report.
+//! above it that did not; then both bounds are tried again, until each has twice given the same
+//! answer. A step that the generator spoils says nothing of the server: it is tried again, and is
+//! never a bound. Every step is in the report.
 
 use super::measure::{Bench, Interrupt, Start};
-use super::{output, run};
+use super::{options, output};
 use crate::assertion::Assertion;
 use crate::cli::FindMaxArgs;
 use crate::engine::plan::Part;
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 use crate::human::{Ramp, Span};
+use crate::judgement::Judged;
 use crate::report::live::LiveLine;
-use crate::result::{RunResult, Step};
+use crate::result::{Found, Step};
 use crate::stats::Metric;
-use crate::verdict::{Exit, Limit};
+use crate::units;
+use crate::verdict::Limit;
 
 /// Bisection halves the distance each time: more steps than this say nothing.
 const BISECTIONS_MAX: u32 = 12;
+
+/// How often a bound gives the same answer before it is believed.
+const ANSWERS: usize = 2;
+
+/// A rate holds if this share of what was due was answered in the time in which it was due: a
+/// server that answers less falls behind by the second.
+const ANSWERED_SHARE_MIN: f64 = 0.99;
+
+/// How often a step is tried that the generator spoils.
+const TRIES: u32 = 3;
+
+/// What is known of a rate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    Holds,
+    Fails,
+    /// The generator could not ask.
+    Unknown,
+}
 
 struct Search<'a> {
     args: &'a FindMaxArgs,
@@ -25,92 +48,108 @@ struct Search<'a> {
     asserts: Vec<Assertion>,
     live: LiveLine,
     steps: Vec<Step>,
-    best: Option<RunResult>,
-    last: Option<RunResult>,
+    best: Option<Judged>,
+    last: Option<Judged>,
 }
 
 /// Searches and reports.
 pub(crate) fn find_max(args: &FindMaxArgs) -> Result<Exit, Failure> {
+    let settings = options::settings_of(&args.run)?;
     let instead = "Say where to look by --rate-min and --rate-max, and how long by --step.";
-    run::refuse("find-max", &[("--rate", args.run.load.rate.is_some())], instead)?;
-    run::refuse("find-max", &run::of_one_measurement(&args.run), instead)?;
+    options::refuse("find-max", &[("--rate", settings.options.rate.is_some())], instead)?;
+    options::refuse(
+        "find-max",
+        &options::of_one_measurement(&args.run, &settings.options),
+        instead,
+    )?;
     let asserts = output::prepare(&args.run.output)?;
     let (low, high) = (args.rate_min.0, args.rate_max.0);
-    if !(low > 0.0 && high > low && args.precision > 0.0) {
-        let cause = "--rate-min must be above 0 and below --rate-max, --precision above 0";
+    if !(low > 0.0 && high > low && args.precision > 0.0 && args.steps >= 2) {
+        let cause = "--rate-min must be above 0 and below --rate-max, --precision above 0, \
+                     --steps 2 or more";
         return Err(Failure::usage(cause, "As in --rate-min 1k --rate-max 1M."));
     }
-    let settings = run::settings_of(&args.run)?;
-    run::check_limits(&settings, &args.run)?;
+    options::check_limits(&settings, &args.run)?;
     let bench = Bench::set_up(settings, Interrupt::watch()?)?;
     let live = LiveLine::new(args.run.output.quiet);
     let mut search =
         Search { args, bench, asserts, live, steps: Vec::new(), best: None, last: None };
-    let rungs = args.steps.max(2);
-    let ratio = (high / low).powf(1.0 / f64::from(rungs - 1));
-    let mut ladder: Vec<f64> = (0..rungs).map(|i| low * ratio.powi(i as i32)).collect();
+    let ratio = (high / low).powf(1.0 / f64::from(args.steps - 1));
+    let mut ladder: Vec<f64> = (0..args.steps).map(|i| low * ratio.powi(i as i32)).collect();
     let seed = search.bench.settings.options.seed.unwrap_or(1);
     fastrand::Rng::with_seed(seed).shuffle(&mut ladder);
     for rate in ladder {
         search.step(rate)?;
     }
-    search.bisect()?;
+    search.narrow()?;
     search.report()
 }
 
 impl Search<'_> {
+    /// Tries a rate, again if the generator spoils it.
     fn step(&mut self, rate: f64) -> Result<(), Failure> {
-        if self.bench.interrupt.is_set() {
-            return Ok(());
+        for _ in 0..TRIES {
+            if self.bench.interrupt.is_set() || self.try_rate(rate)? {
+                break;
+            }
         }
+        Ok(())
+    }
+
+    /// Tries a rate. True if it says something of the server.
+    fn try_rate(&mut self, rate: f64) -> Result<bool, Failure> {
         let rate = rate.round().max(1.0);
         self.bench.settings.options.rate = Some(Ramp { from: rate, to: rate });
         let mut plan = self.bench.plan(Part { index: 0, of: 1 }, false);
         plan.duration_ns = Some(self.args.step.ns());
         plan.warmup_ns = Span(self.args.step.0 / 10).ns();
-        let (mut result, _) = self.bench.measure(plan, Start::now(), &mut self.live)?;
-        let exit = result.judge(&self.asserts);
-        let kept_up = result.verdict.limit == Limit::RateLimited;
-        let holds = exit == Exit::Good && kept_up;
-        let missed = result.asserts.iter().filter(|judged| !judged.holds);
-        let missed: Vec<String> =
-            missed.map(|j| format!("{}: {}", j.condition, j.measured)).collect();
-        let why = match (holds, missed.is_empty()) {
-            (true, _) => String::new(),
-            (false, false) if kept_up => missed.join("; "),
-            _ => result.verdict.reason.clone(),
-        };
+        let (result, ..) = self.bench.measure(plan, Start::soon(), &mut self.live)?;
+        let judged = Judged::of(result, &self.asserts);
         let p99_us = [Metric::UrgentResponse, Metric::PrefetchResponse]
             .iter()
-            .find_map(|metric| result.stats.times(*metric))
+            .find_map(|metric| judged.result.stats.times(*metric))
             .map_or(0.0, |times| times.quantile(0.99) as f64 / 1e3);
-        let achieved_per_s = result.rates.responses_per_s;
-        self.steps.push(Step { offered_per_s: rate, achieved_per_s, p99_us, holds, why });
-        let best = self.best.as_ref().and_then(|best| best.rates.offered_per_s).unwrap_or(0.0);
-        if holds && rate > best {
-            self.best = Some(result.clone());
+        let why = why_not(&judged);
+        let is_valid = judged.verdict.limit != Limit::GeneratorLimited;
+        self.steps.push(Step {
+            offered_per_s: rate,
+            achieved_per_s: judged.result.rates.responses_per_s,
+            p99_us,
+            holds: why.is_none(),
+            is_valid,
+            why: why.unwrap_or_default(),
+        });
+        if self.steps.last().is_some_and(|step| step.holds) {
+            let rate_of = |best: &Judged| best.result.rates.offered_per_s.unwrap_or(0.0);
+            if self.best.as_ref().is_none_or(|best| rate >= rate_of(best)) {
+                self.best = Some(judged);
+                return Ok(true);
+            }
         }
-        self.last = Some(result);
-        Ok(())
+        self.last = Some(judged);
+        Ok(is_valid)
     }
 
-    /// The highest rate that held, and the lowest above it that did not.
-    fn bounds(&self) -> Option<(f64, f64)> {
-        let rates = |holds: bool| {
-            self.steps.iter().filter(move |step| step.holds == holds).map(|s| s.offered_per_s)
-        };
-        let low = rates(true).fold(f64::NAN, f64::max);
-        let high = rates(false).filter(|rate| *rate > low).fold(f64::NAN, f64::min);
-        (low.is_finite() && high.is_finite()).then_some((low, high))
-    }
-
-    fn bisect(&mut self) -> Result<(), Failure> {
-        for _ in 0..BISECTIONS_MAX {
-            let Some((low, high)) = self.bounds() else { break };
-            if high / low - 1.0 <= self.args.precision || self.bench.interrupt.is_set() {
+    /// Halves the distance between the bounds, then tries both again, and goes on if one of them
+    /// answers otherwise.
+    fn narrow(&mut self) -> Result<(), Failure> {
+        for _ in 0..BISECTIONS_MAX + 2 * ANSWERS as u32 {
+            let (low, high) = bounds(&self.steps);
+            let next = match (low, high) {
+                (Some(low), Some(high)) if high / low - 1.0 > self.args.precision => {
+                    (low * high).sqrt()
+                }
+                (Some(low), _) if answers(&self.steps, low) < ANSWERS => low,
+                (_, Some(high)) if answers(&self.steps, high) < ANSWERS => high,
+                _ => break,
+            };
+            let before = self.steps.len();
+            self.step(next)?;
+            let is_unknown = answer(&self.steps, next.round()) == Answer::Unknown;
+            // What the generator cannot ask for will not be known from asking more.
+            if self.bench.interrupt.is_set() || is_unknown || self.steps.len() == before {
                 break;
             }
-            self.step((low * high).sqrt())?;
         }
         Ok(())
     }
@@ -118,20 +157,112 @@ impl Search<'_> {
     /// The result of the best step, with all steps beside.
     fn report(self) -> Result<Exit, Failure> {
         self.live.finish();
-        let found = self.best.is_some();
-        let Some(mut result) = self.best.or(self.last) else {
+        let (low, high) = bounds(&self.steps);
+        let best = self.best.filter(|_| low.is_some());
+        let Some(mut judged) = best.or(self.last) else {
             let (cause, remedy) = ("interrupted before the first step".to_owned(), String::new());
             return Err(Failure { exit: Exit::Interrupted, cause, remedy });
         };
-        result.steps = self.steps;
-        result.interrupted = self.bench.interrupt.is_set();
-        let exit = result.judge(&self.asserts);
-        output::write(&result, &self.args.run.output)?;
-        // A server that holds no rate at all has missed what was asked, whatever ended the step.
-        Ok(if found || exit == Exit::Wrong || exit == Exit::Interrupted {
-            exit
-        } else {
-            Exit::Missed
-        })
+        judged.set_interrupted(self.bench.interrupt.is_set());
+        judged.result.found = low.map(|low| found(&self.steps, low, high));
+        let spoilt = self.steps.iter().filter(|step| !step.is_valid);
+        let spoilt = spoilt.map(|step| step.offered_per_s).fold(f64::INFINITY, f64::min);
+        let holds_all = self.steps.iter().all(|step| step.holds);
+        judged.result.steps = self.steps;
+        match (low, high) {
+            _ if matches!(judged.exit, Exit::Wrong | Exit::Interrupted) => {}
+            // A server that holds no rate at all has missed what was asked.
+            (None, Some(_)) => judged.set_exit(Exit::Missed),
+            (Some(_), Some(_)) => {}
+            (Some(_), None) if holds_all => judged.verdict.notes.push(
+                "the server held all that was offered: its highest rate is above --rate-max".into(),
+            ),
+            (_, None) => judged.invalidate(format!(
+                "from {} on the generator sets the limit, not the server: what was found is a \
+                 lower bound",
+                units::per_s(spoilt)
+            )),
+        }
+        output::write(&judged, &self.args.run.output)?;
+        Ok(judged.exit)
+    }
+}
+
+/// Why a rate does not hold, if it does not.
+fn why_not(judged: &Judged) -> Option<String> {
+    let kept_up = judged.verdict.limit == Limit::RateLimited;
+    let result = &judged.result;
+    let missed = judged.asserts.iter().filter(|judged| !judged.holds);
+    let missed: Vec<String> = missed.map(|j| format!("{}: {}", j.condition, j.measured)).collect();
+    let answered = result.stats.responses.sum() as f64 / result.offered.unwrap_or(0).max(1) as f64;
+    match judged.exit {
+        _ if kept_up && answered < ANSWERED_SHARE_MIN => {
+            Some(format!("the server falls behind: it answers {} of it", units::percent(answered)))
+        }
+        Exit::Good if kept_up => None,
+        _ if kept_up && !missed.is_empty() => Some(missed.join("; ")),
+        _ => Some(judged.verdict.reason.clone()),
+    }
+}
+
+/// What the steps of a rate say together: it holds if it held each time.
+fn answer(steps: &[Step], rate: f64) -> Answer {
+    let mut of_rate = steps.iter().filter(|step| step.offered_per_s == rate && step.is_valid);
+    match of_rate.next() {
+        None => Answer::Unknown,
+        Some(first) if first.holds && of_rate.all(|step| step.holds) => Answer::Holds,
+        Some(_) => Answer::Fails,
+    }
+}
+
+/// How often a rate was tried with an answer.
+fn answers(steps: &[Step], rate: f64) -> usize {
+    steps.iter().filter(|step| step.offered_per_s == rate && step.is_valid).count()
+}
+
+/// The highest rate that holds below all that fail, and the lowest that fails.
+fn bounds(steps: &[Step]) -> (Option<f64>, Option<f64>) {
+    let rates = |wanted: Answer| {
+        let rates = steps.iter().map(|step| step.offered_per_s);
+        rates.filter(move |rate| answer(steps, *rate) == wanted)
+    };
+    let high = rates(Answer::Fails).reduce(f64::min);
+    let below = high.unwrap_or(f64::INFINITY);
+    (rates(Answer::Holds).filter(|rate| *rate < below).reduce(f64::max), high)
+}
+
+/// The interval: from what was answered at the highest rate that holds, to the lowest that fails.
+fn found(steps: &[Step], low: f64, high: Option<f64>) -> Found {
+    let of_low = steps.iter().filter(|step| step.offered_per_s == low && step.is_valid);
+    let low_per_s = of_low.map(|step| step.achieved_per_s).fold(low, f64::min);
+    Found { rate_per_s: low, low_per_s, high_per_s: high }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(offered_per_s: f64, holds: bool, is_valid: bool) -> Step {
+        let achieved_per_s = offered_per_s * 0.995;
+        Step { offered_per_s, achieved_per_s, holds, is_valid, ..Step::default() }
+    }
+
+    #[test]
+    fn a_step_that_the_generator_spoils_is_no_bound() {
+        let steps = [step(100.0, true, true), step(200.0, false, false), step(400.0, false, true)];
+        assert_eq!(bounds(&steps), (Some(100.0), Some(400.0)));
+        assert_eq!(bounds(&steps[..2]), (Some(100.0), None));
+    }
+
+    #[test]
+    fn a_rate_that_failed_once_does_not_hold() {
+        let mut steps =
+            vec![step(100.0, true, true), step(200.0, true, true), step(400.0, false, true)];
+        assert_eq!(bounds(&steps), (Some(200.0), Some(400.0)));
+        steps.push(step(200.0, false, true));
+        assert_eq!(bounds(&steps), (Some(100.0), Some(200.0)));
+        let found = found(&steps, 100.0, Some(200.0));
+        let expected = Found { rate_per_s: 100.0, low_per_s: 99.5, high_per_s: Some(200.0) };
+        assert_eq!(found, expected);
     }
 }

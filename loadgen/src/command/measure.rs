@@ -1,15 +1,16 @@
 //! One measurement: a plan carried out, and its result judged by nobody yet.
 
-use crate::engine::plan::{Part, Plan, Written};
+use super::ceiling;
+use crate::engine::plan::{self, Part, Plan};
 use crate::engine::{self, Harvest};
-use crate::environment::{Environment, KernelCounters};
 use crate::failure::Failure;
+use crate::machine::{Environment, KernelCounters};
 use crate::reference::Reference;
 use crate::report::live::LiveLine;
 use crate::result::{Load, RunResult};
-use crate::scenario;
-use crate::settings::Settings;
+use crate::settings::{Settings, scenario_name};
 use crate::stats::{Live, Outcome};
+use crate::trace::Written;
 use js5d::protocol::{GroupId, MASTER_INDEX};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -111,13 +112,15 @@ impl Bench {
     ) -> Measured {
         let plan = Arc::new(plan);
         let before = KernelCounters::read();
-        let harvest = engine::run(&plan, start.instant, self.interrupt.flag(), show);
+        let when =
+            if start.is_fixed { plan::Start::At(start.instant) } else { plan::Start::WhenReady };
+        let harvest = engine::run(&plan, when, self.interrupt.flag(), show);
         let harvest = harvest.map_err(|e| {
             let remedy = "io_uring must be allowed (kernel.io_uring_disabled = 0, no seccomp \
                           filter against it) and the cores of --pin must exist.";
             Failure::setup(format!("a worker cannot run: {e}"), remedy)
         })?;
-        let Harvest { stats, written, connect_error, measured_ns } = harvest;
+        let Harvest { stats, written, connect_error, measured_ns, begun } = harvest;
         let connected =
             stats.connections_max > 0 || stats.outcomes.contains_key(&Outcome::StatusOk);
         if let (Some(error), false) = (&connect_error, connected) {
@@ -126,20 +129,20 @@ impl Bench {
         }
         let mut result = RunResult::new(self.load(&plan), stats, measured_ns / 1_000_000);
         result.warmup_ms = plan.warmup_ns / 1_000_000;
-        result.started_unix_ms = start.unix_ms + result.warmup_ms;
+        let waited_ms = begun.saturating_duration_since(start.instant).as_millis();
+        result.started_unix_ms = start.unix_ms + waited_ms as u64 + result.warmup_ms;
         result.interrupted = self.interrupt.is_set();
-        result.offered = plan.pace.as_ref().map(|pace| {
-            let end_ns = plan.warmup_ns + measured_ns;
-            let offered = pace.arrivals(end_ns) - pace.arrivals(plan.warmup_ns);
-            // Each process offers its clients' part.
-            let own = plan.clients() as f64 / f64::from(plan.connections.max(1));
-            let offered = (offered * own) as u64;
-            plan.requests.map_or(offered, |requests| offered.min(requests))
-        });
+        result.offered = plan.is_open_loop().then_some(result.stats.due);
+        let workers = f64::from(plan.threads);
+        if let Some(ceiling) = ceiling::recall() {
+            result.ceiling_per_s = Some(ceiling.responses_per_s * workers);
+            result.ceiling_bytes_per_s = Some(ceiling.bytes_per_s * workers);
+        }
         let mut environment = Environment::gather(std::env::args().collect());
         environment.counters = KernelCounters::read().since(before);
         result.environments = vec![environment];
-        Ok((result, written))
+        result.compute_rates();
+        Ok((result, written, begun))
     }
 
     fn load(&self, plan: &Plan) -> Load {
@@ -152,7 +155,7 @@ impl Bench {
             .collect();
         let given = &self.settings.options;
         Load {
-            scenario: scenario::name(given),
+            scenario: scenario_name(given),
             target: names(plan),
             connections: plan.clients(),
             rate: given.rate.map(|rate| rate.to_string()),
@@ -175,43 +178,62 @@ fn names(plan: &Plan) -> String {
     names.join(", ")
 }
 
-/// A result and, if it was wanted, what was asked for.
-pub(crate) type Measured = Result<(RunResult, Vec<Written>), Failure>;
+/// A result; if it was wanted, what was asked for; and when the run began.
+pub(crate) type Measured = Result<(RunResult, Vec<Written>, Instant), Failure>;
 
 /// When a run begins, on both clocks.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Start {
     pub(crate) instant: Instant,
     pub(crate) unix_ms: u64,
+    /// Whether that is when others begin, too.
+    is_fixed: bool,
 }
 
 impl Start {
     /// Now.
     pub(crate) fn now() -> Self {
-        Self { instant: Instant::now(), unix_ms: unix_ms() }
+        Self { instant: Instant::now(), unix_ms: unix_ms(), is_fixed: true }
+    }
+
+    /// As soon as all workers are ready.
+    pub(crate) fn soon() -> Self {
+        Self { is_fixed: false, ..Self::now() }
     }
 
     /// A while after this.
     pub(crate) fn later(self, wait: Duration) -> Self {
         let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(0);
-        Self { instant: self.instant + wait, unix_ms: self.unix_ms + wait_ms }
+        Self { instant: self.instant + wait, unix_ms: self.unix_ms + wait_ms, ..self }
     }
 
     /// At a Unix time in seconds, or so long from now: `1767225600`, `+5s`.
+    ///
+    /// # Errors
+    /// It cannot be read, or it is over.
     pub(crate) fn parse(text: &str) -> Result<Self, Failure> {
         let remedy = "Give a Unix time in seconds, or +TIME as in +5s.";
         let wrong = || Failure::usage(format!("--start-at {text:?} is no time"), remedy);
-        let now = Self::now();
-        let wait = match text.strip_prefix('+') {
-            Some(span) => span.parse::<crate::human::Span>().map_err(|_| wrong())?.0,
-            None => {
-                let at: f64 = text.parse().map_err(|_| wrong())?;
-                // A machine that comes late begins at once, and is in the sum all the same.
-                let wait = (at - now.unix_ms as f64 / 1000.0).max(0.0);
-                Duration::try_from_secs_f64(wait).map_err(|_| wrong())?
+        match text.strip_prefix('+') {
+            Some(span) => {
+                let wait = span.parse::<crate::human::Span>().map_err(|_| wrong())?.0;
+                Ok(Self::now().later(wait))
             }
-        };
-        Ok(now.later(wait))
+            None => Self::at_unix(text.parse().map_err(|_| wrong())?),
+        }
+    }
+
+    /// At a Unix time in seconds.
+    ///
+    /// # Errors
+    /// It is over: whoever came late would measure at another time than the others.
+    pub(crate) fn at_unix(seconds: f64) -> Result<Self, Failure> {
+        let now = Self::now();
+        let wait_s = seconds - now.unix_ms as f64 / 1000.0;
+        Duration::try_from_secs_f64(wait_s).map(|wait| now.later(wait)).map_err(|_| {
+            let cause = format!("the common start is over since {:.1} s", -wait_s);
+            Failure::setup(cause, "Give --start-at a time at which all are ready.")
+        })
     }
 }
 

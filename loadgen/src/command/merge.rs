@@ -2,9 +2,9 @@
 
 use super::output;
 use crate::cli::MergeArgs;
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
+use crate::judgement::Judged;
 use crate::result::RunResult;
-use crate::verdict::Exit;
 
 /// Reads, adds, judges, reports.
 pub(crate) fn merge(args: &MergeArgs) -> Result<Exit, Failure> {
@@ -22,8 +22,8 @@ pub(crate) fn merge(args: &MergeArgs) -> Result<Exit, Failure> {
         })
         .collect();
     let merged = RunResult::merge(parts?);
-    let mut result = merged.map_err(|e| Failure::usage(e, "Merge runs of the same kind."))?;
-    let exit = result.judge(&asserts);
-    output::write(&result, &args.output)?;
-    Ok(exit)
+    let remedy = "Merge parts of one run, which began together: --start-at sees to that.";
+    let judged = Judged::of(merged.map_err(|e| Failure::usage(e, remedy))?, &asserts);
+    output::write(&judged, &args.output)?;
+    Ok(judged.exit)
 }

@@ -3,9 +3,9 @@
 use crate::assertion::Assertion;
 use crate::cli::OutputOptions;
 use crate::failure::Failure;
+use crate::judgement::Judged;
 use crate::report::live::is_dumb;
 use crate::report::{hlog, html, json, table};
-use crate::result::RunResult;
 use crate::stats::Metric;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
@@ -49,27 +49,27 @@ pub(crate) fn unwritable(path: &Path, error: &io::Error) -> Failure {
 }
 
 /// Writes everything that was asked for.
-pub(crate) fn write(result: &RunResult, options: &OutputOptions) -> Result<(), Failure> {
+pub(crate) fn write(judged: &Judged, options: &OutputOptions) -> Result<(), Failure> {
     let json_to_stdout = options.json.as_deref() == Some(Path::new("-"));
     if !options.quiet && !json_to_stdout {
         let wishes_none = std::env::var_os("NO_COLOR").is_some_and(|wish| !wish.is_empty());
         let has_color = io::stdout().is_terminal() && !wishes_none && !is_dumb();
-        say(table::summary(result, table::Style { has_color }));
+        say(table::summary(judged, table::Style { has_color }));
     }
     if json_to_stdout {
         let mut out = io::stdout().lock();
-        json::write(result, &mut out).map_err(|e| unwritable(Path::new("-"), &e))?;
+        json::write(judged, &mut out).map_err(|e| unwritable(Path::new("-"), &e))?;
     } else if let Some(path) = &options.json {
-        to_file(path, |out| json::write(result, out))?;
+        to_file(path, |out| json::write(judged, out))?;
     }
     if let Some(path) = &options.hlog {
-        to_file(path, |out| hlog::write_hlog(result, out))?;
+        to_file(path, |out| hlog::write_hlog(&judged.result, out))?;
     }
     if let Some(path) = &options.html {
-        to_file(path, |out| out.write_all(html::page(result).as_bytes()))?;
+        to_file(path, |out| out.write_all(html::page(judged).as_bytes()))?;
     }
     if let Some(prefix) = &options.hgrm {
-        for (metric, times) in &result.stats.times {
+        for (metric, times) in &judged.result.stats.times {
             to_file(&hlog::hgrm_path(prefix, *metric), |out| hlog::write_hgrm(times, out))?;
         }
     }

@@ -1,39 +1,69 @@
 //! `--processes`: the same run in several processes, each with its own descriptors.
 //!
-//! The parent writes the load to a scenario file, starts itself N times with it and with a time
-//! at which all begin, shows what they publish, and adds their results. Children speak on two
-//! pipes: lines of live numbers on standard error, the result as JSON on standard output.
+//! The parent starts itself N times. Each child reads the load from its standard input, prepares
+//! itself, says that it is ready, and is told a time at which all begin: nobody guesses how long
+//! that takes. Then it speaks on two pipes: lines of live numbers on standard error, the result as
+//! JSON on standard output.
 
-use super::measure::{Interrupt, Start};
+use super::measure::{Bench, Interrupt, Start};
+use super::output;
 use crate::cli::RunArgs;
 use crate::engine::plan::Part;
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
+use crate::judgement::Judged;
 use crate::report::live::LiveLine;
 use crate::result::RunResult;
 use crate::settings::{self, Settings};
 use crate::stats::Live;
 use rustix::process::{Pid, Signal, kill_process};
-use std::io::{BufRead, BufReader, Read};
+use std::fmt::Display;
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-/// Starting processes and learning the catalogue takes them less than this.
-const START_AFTER: Duration = Duration::from_secs(2);
+/// From the moment that all are ready to the common start: the word reaches them, and they make
+/// their rings, in less.
+const START_AFTER: Duration = Duration::from_millis(500);
 
-/// Which child this process is, from `--child I/N`.
-pub(crate) fn part(args: &RunArgs) -> Result<Part, Failure> {
-    let Some(text) = &args.child else { return Ok(Part { index: 0, of: 1 }) };
+/// How often the parent looks.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// What a child says when it is ready.
+const READY: &str = "ready";
+
+/// Runs a child's part, as its parent says on standard input.
+pub(crate) fn be_child(args: &RunArgs) -> Result<Exit, Failure> {
+    let usage =
+        |cause: &dyn Display| Failure::usage(format!("--child: {cause}"), "Not for people.");
+    let text = args.child.as_deref().unwrap_or_default();
     let parsed = text.split_once('/').and_then(|(index, of)| {
         let part = Part { index: index.parse().ok()?, of: of.parse().ok()? };
         (part.index < part.of).then_some(part)
     });
-    parsed.ok_or_else(|| Failure::usage(format!("--child {text:?}"), "It is not for people."))
+    let part = parsed.ok_or_else(|| usage(&text))?;
+    let mut input = io::stdin().lock();
+    let mut line = String::new();
+    input.read_line(&mut line).map_err(|e| usage(&e))?;
+    let len = line.trim().parse().map_err(|_| usage(&"no length"))?;
+    let mut load = vec![0; len];
+    input.read_exact(&mut load).map_err(|e| usage(&e))?;
+    let load = String::from_utf8(load).map_err(|e| usage(&e))?;
+    let options = toml::from_str(&load).map_err(|e| usage(&e))?;
+    let bench = Bench::set_up(Settings::new(options)?, Interrupt::watch()?)?;
+    eprintln!("{READY}");
+    line.clear();
+    input.read_line(&mut line).map_err(|e| usage(&e))?;
+    let start = Start::at_unix(line.trim().parse().map_err(|_| usage(&"no start"))?)?;
+    let (result, ..) = bench.measure_with(bench.plan(part, false), start, publish)?;
+    let judged = Judged::of(result, &[]);
+    output::write(&judged, &args.output)?;
+    Ok(judged.exit)
 }
 
 /// What a child says of itself while it runs.
-pub(crate) fn publish(lives: &[Live]) {
+fn publish(lives: &[Live]) {
     let sum = |pick: fn(&Live) -> &AtomicU64| -> u64 {
         lives.iter().map(|live| pick(live).load(Relaxed)).sum()
     };
@@ -50,102 +80,128 @@ pub(crate) fn run(
     interrupt: &Interrupt,
     live: &mut LiveLine,
 ) -> Result<RunResult, Failure> {
-    let failed = |e: &dyn std::fmt::Display| {
+    let failed = |e: &dyn Display| {
         Failure::setup(format!("a process of the run: {e}"), "See its message above.")
     };
-    let start = match &args.start_at {
-        Some(text) => Start::parse(text)?,
-        None => Start::now().later(START_AFTER),
-    };
-    let file = std::env::temp_dir().join(format!("js5-loadgen-{}.toml", std::process::id()));
-    std::fs::write(&file, settings::to_file(&settings.options)?).map_err(|e| failed(&e))?;
+    let load = settings::to_file(&settings.options)?;
     let count = settings.processes();
-    let children: Result<Vec<Child>, Failure> =
-        (0..count).map(|index| spawn(index, count, &file, start).map_err(|e| failed(&e))).collect();
-    let results = children.and_then(|mut children| attend(&mut children, start, interrupt, live));
-    // Children have read it, or will not.
-    let _ = std::fs::remove_file(&file);
-    RunResult::merge(results?).map_err(|e| failed(&e))
+    let children: io::Result<Vec<Child>> =
+        (0..count).map(|index| spawn(index, count, &load)).collect();
+    let mut children = Children(children.map_err(|e| failed(&e))?);
+    let results = children.attend(args.start_at.as_deref(), interrupt, live)?;
+    RunResult::merge(results).map_err(|e| failed(&e))
 }
 
-fn spawn(index: u32, count: u32, file: &std::path::Path, start: Start) -> std::io::Result<Child> {
+fn spawn(index: u32, count: u32, load: &str) -> io::Result<Child> {
     let mut command = Command::new(std::env::current_exe()?);
-    let seconds = start.unix_ms as f64 / 1000.0;
     command
-        .arg("run")
-        .arg("--file")
-        .arg(file)
-        .args(["--json", "-", "--quiet", "--ignore-limits"])
-        .args(["--start-at", &format!("{seconds:.3}")])
+        .args(["run", "--json", "-", "--quiet"])
         .args(["--child", &format!("{index}/{count}")])
-        .stdin(Stdio::null())
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         // Ctrl-C reaches the parent alone, which passes it on once.
         .process_group(0);
-    command.spawn()
+    let mut child = command.spawn()?;
+    if let Some(input) = &mut child.stdin {
+        write!(input, "{}\n{load}", load.len())?;
+    }
+    Ok(child)
 }
 
-/// Reads what the children say until all have ended.
-fn attend(
-    children: &mut [Child],
-    start: Start,
-    interrupt: &Interrupt,
-    live: &mut LiveLine,
-) -> Result<Vec<RunResult>, Failure> {
-    let lives: Vec<Live> = children.iter().map(|_| Live::default()).collect();
-    let pids: Vec<u32> = children.iter().map(Child::id).collect();
-    let texts: Vec<String> = std::thread::scope(|scope| {
-        let readers: Vec<_> = children
-            .iter_mut()
-            .zip(&lives)
-            .map(|(child, live)| {
-                let (out, err) = (child.stdout.take(), child.stderr.take());
-                scope.spawn(move || {
-                    if let Some(err) = err {
-                        scope.spawn(move || read_live(BufReader::new(err), live));
-                    }
-                    let mut text = String::new();
-                    // A broken pipe shows as a result that cannot be read.
-                    let _ = out.map(|mut out| out.read_to_string(&mut text));
-                    text
-                })
-            })
-            .collect();
-        let mut passed_on = false;
-        while readers.iter().any(|reader| !reader.is_finished()) {
-            std::thread::sleep(Duration::from_millis(50));
-            if interrupt.is_set() && !passed_on {
-                passed_on = true;
-                pids.iter().for_each(|pid| terminate(*pid));
-            }
-            live.update(&lives, start.instant.elapsed(), "measuring");
+/// The processes of a run. They do not outlive it.
+struct Children(Vec<Child>);
+
+impl Drop for Children {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            // One that has ended by itself is not there any more.
+            let _ = child.kill();
+            let _ = child.wait();
         }
-        readers.into_iter().map(|reader| reader.join().unwrap_or_default()).collect()
-    });
-    for child in children {
-        // Its result, or the lack of one, says how it ended.
-        let _ = child.wait();
-    }
-    let parsed = texts.iter().map(|text| {
-        RunResult::parse(text).map_err(|e| {
-            let cause = format!("a process of the run gave no result: {e}");
-            Failure::setup(cause, "Its message is above; try it with --processes 1.")
-        })
-    });
-    parsed.collect()
-}
-
-fn terminate(pid: u32) {
-    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
-        // It may have ended by itself.
-        let _ = kill_process(pid, Signal::TERM);
     }
 }
 
-/// Takes the live numbers in, and passes on what else a child says.
-fn read_live(lines: impl BufRead, live: &Live) {
+impl Children {
+    /// Starts them together and reads what they say until all have ended.
+    fn attend(
+        &mut self,
+        start_at: Option<&str>,
+        interrupt: &Interrupt,
+        live: &mut LiveLine,
+    ) -> Result<Vec<RunResult>, Failure> {
+        let lives: Vec<Live> = self.0.iter().map(|_| Live::default()).collect();
+        let ready = AtomicU32::new(0);
+        let texts: Result<Vec<String>, Failure> = std::thread::scope(|scope| {
+            let mut readers = Vec::new();
+            for (child, live) in self.0.iter_mut().zip(&lives) {
+                let (out, err, ready) = (child.stdout.take(), child.stderr.take(), &ready);
+                if let Some(err) = err {
+                    scope.spawn(move || read_words(BufReader::new(err), live, ready));
+                }
+                readers.push(scope.spawn(move || read_all(out)));
+            }
+            let has_ended = || readers.iter().any(|reader| reader.is_finished());
+            while ready.load(Relaxed) < readers.len() as u32 && !has_ended() && !interrupt.is_set()
+            {
+                std::thread::sleep(LOOK);
+            }
+            let start = match start_at {
+                Some(text) => Start::parse(text),
+                None => Ok(Start::now().later(START_AFTER)),
+            };
+            let start = start.inspect_err(|_| self.terminate())?;
+            self.begin(start);
+            let mut passed_on = false;
+            while readers.iter().any(|reader| !reader.is_finished()) {
+                std::thread::sleep(LOOK);
+                if interrupt.is_set() && !std::mem::replace(&mut passed_on, true) {
+                    self.terminate();
+                }
+                live.update(&lives, start.instant.elapsed(), "measuring");
+            }
+            Ok(readers.into_iter().map(|reader| reader.join().unwrap_or_default()).collect())
+        });
+        let parsed = texts?.into_iter().map(|text| {
+            RunResult::parse(&text).map_err(|e| {
+                let cause = format!("a process of the run gave no result: {e}");
+                Failure::setup(cause, "Its message is above; try it with --processes 1.")
+            })
+        });
+        parsed.collect()
+    }
+
+    fn begin(&mut self, start: Start) {
+        for child in &mut self.0 {
+            if let Some(mut input) = child.stdin.take() {
+                // One that has ended shows as a result that cannot be read.
+                let _ = writeln!(input, "{:.3}", start.unix_ms as f64 / 1000.0);
+            }
+        }
+    }
+
+    fn terminate(&self) {
+        for child in &self.0 {
+            // It may have ended by itself.
+            let _ = kill_process(Pid::from_child(child), Signal::TERM);
+        }
+    }
+}
+
+/// What a child gives as its result. A broken pipe shows as one that cannot be read.
+fn read_all(out: Option<ChildStdout>) -> String {
+    let mut text = String::new();
+    let _ = out.map(|mut out| out.read_to_string(&mut text));
+    text
+}
+
+/// Takes the live numbers in, counts who is ready, and passes on what else a child says.
+fn read_words(lines: impl BufRead, live: &Live, ready: &AtomicU32) {
     for line in lines.lines().map_while(Result::ok) {
+        if line == READY {
+            ready.fetch_add(1, Relaxed);
+            continue;
+        }
         let Some(numbers) = line.strip_prefix("live ") else {
             eprintln!("{line}");
             continue;

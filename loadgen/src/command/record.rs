@@ -6,10 +6,10 @@
 use super::measure::Interrupt;
 use super::output;
 use crate::cli::RecordArgs;
+use crate::failure::Exit;
 use crate::failure::Failure;
 use crate::settings;
 use crate::trace;
-use crate::verdict::Exit;
 use js5d::protocol::handshake::{HANDSHAKE_LEN, OPCODE_JS5};
 use js5d::protocol::request::{MESSAGE_LEN, Message};
 use std::fs::File;

@@ -1,30 +1,37 @@
 //! `replay`: a recorded trace as an open loop, each request at its time.
 
 use super::measure::{Bench, Interrupt, Start};
-use super::{output, run};
-use crate::cli::{ReplayArgs, Scenario};
-use crate::engine::plan::{Kind, Part, Rhythm, Then, Work};
-use crate::failure::Failure;
+use super::{options, output};
+use crate::cli::ReplayArgs;
+use crate::engine::plan::Part;
+use crate::failure::{Exit, Failure};
 use crate::human::Ramp;
+use crate::judgement::Judged;
 use crate::report::live::LiveLine;
+use crate::scenario::{Kind, Paced, Rhythm, Scenario, Then, Work};
 use crate::trace;
-use crate::verdict::Exit;
 use std::sync::Arc;
 
 /// Replays and reports.
 pub(crate) fn replay(args: &ReplayArgs) -> Result<Exit, Failure> {
-    let load = &args.run.load;
+    let mut settings = options::settings_of(&args.run)?;
+    let load = &settings.options;
     let given = [
         ("--scenario", load.scenario.is_some()),
         ("--mix", load.mix.is_some()),
         ("--connections", load.connections.is_some()),
         ("--rate", load.rate.is_some()),
+        ("--requests", load.requests.is_some()),
+        ("--downloads", load.downloads.is_some()),
+        ("--urgent", load.urgent.is_some()),
+        ("--prefetch", load.prefetch.is_some()),
         ("--processes", load.processes.is_some()),
         ("--print-scenario", args.run.print_scenario),
         ("--start-at", args.run.start_at.is_some()),
+        ("--baseline", args.run.baseline.is_some()),
     ];
     let instead = "The trace says who asks for what and when; --speed makes it faster or slower.";
-    run::refuse("replay", &given, instead)?;
+    options::refuse("replay", &given, instead)?;
     if let Some(path) = &args.run.trace {
         output::check_writable(path)?;
     }
@@ -40,7 +47,6 @@ pub(crate) fn replay(args: &ReplayArgs) -> Result<Exit, Failure> {
         request.at_us = (request.at_us as f64 / args.speed) as u64;
     }
     let asserts = output::prepare(&args.run.output)?;
-    let mut settings = run::settings_of(&args.run)?;
     let count = clients.len() as f64;
     settings.options.connections = Some(Ramp { from: count, to: count });
     settings.options.rate = None;
@@ -54,23 +60,23 @@ pub(crate) fn replay(args: &ReplayArgs) -> Result<Exit, Failure> {
         rhythm: Rhythm::Eager,
         then: Then::Stay,
         read_rate: None,
-        paced_visits: false,
+        paced: Paced::Nothing,
         is_download: false,
     }];
-    run::check_limits(&settings, &args.run)?;
+    options::check_limits(&settings, &args.run)?;
     let bench = Bench::set_up(settings, Interrupt::watch()?)?;
     bench.warn();
     let mut plan = bench.plan(Part { index: 0, of: 1 }, args.run.trace.is_some());
     // The trace ends the run, unless a duration was given.
     plan.duration_ns = bench.settings.options.duration.map(crate::human::Span::ns);
     let mut live = LiveLine::new(args.run.output.quiet);
-    let (mut result, mut written) = bench.measure(plan, Start::now(), &mut live)?;
+    let (mut result, mut written, _) = bench.measure(plan, Start::soon(), &mut live)?;
     live.finish();
     if let Some(path) = &args.run.trace {
         trace::write(path, &mut written).map_err(|e| output::unwritable(path, &e))?;
     }
     result.load.scenario = format!("replay of {}", args.from.display());
-    let exit = result.judge(&asserts);
-    output::write(&result, &args.run.output)?;
-    Ok(exit)
+    let judged = Judged::of(result, &asserts);
+    output::write(&judged, &args.run.output)?;
+    Ok(judged.exit)
 }

@@ -1,19 +1,23 @@
 //! `run`: one load on one server.
 
 use super::measure::{Bench, Interrupt, Start};
-use super::{ceiling, compare, output, processes};
-use crate::cli::{RunArgs, Scenario};
-use crate::engine::limits;
-use crate::failure::Failure;
+use super::options::{check_limits, settings_of};
+use super::{baseline, compare, output, processes};
+use crate::cli::RunArgs;
+use crate::engine::plan::Part;
+use crate::failure::{Exit, Failure};
+use crate::judgement::Judged;
 use crate::report::live::LiveLine;
-use crate::report::units;
 use crate::result::RunResult;
+use crate::scenario::Scenario;
 use crate::settings::{self, Settings};
 use crate::trace;
-use crate::verdict::Exit;
 
 /// Runs and reports.
 pub(crate) fn run(args: &RunArgs) -> Result<Exit, Failure> {
+    if args.child.is_some() {
+        return processes::be_child(args);
+    }
     let settings = settings_of(args)?;
     if args.print_scenario {
         output::say(settings::to_file(&settings.options)?);
@@ -23,13 +27,14 @@ pub(crate) fn run(args: &RunArgs) -> Result<Exit, Failure> {
         return compare::priority(args);
     }
     let asserts = output::prepare(&args.output)?;
+    let baseline = args.baseline.as_deref().map(baseline::read).transpose()?;
     if let Some(path) = &args.trace {
         output::check_writable(path)?;
     }
     let interrupt = Interrupt::watch()?;
     check_limits(&settings, args)?;
     let mut live = LiveLine::new(args.output.quiet);
-    let mut result = if settings.processes() > 1 && args.child.is_none() {
+    let mut result = if settings.processes() > 1 {
         if args.trace.is_some() {
             let remedy = "Leave --processes out, or record with js5-loadgen record.";
             return Err(Failure::usage("--trace is written by one process", remedy));
@@ -39,9 +44,11 @@ pub(crate) fn run(args: &RunArgs) -> Result<Exit, Failure> {
         run_here(settings, args, interrupt, &mut live)?
     };
     live.finish();
-    let exit = result.judge(&asserts);
-    output::write(&result, &args.output)?;
-    Ok(exit)
+    let notes = baseline.map(|(name, before)| baseline::compare(&mut result, &name, &before));
+    let mut judged = Judged::of(result, &asserts);
+    judged.verdict.notes.extend(notes.into_iter().flatten());
+    output::write(&judged, &args.output)?;
+    Ok(judged.exit)
 }
 
 fn run_here(
@@ -50,73 +57,16 @@ fn run_here(
     interrupt: Interrupt,
     live: &mut LiveLine,
 ) -> Result<RunResult, Failure> {
-    let part = processes::part(args)?;
     let bench = Bench::set_up(settings, interrupt)?;
-    if args.child.is_none() {
-        bench.warn();
-    }
+    bench.warn();
     let start = match &args.start_at {
         Some(text) => Start::parse(text)?,
-        None => Start::now(),
+        None => Start::soon(),
     };
-    let plan = bench.plan(part, args.trace.is_some());
-    let threads = f64::from(plan.threads);
-    let (mut result, mut written) = if args.child.is_some() {
-        bench.measure_with(plan, start, processes::publish)?
-    } else {
-        bench.measure(plan, start, live)?
-    };
-    result.ceiling_per_s = ceiling::recall().map(|ceiling| ceiling * threads);
+    let plan = bench.plan(Part { index: 0, of: 1 }, args.trace.is_some());
+    let (result, mut written, _) = bench.measure(plan, start, live)?;
     if let Some(path) = &args.trace {
         trace::write(path, &mut written).map_err(|e| output::unwritable(path, &e))?;
     }
     Ok(result)
-}
-
-/// Shows what the run needs, and refuses what cannot work.
-pub(super) fn check_limits(settings: &Settings, args: &RunArgs) -> Result<(), Failure> {
-    let limits = limits::table(&settings.needs());
-    if !args.output.quiet {
-        eprint!("{}", limits::text(&limits));
-    }
-    let short = limits.iter().find(|limit| limit.is_hard && !limit.holds());
-    match short {
-        Some(limit) if !args.ignore_limits => {
-            let (needed, there) = (units::count(limit.needed), units::count(limit.there));
-            let cause = format!("{}: {needed} needed, {there} there", limit.name);
-            Err(Failure::setup(cause, &format!("{}; or --ignore-limits.", limit.mend)))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Options of a run that is one measurement, and whether they were given.
-pub(super) fn of_one_measurement(args: &RunArgs) -> [(&'static str, bool); 6] {
-    [
-        ("--duration", args.load.duration.is_some()),
-        ("--warmup", args.load.warmup.is_some()),
-        ("--processes", args.load.processes.is_some()),
-        ("--print-scenario", args.print_scenario),
-        ("--trace", args.trace.is_some()),
-        ("--start-at", args.start_at.is_some()),
-    ]
-}
-
-/// Refuses options that another command would not heed, because it decides on that itself.
-pub(super) fn refuse(command: &str, given: &[(&str, bool)], instead: &str) -> Result<(), Failure> {
-    match given.iter().find(|(_, is_given)| *is_given) {
-        Some((option, _)) => {
-            Err(Failure::usage(format!("{option} does not go with {command}"), instead))
-        }
-        None => Ok(()),
-    }
-}
-
-/// The options of the command line over those of the file, checked.
-pub(crate) fn settings_of(args: &RunArgs) -> Result<Settings, Failure> {
-    let options = match &args.file {
-        None => args.load.clone(),
-        Some(path) => settings::overlay(args.load.clone(), settings::read_file(path)?)?,
-    };
-    Settings::new(options)
 }

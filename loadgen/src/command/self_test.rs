@@ -4,19 +4,23 @@
 //! of known length at a known rate and holds the percentiles against arithmetic: of requests
 //! that are due evenly over D, those due during a pause of S wait from S down to 0, so a share
 //! (S - x) / D waits longer than x, and the p99 is S - D / 100.
+//!
+//! Both sides are stalled, in turn. The percentiles are the same in both cases; the verdict must
+//! not be: it accuses the generator when that was the one that stood still, and only then.
 
+use super::ceiling::{self, Ceiling};
 use super::measure::{Bench, Interrupt, Start};
 use super::output;
 use crate::cli::{LoadOptions, SelfTestArgs};
-use crate::engine::plan::Part;
-use crate::failure::Failure;
+use crate::engine::plan::{OwnStall, Part};
+use crate::failure::{Exit, Failure};
 use crate::human::{Ramp, Span};
+use crate::judgement::Judged;
 use crate::null_server::{NullServer, Pause};
 use crate::report::live::LiveLine;
-use crate::result::RunResult;
 use crate::settings::Settings;
 use crate::stats::{Metric, Times};
-use crate::verdict::Exit;
+use crate::verdict::Limit;
 use std::time::Duration;
 
 const STALL: Duration = Duration::from_millis(200);
@@ -33,28 +37,42 @@ const SERVICE_SHARE_MAX: f64 = 0.25;
 /// three.
 const ATTEMPTS: u32 = 3;
 
-/// Runs the tests; exit code 5 if a percentile does not tell the truth.
+/// Which side stands still.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stalled {
+    Server,
+    Generator,
+}
+
+/// Runs the tests; exit code 5 if a percentile or a verdict does not tell the truth.
 pub(crate) fn self_test(args: SelfTestArgs) -> Result<Exit, Failure> {
     let interrupt = Interrupt::watch()?;
     if !args.quick {
-        let ceiling = ceiling(&interrupt, 300, "small")?;
-        super::ceiling::remember(ceiling.rates.responses_per_s);
-        let _ = self::ceiling(&interrupt, 100_000, "large")?;
+        let small = measure_ceiling(&interrupt, 300, "small")?;
+        let large = measure_ceiling(&interrupt, 100_000, "large")?;
+        ceiling::remember(Ceiling {
+            responses_per_s: small.result.rates.responses_per_s,
+            bytes_per_s: large.result.rates.bytes_per_s,
+        });
     }
-    for attempt in 1..=ATTEMPTS {
-        if interrupt.is_set() {
-            return Ok(Exit::Interrupted);
+    for stalled in [Stalled::Server, Stalled::Generator] {
+        let mut attempt = 0;
+        while !stall_test(&interrupt, stalled)? {
+            attempt += 1;
+            if interrupt.is_set() {
+                return Ok(Exit::Interrupted);
+            }
+            output::say(format_args!(
+                "attempt {attempt} of {ATTEMPTS} is not as arithmetic says: was the machine busy?\n"
+            ));
+            if attempt == ATTEMPTS {
+                output::say("\nthe figures cannot be trusted on this machine now\n");
+                return Ok(Exit::Invalid);
+            }
         }
-        if stall_test(&interrupt)? {
-            output::say("\nthe percentiles tell the truth\n");
-            return Ok(Exit::Good);
-        }
-        output::say(format_args!(
-            "attempt {attempt} of {ATTEMPTS} is off by more than 5 %: was the machine busy?\n"
-        ));
     }
-    output::say("\nthe percentiles cannot be trusted on this machine now\n");
-    Ok(Exit::Invalid)
+    output::say("\nthe percentiles and the verdicts tell the truth\n");
+    Ok(Exit::Good)
 }
 
 /// The cores of the server and of the generator, where there are two.
@@ -79,10 +97,10 @@ fn bench(
 fn null_server(size: u32) -> Result<NullServer, Failure> {
     let remedy = "io_uring must be allowed: kernel.io_uring_disabled = 0, no seccomp filter.";
     let failed = |e| Failure::setup(format!("the null server: {e}"), remedy);
-    NullServer::start("127.0.0.1:0", size, cores().0).map_err(failed)
+    NullServer::start("127.0.0.1:0", size, None, cores().0).map_err(failed)
 }
 
-fn ceiling(interrupt: &Interrupt, size: u32, name: &str) -> Result<RunResult, Failure> {
+fn measure_ceiling(interrupt: &Interrupt, size: u32, name: &str) -> Result<Judged, Failure> {
     let server = null_server(size)?;
     let options = LoadOptions {
         connections: Some(Ramp { from: 64.0, to: 64.0 }),
@@ -95,10 +113,10 @@ fn ceiling(interrupt: &Interrupt, size: u32, name: &str) -> Result<RunResult, Fa
     };
     let bench = bench(&server, interrupt, options)?;
     let plan = bench.plan(Part { index: 0, of: 1 }, false);
-    let (mut result, _) = bench.measure(plan, Start::now(), &mut LiveLine::new(true))?;
-    result.judge(&[]);
-    let rates = &result.rates;
-    let cpu_share = result.verdict.evidence.cpu_share_max;
+    let (result, ..) = bench.measure(plan, Start::soon(), &mut LiveLine::new(true))?;
+    let judged = Judged::of(result, &[]);
+    let (result, rates) = (&judged.result, &judged.result.rates);
+    let cpu_share = judged.verdict.evidence.cpu_share_max;
     let cpu_ns = cpu_share * result.measured_s() * 1e9 / result.stats.responses.sum().max(1) as f64;
     output::say(format_args!(
         "ceiling, {name} groups ({size} bytes, 64 clients, 40 in flight): {:.2} M responses/s, \
@@ -107,11 +125,11 @@ fn ceiling(interrupt: &Interrupt, size: u32, name: &str) -> Result<RunResult, Fa
         rates.bytes_per_s / 1e9,
         cpu_share * 100.0,
     ));
-    Ok(result)
+    Ok(judged)
 }
 
-/// Whether the percentiles of a run with a known stall are what they must be.
-fn stall_test(interrupt: &Interrupt) -> Result<bool, Failure> {
+/// Whether the percentiles and the verdict of a run with a known stall are what they must be.
+fn stall_test(interrupt: &Interrupt, stalled: Stalled) -> Result<bool, Failure> {
     let server = null_server(300)?;
     let options = LoadOptions {
         connections: Some(Ramp { from: STALL_CLIENTS, to: STALL_CLIENTS }),
@@ -123,24 +141,36 @@ fn stall_test(interrupt: &Interrupt) -> Result<bool, Failure> {
         ..LoadOptions::default()
     };
     let bench = bench(&server, interrupt, options)?;
-    let plan = bench.plan(Part { index: 0, of: 1 }, false);
-    let start = Start::now();
-    server.pause(Pause { at: start.instant + STALL_AFTER, length: STALL });
-    let (result, _) = bench.measure(plan, start, &mut LiveLine::new(true))?;
+    let mut plan = bench.plan(Part { index: 0, of: 1 }, false);
+    let start = Start::soon();
+    match stalled {
+        Stalled::Server => {
+            server.pause(Pause { at: start.instant + STALL_AFTER, length: STALL });
+        }
+        Stalled::Generator => {
+            let (at_ns, length_ns) = (Span(STALL_AFTER).ns(), Span(STALL).ns());
+            plan.own_stall = Some(OwnStall { at_ns, length_ns });
+        }
+    }
+    let (result, ..) = bench.measure(plan, start, &mut LiveLine::new(true))?;
     let ms = |metric, q: f64| {
         let times = result.stats.times(metric);
         times.map_or(0.0, |times: &Times| times.quantile(q) as f64 / 1e6)
     };
     let stall_ms = STALL.as_secs_f64() * 1e3;
     let p99_ms = stall_ms - STALL_RUN.as_secs_f64() * 1e3 / 100.0;
+    let side = if stalled == Stalled::Server { "server" } else { "generator" };
     output::say(format_args!(
-        "stall of {stall_ms:.0} ms at {STALL_RATE:.0} requests/s for {} s:\n",
+        "the {side} stands still for {stall_ms:.0} ms at {STALL_RATE:.0} requests/s for {} s:\n",
         STALL_RUN.as_secs()
     ));
     let rows = [
         ("response p99", ms(Metric::UrgentResponse, 0.99), p99_ms),
         ("response max", ms(Metric::UrgentResponse, 1.0), stall_ms),
-        ("service max", ms(Metric::UrgentService, 1.0), stall_ms),
+        match stalled {
+            Stalled::Server => ("service max", ms(Metric::UrgentService, 1.0), stall_ms),
+            Stalled::Generator => ("lag max", ms(Metric::Lag, 1.0), stall_ms),
+        },
     ];
     let mut good = true;
     for (name, found, expected) in rows {
@@ -157,5 +187,10 @@ fn stall_test(interrupt: &Interrupt) -> Result<bool, Failure> {
         "  {:<14}{service_ms:>9.2} ms   must not show the stall: only what was in flight does\n",
         "service p99"
     ));
-    Ok(good)
+    let Judged { verdict, .. } = Judged::of(result, &[]);
+    let accuses_itself = verdict.limit == Limit::GeneratorLimited;
+    let is_right = accuses_itself == (stalled == Stalled::Generator);
+    let word = if is_right { "as it must be" } else { "WRONG" };
+    output::say(format_args!("  {:<14}{}, {word}\n", "verdict", verdict.limit.name()));
+    Ok(good && is_right)
 }

@@ -1,26 +1,21 @@
-//! What hostile clients do: each connection tries one trick, holds it, goes and comes back.
+//! What hostile clients do: each connection tries one trick, holds it, goes and comes back. A
+//! behaviour: it says what is to be sent and done, and the client does it.
 //!
 //! Nothing here is measured but what becomes of the connection: a server may cut a hostile
 //! client whenever it likes. What it must not do is to serve wrong bytes where the trick itself
 //! keeps to the protocol, or to let honest clients suffer: run those beside, with `--mix`.
 
-use super::check::Token;
-use super::client::{After, Client, Phase};
-use super::core::Core;
-use super::plan::{Plan, Tricks};
-use super::socket;
-use super::tally::{Event, Wrong};
-use crate::cli::Trick;
+use super::checker::Checker;
+use super::faults::Token;
+use crate::catalogue::Catalogue;
+use crate::scenario::{Trick, Tricks};
+use fastrand::Rng;
 use js5d::protocol::handshake::handshake;
 use js5d::protocol::request::Message;
 use js5d::protocol::{Class, GroupId};
 
 /// What a client that drips lets pass between two bytes.
 const DRIP_NS: u64 = 1_000_000_000;
-
-/// Before the next connection: tricks that are cut at once would measure the opening of
-/// connections, which login-storm does.
-const PAUSE_NS: u64 = 10_000_000;
 
 /// Requests of the tricks that ask for something.
 const REQUESTS: u32 = 20;
@@ -38,32 +33,53 @@ const RESET_WITHIN_BYTES: usize = 1600;
 #[derive(Debug)]
 pub(crate) struct Hostile {
     trick: Trick,
-    hold_ns: u64,
-    /// When the client goes by itself; 0 before the first step.
+    /// When the client goes by itself.
     until_ns: u64,
+    has_begun: bool,
     step: u32,
     next_step_ns: u64,
-    /// Bytes of responses that came, the status not counted.
+    /// Bytes that came, the status among them.
     received: usize,
     answers: u32,
     reset_after: usize,
 }
 
+/// What a trick may use: the client's means of saying something.
+pub(crate) struct Talk<'a> {
+    pub(crate) now_ns: u64,
+    /// The status has come, and is OK.
+    pub(crate) is_open: bool,
+    pub(crate) build: u32,
+    pub(crate) catalogue: &'a Catalogue,
+    pub(crate) rng: &'a mut Rng,
+    pub(crate) checker: &'a mut Checker,
+    pub(crate) out: &'a mut Vec<u8>,
+}
+
 /// What a step of a trick asks of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Do {
-    Nothing,
-    EndMySide,
+pub(crate) enum Act {
+    /// To stay; to be asked again at this time, and whenever something comes.
+    Hold {
+        until_ns: u64,
+    },
+    /// To end the client's side, and to stay.
+    EndMySide {
+        until_ns: u64,
+    },
     Leave,
     Reset,
+    /// To leave, and to count a body for a group that no index lists.
+    Accuse,
 }
 
 impl Hostile {
-    pub(crate) fn begin(tricks: &Tricks, rng: &mut fastrand::Rng) -> Self {
+    /// A trick, drawn, that is held from `now_ns` on.
+    pub(crate) fn begin(tricks: &Tricks, now_ns: u64, rng: &mut Rng) -> Self {
         Self {
             trick: rng.choice(&tricks.tricks).copied().unwrap_or(Trick::Silent),
-            hold_ns: tricks.hold_ns,
-            until_ns: 0,
+            until_ns: now_ns + tricks.hold_ns,
+            has_begun: false,
             step: 0,
             next_step_ns: 0,
             received: 0,
@@ -74,6 +90,10 @@ impl Hostile {
 
     pub(crate) fn reads_nothing(&self) -> bool {
         self.trick == Trick::OverWindow
+    }
+
+    pub(crate) fn sends_bytewise(&self) -> bool {
+        self.trick == Trick::OneByteSegments
     }
 
     /// How many bytes may be read next, for a client that resets at a byte.
@@ -90,165 +110,109 @@ impl Hostile {
         self.answers += answers;
     }
 
-    fn is_handshake_of_js5(&self) -> bool {
-        !matches!(self.trick, Trick::Silent | Trick::OneByte | Trick::Drip | Trick::NotJs5)
-    }
-
     /// Whether the server may send what it likes before it closes.
     pub(crate) fn broke_the_protocol(&self) -> bool {
         matches!(self.trick, Trick::NotJs5 | Trick::UnknownOpcode)
     }
-}
 
-impl Client {
     /// The next step of the trick.
-    pub(super) fn hostile_go_on(&mut self, core: &mut Core) {
-        let Some(mut hostile) = self.hostile.take() else { return };
-        if hostile.until_ns == 0 {
-            hostile.until_ns = core.now_ns + hostile.hold_ns;
-            if hostile.is_handshake_of_js5() {
-                self.out.extend(handshake(core.plan.build));
-            }
+    pub(crate) fn act(&mut self, talk: &mut Talk<'_>) -> Act {
+        if !std::mem::replace(&mut self.has_begun, true) && self.is_handshake_of_js5() {
+            talk.out.extend(handshake(talk.build));
         }
-        let plan = core.plan.clone();
-        let todo = self.trick(core, &plan, &mut hostile);
-        let (until_ns, next_step_ns) = (hostile.until_ns, hostile.next_step_ns);
-        let segments = hostile.trick == Trick::OneByteSegments;
-        self.hostile = Some(hostile);
-        if segments {
-            self.flush_bytewise(core);
-        } else {
-            self.flush(core);
-        }
-        match todo {
-            Do::Nothing if core.now_ns < until_ns => {
-                self.wake_at(core, until_ns);
-                if next_step_ns > core.now_ns {
-                    self.wake_at(core, next_step_ns);
-                }
-            }
-            Do::EndMySide => {
-                if let Some(socket) = &self.socket {
-                    socket::shutdown(socket, rustix::net::Shutdown::Write);
-                }
-                self.wake_at(core, until_ns);
-            }
-            Do::Reset => self.hostile_reset(core),
-            Do::Nothing | Do::Leave => {
-                core.tally.event(Event::Left);
-                self.close(core, After::Reopen(core.now_ns + PAUSE_NS));
-            }
-        }
-    }
-
-    /// The server closed on a hostile client.
-    pub(super) fn hostile_cut(&mut self, core: &mut Core) {
-        core.tally.event(Event::HostileCut);
-        self.close(core, After::Reopen(core.now_ns + PAUSE_NS));
-    }
-
-    fn hostile_reset(&mut self, core: &mut Core) {
-        if let Some(socket) = &self.socket {
-            socket::reset_on_close(socket);
-        }
-        core.tally.event(Event::Left);
-        self.close(core, After::Reopen(core.now_ns + PAUSE_NS));
-    }
-
-    fn trick(&mut self, core: &mut Core, plan: &Plan, hostile: &mut Hostile) -> Do {
-        match hostile.trick {
+        match self.trick {
             Trick::Silent => {}
-            Trick::OneByte => self.once(hostile, &[15]),
-            Trick::NotJs5 => self.once(hostile, &[14, 0, 0, 0, 0, 0, 0, 0]),
-            Trick::Drip => self.drip(core, plan, hostile),
-            Trick::OverWindow if hostile.step == 0 => {
-                hostile.step = 1;
+            Trick::OneByte => self.once(&[15], talk),
+            Trick::NotJs5 => self.once(&[14, 0, 0, 0, 0, 0, 0, 0], talk),
+            Trick::Drip => self.drip(talk),
+            Trick::OverWindow if self.step == 0 => {
+                self.step = 1;
                 for _ in 0..OVER_WINDOW_REQUESTS {
-                    let id = plan.catalogue.popular(self.asker.rng());
-                    self.out.extend(Message::Request(Class::Urgent, id).to_bytes());
+                    let id = talk.catalogue.popular(talk.rng);
+                    talk.out.extend(Message::Request(Class::Urgent, id).to_bytes());
                 }
             }
             Trick::OverWindow => {}
-            _ if self.phase != Phase::Open => {}
-            _ => return self.trick_after_status(core, plan, hostile),
+            _ if !talk.is_open => {}
+            _ => {
+                if let Some(act) = self.act_after_status(talk) {
+                    return act;
+                }
+            }
         }
-        Do::Nothing
+        if talk.now_ns >= self.until_ns {
+            return Act::Leave;
+        }
+        let has_next = self.next_step_ns > talk.now_ns;
+        let until_ns = if has_next { self.until_ns.min(self.next_step_ns) } else { self.until_ns };
+        Act::Hold { until_ns }
     }
 
-    fn trick_after_status(&mut self, core: &mut Core, plan: &Plan, hostile: &mut Hostile) -> Do {
-        let first = hostile.step == 0;
-        hostile.step = 1;
-        match hostile.trick {
-            Trick::HalfRequest if first => self.out.extend([1, 255]),
-            Trick::UnknownOpcode if first => self.out.extend([99, 0, 0, 0]),
+    fn act_after_status(&mut self, talk: &mut Talk<'_>) -> Option<Act> {
+        let first = self.step == 0;
+        self.step = 1;
+        match self.trick {
+            Trick::HalfRequest if first => talk.out.extend([1, 255]),
+            Trick::UnknownOpcode if first => talk.out.extend([99, 0, 0, 0]),
             Trick::Useless if first => {
                 for i in 0..USELESS_MESSAGES {
-                    self.out.extend(Message::LoggedIn(i % 2 == 0).to_bytes());
-                    self.session.rekey(i as u8, &mut self.out);
+                    talk.out.extend(Message::LoggedIn(i % 2 == 0).to_bytes());
+                    talk.checker.rekey(i as u8, talk.out);
                 }
-                self.ask_for(core, plan, 1);
+                ask_for_popular(talk, 1);
             }
             Trick::UnknownGroup if first => {
                 for _ in 0..REQUESTS {
-                    let id = plan.catalogue.unlisted(self.asker.rng());
-                    self.ask_one(core, id);
+                    let id = talk.catalogue.unlisted(talk.rng);
+                    ask_for(talk, id);
                 }
             }
-            Trick::UnknownGroup if hostile.answers > 0 => {
-                core.tally.wrong(self.number, &Wrong::MadeUp);
-                return Do::Leave;
-            }
+            Trick::UnknownGroup if self.answers > 0 => return Some(Act::Accuse),
             Trick::Reset | Trick::OneByteSegments | Trick::HalfClose if first => {
-                self.ask_for(core, plan, REQUESTS);
-                if hostile.trick == Trick::HalfClose {
-                    return Do::EndMySide;
+                ask_for_popular(talk, REQUESTS);
+                if self.trick == Trick::HalfClose {
+                    return Some(Act::EndMySide { until_ns: self.until_ns });
                 }
             }
-            Trick::Reset if hostile.received > hostile.reset_after => return Do::Reset,
-            Trick::OneByteSegments if hostile.answers >= REQUESTS => return Do::Leave,
+            Trick::Reset if self.received > self.reset_after => return Some(Act::Reset),
+            Trick::OneByteSegments if self.answers >= REQUESTS => return Some(Act::Leave),
             _ => {}
         }
-        Do::Nothing
+        None
     }
 
-    fn once(&mut self, hostile: &mut Hostile, bytes: &[u8]) {
-        if hostile.step == 0 {
-            hostile.step = 1;
-            self.out.extend(bytes);
+    fn is_handshake_of_js5(&self) -> bool {
+        !matches!(self.trick, Trick::Silent | Trick::OneByte | Trick::Drip | Trick::NotJs5)
+    }
+
+    fn once(&mut self, bytes: &[u8], talk: &mut Talk<'_>) {
+        if self.step == 0 {
+            self.step = 1;
+            talk.out.extend(bytes);
         }
     }
 
-    fn drip(&mut self, core: &Core, plan: &Plan, hostile: &mut Hostile) {
-        if hostile.next_step_ns > core.now_ns {
+    fn drip(&mut self, talk: &mut Talk<'_>) {
+        if self.next_step_ns > talk.now_ns {
             return;
         }
         // The handshake, then what a real client says next, over and over.
         let connected = Message::Connected.to_bytes();
-        let byte = handshake(plan.build).get(hostile.step as usize).copied();
-        self.out.push(byte.unwrap_or(connected[(hostile.step as usize + 3) % 4]));
-        hostile.step += 1;
-        hostile.next_step_ns = core.now_ns + DRIP_NS;
+        let byte = handshake(talk.build).get(self.step as usize).copied();
+        talk.out.push(byte.unwrap_or(connected[(self.step as usize + 3) % 4]));
+        self.step += 1;
+        self.next_step_ns = talk.now_ns + DRIP_NS;
     }
+}
 
-    fn ask_for(&mut self, core: &Core, plan: &Plan, count: u32) {
-        for _ in 0..count {
-            let id = plan.catalogue.popular(self.asker.rng());
-            self.ask_one(core, id);
-        }
+fn ask_for_popular(talk: &mut Talk<'_>, count: u32) {
+    for _ in 0..count {
+        let id = talk.catalogue.popular(talk.rng);
+        ask_for(talk, id);
     }
+}
 
-    fn ask_one(&mut self, core: &Core, id: GroupId) {
-        let token = Token { intended_ns: core.now_ns, written_ns: core.now_ns };
-        self.session.request(Class::Urgent, id, token, &mut self.out);
-    }
-
-    fn flush_bytewise(&mut self, core: &mut Core) {
-        let Some(socket) = &self.socket else { return };
-        let out = std::mem::take(&mut self.out);
-        // The socket's buffer holds thousands of such segments: nothing is left over.
-        let sent = out.iter().all(|byte| socket::send(socket, &[*byte]).is_ok_and(|n| n == 1));
-        if !sent {
-            self.hostile_cut(core);
-        }
-    }
+fn ask_for(talk: &mut Talk<'_>, id: GroupId) {
+    let token = Token { intended_ns: talk.now_ns, written_ns: talk.now_ns };
+    talk.checker.request(Class::Urgent, id, token, talk.out);
 }

@@ -1,7 +1,7 @@
 //! What a run needs of the machine, what there is, and the command that mends what is short.
 
 use super::source;
-use crate::report::units::count;
+use crate::units::count;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fmt::Write;
 

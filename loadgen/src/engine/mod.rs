@@ -1,25 +1,26 @@
 //! The engine: workers with a ring each put the load of a [`plan::Plan`] on a server.
 //!
-//! Read `plan`, then `worker`, `client` and `asking`. Time inside is nanoseconds since the
+//! Read `plan`, then `worker`, `client`, and what a client is made of: `connection`, `visit` and
+//! `checker`. Time inside is nanoseconds since the
 //! run's start; sockets are opened, sent to and closed directly, received from through the ring.
 
-pub(crate) mod asking;
-pub(crate) mod check;
+pub(crate) mod checker;
 mod client;
-pub(crate) mod core;
+mod connection;
+mod core;
+mod faults;
 mod hostile;
 pub(crate) mod limits;
 pub(crate) mod pace;
 pub(crate) mod plan;
-mod socket;
 pub(crate) mod source;
-pub(crate) mod tally;
-pub(crate) mod watch;
+mod tally;
+mod visit;
 mod worker;
 
-use self::core::Clock;
 use crate::stats::{Live, Stats};
-use plan::{Plan, Written};
+use crate::trace::Written;
+use plan::{Plan, Start};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -34,29 +35,31 @@ pub(crate) struct Harvest {
     pub(crate) connect_error: Option<String>,
     /// How long was measured.
     pub(crate) measured_ns: u64,
+    /// When the run began, its warm-up included.
+    pub(crate) begun: Instant,
 }
 
-/// Runs a plan, beginning at `start`. `progress` is called a few times a second with what the
+/// Runs a plan. `progress` is called a few times a second with what the
 /// workers have published.
 ///
 /// # Errors
 /// A worker has no ring, or cannot have its core.
 pub(crate) fn run(
     plan: &Arc<Plan>,
-    start: Instant,
+    start: Start,
     stop: &AtomicBool,
     mut progress: impl FnMut(&[Live]),
 ) -> io::Result<Harvest> {
     limits::reserve_descriptors(plan.connections.div_ceil(plan.part.of));
-    let clock = Clock { start };
+    let gate = worker::Gate::new(plan.threads, start);
     let lives: Vec<Live> = (0..plan.threads).map(|_| Live::default()).collect();
     let harvests: Vec<io::Result<worker::Harvest>> = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..plan.threads)
             .map(|index| {
-                let live = &lives[index as usize];
+                let (live, gate) = (&lives[index as usize], &gate);
                 std::thread::Builder::new()
                     .name(format!("worker-{index}"))
-                    .spawn_scoped(scope, move || worker::run(plan, index, clock, live, stop))
+                    .spawn_scoped(scope, move || worker::run(plan, index, gate, live, stop))
             })
             .collect();
         while workers.iter().flatten().any(|worker| !worker.is_finished()) {
@@ -74,6 +77,7 @@ pub(crate) fn run(
         written: Vec::new(),
         connect_error: None,
         measured_ns: 0,
+        begun: gate.begun(),
     };
     for harvest in harvests {
         let harvest = harvest?;

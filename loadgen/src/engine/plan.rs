@@ -1,14 +1,13 @@
 //! A run, resolved: everything that workers need to know, and nothing that they must look up.
 
-use super::check::Verify;
-use super::pace::Pace;
+use super::checker::Verify;
 use crate::catalogue::Catalogue;
-use crate::cli::{Scenario, Trick};
-use crate::trace::TracedClient;
+use crate::human::Ramp;
+use crate::scenario::{Kind, Work};
 use js5d::protocol::client::Matching;
-use js5d::protocol::{Class, GroupId};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// One run of the engine.
 #[derive(Clone, Debug)]
@@ -28,8 +27,8 @@ pub(crate) struct Plan {
     pub(crate) opening: Opening,
     /// What clients do, by weight.
     pub(crate) kinds: Vec<Kind>,
-    /// The pace of an open loop.
-    pub(crate) pace: Option<Pace>,
+    /// The pace of an open loop, for those kinds that have a share in it.
+    pub(crate) pace: Option<Curve>,
     pub(crate) poisson: bool,
     pub(crate) warmup_ns: u64,
     /// The length of the intervals that are recorded apart.
@@ -53,6 +52,63 @@ pub(crate) struct Plan {
     pub(crate) pin: Vec<u32>,
     /// Whether to keep what was asked for, and when.
     pub(crate) trace: bool,
+    /// The generator sleeps here, so that `self-test` sees it accuse itself.
+    pub(crate) own_stall: Option<OwnStall>,
+}
+
+/// Arrivals over time: a rate that may rise or fall evenly and then stays.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Curve {
+    /// Arrivals a second, at the beginning and after the ramp.
+    pub(crate) rate: Ramp,
+    /// How long the rate takes from one to the other.
+    pub(crate) ramp_s: f64,
+    /// When the first second begins, on the run's clock.
+    pub(crate) start_ns: u64,
+}
+
+impl Curve {
+    /// When the arrival number `x` (fractions fall between arrivals) is due.
+    pub(crate) fn due_ns(&self, x: f64) -> u64 {
+        let Ramp { from, to } = self.rate;
+        let in_ramp = (from + to) / 2.0 * self.ramp_s;
+        let seconds = if from == to {
+            x / to
+        } else if x >= in_ramp {
+            self.ramp_s + (x - in_ramp) / to
+        } else {
+            let slope = (to - from) / self.ramp_s;
+            // Root of slope/2 t² + from t = x.
+            ((from * from + 2.0 * slope * x).max(0.0).sqrt() - from) / slope
+        };
+        // Beyond any run, and a rate of 0, saturate: due never.
+        self.start_ns.saturating_add((seconds * 1e9) as u64)
+    }
+
+    /// Arrivals that were due before `now_ns`.
+    pub(crate) fn arrivals(&self, now_ns: u64) -> f64 {
+        let t = now_ns.saturating_sub(self.start_ns) as f64 / 1e9;
+        let Ramp { from, to } = self.rate;
+        let ramped = t.min(self.ramp_s);
+        let slope = if self.ramp_s > 0.0 { (to - from) / self.ramp_s } else { 0.0 };
+        from * ramped + slope / 2.0 * ramped * ramped + (t - ramped) * to
+    }
+}
+
+/// A sleep of each worker, on the run's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OwnStall {
+    pub(crate) at_ns: u64,
+    pub(crate) length_ns: u64,
+}
+
+/// When a run begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// As soon as all workers are ready.
+    WhenReady,
+    /// At a time that others begin at, too: a worker that is not ready by then is late.
+    At(Instant),
 }
 
 /// A process among the processes of a run.
@@ -85,88 +141,6 @@ pub(crate) enum KeyPolicy {
     Changing,
 }
 
-/// One kind of clients.
-#[derive(Clone, Debug)]
-pub(crate) struct Kind {
-    pub(crate) scenario: Scenario,
-    pub(crate) weight: u32,
-    pub(crate) urgent: u32,
-    pub(crate) prefetch: u32,
-    pub(crate) work: Work,
-    /// Requests before the work counts as done, for work that has no end of its own.
-    pub(crate) visit_requests: Option<u32>,
-    pub(crate) rhythm: Rhythm,
-    pub(crate) then: Then,
-    /// Bytes that are read in a second at most.
-    pub(crate) read_rate: Option<u64>,
-    /// Whether the pace of an open loop counts visits, not requests.
-    pub(crate) paced_visits: bool,
-    /// Whether the end of the work is a download that is timed.
-    pub(crate) is_download: bool,
-}
-
-/// What a client asks for.
-#[derive(Clone, Debug)]
-pub(crate) enum Work {
-    /// The indexes, then every group.
-    Everything,
-    /// The indexes, then this part of the groups.
-    Changed(f64),
-    /// Groups by popularity, without end.
-    Popular,
-    /// The master index.
-    MasterIndex,
-    /// The master index now and then, as proof of life.
-    KeepAlive(u64),
-    /// What a trace says.
-    Trace(Arc<Vec<TracedClient>>),
-    /// Whatever a server should not be sent.
-    Hostile(Tricks),
-}
-
-/// When a client of a closed loop asks.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Rhythm {
-    /// Whenever its windows have room.
-    Eager,
-    /// In bursts between which it thinks, with prefetch in the background.
-    Thinking { think_ns: u64, burst: u32, prefetch_gap_ns: u64 },
-}
-
-/// What follows when the work is done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Then {
-    /// The work again, on the same connection.
-    Repeat,
-    /// The work again, on a new connection.
-    Reconnect,
-    /// Nothing; the connection stays.
-    Stay,
-}
-
-/// What hostile clients try, and how long they hold it.
-#[derive(Clone, Debug)]
-pub(crate) struct Tricks {
-    pub(crate) tricks: Vec<Trick>,
-    pub(crate) hold_ns: u64,
-}
-
-/// One request that was written, for traces.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Written {
-    pub(crate) at_ns: u64,
-    pub(crate) client: u32,
-    pub(crate) class: Class,
-    pub(crate) id: GroupId,
-}
-
-impl Kind {
-    /// Whether the work has an end that is reached over several connections.
-    pub(crate) fn can_go_on(&self) -> bool {
-        self.is_download && !self.paced_visits
-    }
-}
-
 impl Plan {
     /// The kind of a client: weights laid out in turn, so that any stretch of clients has the
     /// mix.
@@ -180,6 +154,11 @@ impl Plan {
             }
         }
         0
+    }
+
+    /// Whether requests are due at times that no answer moves: a pace, or a trace.
+    pub(crate) fn is_open_loop(&self) -> bool {
+        self.pace.is_some() || self.kinds.iter().any(|kind| matches!(kind.work, Work::Trace(_)))
     }
 
     /// The clients that this process runs, of which worker `worker` takes every `threads`-th.

@@ -2,18 +2,18 @@
 //! answers and answers into requests.
 
 use super::client::Client;
-use super::core::{Clock, Core, Op, Timers};
-use super::plan::{Plan, Written};
+use super::core::{Clock, Core, Op};
+use super::pace::Arrivals;
+use super::plan::{Plan, Start};
 use super::tally::Tally;
-use super::watch;
-use crate::environment::thread_usage;
+use crate::machine::{pin_to, thread_usage};
 use crate::ring::{Completion, Ring};
 use crate::stats::{Live, Recorder, Stats};
-use std::collections::VecDeque;
+use crate::trace::Written;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Barrier, OnceLock};
+use std::time::{Duration, Instant};
 
 /// Submissions that are gathered at most before the kernel is asked.
 const RING_ENTRIES: u32 = 2048;
@@ -28,8 +28,10 @@ const BUFFER_BYTES: usize = 64 * 1024;
 /// is to stop.
 const HEARTBEAT_NS: u64 = 100_000_000;
 
-/// Timers that are served before completions are looked at again.
+/// Timers that are served, and arrivals that are handed out, before completions are looked at
+/// again.
 const TIMERS_AT_ONCE: usize = 64;
+const CALLS_AT_ONCE: usize = 256;
 
 /// What a worker comes back with.
 pub(crate) struct Harvest {
@@ -47,44 +49,70 @@ pub(crate) struct Harvest {
 pub(crate) fn run(
     plan: &Arc<Plan>,
     index: u32,
-    clock: Clock,
+    gate: &Gate,
     live: &Live,
     stop: &AtomicBool,
 ) -> io::Result<Harvest> {
-    if !plan.pin.is_empty() {
-        watch::pin_to(plan.pin[index as usize % plan.pin.len()])?;
-    }
-    let recorder = Recorder::new(plan.warmup_ns, plan.interval_ns);
-    let core = Core {
-        ring: Ring::new(RING_ENTRIES, BUFFERS, BUFFERS_AT_FIRST, BUFFER_BYTES)?,
-        timers: Timers::default(),
-        tally: Tally::new(recorder),
-        plan: Arc::clone(plan),
-        clock,
-        now_ns: 0,
-        opening: 0,
-        queued: VecDeque::new(),
-        finished: 0,
-        written: plan.trace.then(Vec::new),
-    };
-    let numbers = plan.clients_of(index);
-    let clients = (0..).zip(numbers).map(|(slot, number)| Client::new(slot, number, plan));
-    let mut worker = Worker { core, clients: clients.collect(), completions: Vec::new() };
-    wait_for_start(clock);
+    let prepared = prepare(plan, index);
+    // Whoever could not prepare itself must not keep the others waiting.
+    let clock = gate.pass();
+    let mut worker = prepared?;
+    worker.core.begin(clock);
     worker.run(live, stop)?;
     Ok(worker.harvest(live))
 }
 
-/// The run's clock may start in the future, so that several processes begin together.
-fn wait_for_start(clock: Clock) {
-    let now = std::time::Instant::now();
-    std::thread::sleep(clock.start.saturating_duration_since(now));
+fn prepare(plan: &Arc<Plan>, index: u32) -> io::Result<Worker> {
+    if !plan.pin.is_empty() {
+        // Of all processes' workers, so that no two share a core while there are enough.
+        let place = plan.part.index * plan.threads + index;
+        pin_to(plan.pin[place as usize % plan.pin.len()])?;
+    }
+    let ring = Ring::new(RING_ENTRIES, BUFFERS, BUFFERS_AT_FIRST, BUFFER_BYTES)?;
+    let tally = Tally::new(Recorder::new(plan.warmup_ns, plan.interval_ns));
+    let core = Core::new(ring, Arrivals::new(plan, index), tally, plan);
+    let numbers = plan.clients_of(index);
+    let clients = (0..).zip(numbers).map(|(slot, number)| Client::new(slot, number, plan));
+    let (clients, completions) = (clients.collect(), Vec::new());
+    Ok(Worker { core, clients, completions, called: Vec::new() })
+}
+
+/// Where workers wait for each other and for the start: rings and clients take their time, which
+/// is nobody's latency.
+pub(crate) struct Gate {
+    all_ready: Barrier,
+    start: Start,
+    begun: OnceLock<Instant>,
+}
+
+impl Gate {
+    pub(crate) fn new(workers: u32, start: Start) -> Self {
+        let all_ready = Barrier::new(workers as usize);
+        Self { all_ready, start, begun: OnceLock::new() }
+    }
+
+    /// When the run began.
+    pub(crate) fn begun(&self) -> Instant {
+        *self.begun.get_or_init(|| match self.start {
+            Start::At(instant) => instant,
+            Start::WhenReady => Instant::now(),
+        })
+    }
+
+    fn pass(&self) -> Clock {
+        self.all_ready.wait();
+        let start = self.begun();
+        std::thread::sleep(start.saturating_duration_since(Instant::now()));
+        Clock { start }
+    }
 }
 
 struct Worker {
     core: Core,
     clients: Vec<Client>,
     completions: Vec<Completion>,
+    /// Clients that have something to send because the pace has called.
+    called: Vec<u32>,
 }
 
 impl Worker {
@@ -92,14 +120,14 @@ impl Worker {
         let plan = Arc::clone(&self.core.plan);
         let end_ns = plan.duration_ns.map_or(u64::MAX, |ns| plan.warmup_ns.saturating_add(ns));
         let mut heartbeat_ns = 0;
-        self.core.tick();
+        let mut own_stall = plan.own_stall;
         let foreground = self.clients.iter().filter(|c| c.is_foreground(&plan)).count();
         for client in &mut self.clients {
             client.start(&mut self.core);
         }
         loop {
             let now = self.core.tick();
-            if now >= end_ns || self.core.finished == foreground && plan.may_end_early(foreground) {
+            if now >= end_ns || self.has_ended(foreground) {
                 return Ok(());
             }
             if now >= heartbeat_ns {
@@ -109,16 +137,31 @@ impl Worker {
                 self.heartbeat(live);
                 heartbeat_ns = now + HEARTBEAT_NS;
             }
+            if let Some(stall) = own_stall.filter(|stall| now >= stall.at_ns) {
+                std::thread::sleep(Duration::from_nanos(stall.length_ns));
+                own_stall = None;
+            }
             let served_all = self.serve_timers();
+            let called_all = self.serve_calls();
             self.keep_books();
             self.open_queued();
-            let next_ns = self.core.timers.next_ns().unwrap_or(u64::MAX);
+            let own_stall_ns = own_stall.map(|stall| stall.at_ns);
+            let next = [self.core.timers.next_ns(), self.core.arrivals.next_ns(), own_stall_ns];
+            let next_ns = next.into_iter().flatten().min().unwrap_or(u64::MAX);
             let wake_ns = next_ns.min(heartbeat_ns).min(end_ns);
             let now = self.core.tick();
-            let wait_ns = if served_all { wake_ns.saturating_sub(now) } else { 0 };
-            self.core.ring.wait(Duration::from_nanos(wait_ns))?;
+            let is_idle = served_all && called_all;
+            self.core.wait(if is_idle { wake_ns.saturating_sub(now) } else { 0 })?;
             self.serve_completions();
         }
+    }
+
+    /// Whether nobody has anything to do any more. While a pace is to be held, clients that have
+    /// given up do not end the run: what is due and not asked is what it shows.
+    fn has_ended(&self, foreground: usize) -> bool {
+        let Core { plan, finished, given_up, .. } = &self.core;
+        let is_missed = *given_up > 0 && plan.pace.is_some() && plan.duration_ns.is_some();
+        *finished == foreground && plan.may_end_early(foreground) && !is_missed
     }
 
     fn heartbeat(&mut self, live: &Live) {
@@ -149,6 +192,32 @@ impl Worker {
             }
         }
         false
+    }
+
+    /// Hands out what is due to clients that are ready. True if none is left.
+    fn serve_calls(&mut self) -> bool {
+        let Self { core, clients, called, .. } = self;
+        let mut is_done = false;
+        for _ in 0..CALLS_AT_ONCE {
+            let Some(call) = core.arrivals.call(core.now_ns) else {
+                is_done = true;
+                break;
+            };
+            let client = clients.get_mut(call.slot as usize);
+            if client.is_some_and(|client| client.on_call(core, &call)) {
+                core.arrivals.taken(&call);
+                called.push(call.slot);
+            }
+        }
+        // One send for all that a client was called for.
+        called.sort_unstable();
+        called.dedup();
+        for slot in called.drain(..) {
+            if let Some(client) = clients.get_mut(slot as usize) {
+                client.flush(core);
+            }
+        }
+        is_done
     }
 
     fn open_queued(&mut self) {
@@ -210,9 +279,13 @@ impl Worker {
             client.end(&mut self.core);
         }
         let Self { core, clients, .. } = self;
-        let Core { ring, mut tally, written, .. } = core;
+        let Core { ring, mut tally, written, arrivals, .. } = core;
         drop(ring);
         drop(clients);
+        arrivals.unwritten(end_ns, |class, due_ns, count| {
+            tally.recorder.due(due_ns, count, false);
+            tally.unwritten(class, due_ns, count);
+        });
         tally.settle();
         tally.recorder.usage(end_ns, cpu_ns, run_queue_ns);
         tally.recorder.publish(live);

@@ -14,7 +14,7 @@ const HEADER_LEN: usize = 5;
 pub(super) struct Groups {
     /// Archive 0's groups are all this one, but for the header.
     pub(super) body: Vec<u8>,
-    count: u16,
+    count: u32,
     archive_index: Vec<u8>,
     master_index: Vec<u8>,
 }
@@ -30,14 +30,15 @@ impl Groups {
         })?;
         let payload: Vec<u8> = (0..container_len - HEADER_LEN).map(|i| (i * 7) as u8).collect();
         let group = container::compress(Compression::None, &payload).map_err(|e| wrong(&e))?;
-        let count: u16 = if size <= 10_000 { 4096 } else { 512 };
+        let count: u32 = if size <= 10_000 { 4096 } else { 512 };
         let crc = crc32fast::hash(&group);
         let entry = |id| IndexEntry { id, crc, file_count: 1, ..IndexEntry::default() };
-        let groups = (0..u32::from(count)).map(entry).collect();
+        let groups = (0..count).map(entry).collect();
         let index = ArchiveIndex { format: 6, version: 1, groups, ..ArchiveIndex::default() };
         let index = container::compress(Compression::None, &index.encode());
         let index = index.map_err(|e| wrong(&e))?;
-        let entry = MasterEntry { crc: crc32fast::hash(&index), version: 1 };
+        let entry =
+            MasterEntry { crc: crc32fast::hash(&index), version: 1, ..MasterEntry::default() };
         let master = master_index::encode(MasterFormat::Versioned, &[entry]);
         let master = master.map_err(|e| wrong(&e))?;
         let archive_index_id = GroupId { archive: ARCHIVE_INDEXES, group: 0 };

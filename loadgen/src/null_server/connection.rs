@@ -30,6 +30,10 @@ pub(super) struct Connection {
     partial: Vec<u8>,
     is_open: bool,
     key: u8,
+    /// Requests that are not answered yet, each with the key of its time.
+    asked: VecDeque<(Class, GroupId, u8)>,
+    /// How many of them came since they were last counted.
+    new: usize,
     out: Vec<u8>,
     out_sent: usize,
     long: VecDeque<Long>,
@@ -47,6 +51,8 @@ impl Connection {
             partial: Vec::new(),
             is_open: false,
             key: 0,
+            asked: VecDeque::new(),
+            new: 0,
             out: Vec::new(),
             out_sent: 0,
             long: VecDeque::new(),
@@ -65,9 +71,9 @@ impl Connection {
     }
 
     /// Takes in what a client sends; false if the connection is to end.
-    pub(super) fn receive(&mut self, bytes: &[u8], groups: &Groups) -> bool {
+    pub(super) fn receive(&mut self, bytes: &[u8]) -> bool {
         if self.partial.is_empty() {
-            let taken = self.take(bytes, groups);
+            let taken = self.take(bytes);
             return taken.is_some_and(|rest| {
                 self.partial.extend_from_slice(rest);
                 true
@@ -75,12 +81,12 @@ impl Connection {
         }
         let mut all = std::mem::take(&mut self.partial);
         all.extend_from_slice(bytes);
-        let Some(rest) = self.take(&all, groups) else { return false };
+        let Some(rest) = self.take(&all) else { return false };
         self.partial = rest.to_vec();
         true
     }
 
-    fn take<'a>(&mut self, bytes: &'a [u8], groups: &Groups) -> Option<&'a [u8]> {
+    fn take<'a>(&mut self, bytes: &'a [u8]) -> Option<&'a [u8]> {
         let mut rest = bytes;
         if !self.is_open {
             let Some((_, later)) = rest.split_first_chunk::<HANDSHAKE_LEN>() else {
@@ -93,7 +99,10 @@ impl Connection {
         while let Some((message, later)) = rest.split_first_chunk::<MESSAGE_LEN>() {
             rest = later;
             match Message::parse(*message) {
-                Ok(Message::Request(class, id)) => self.answer(class, id, groups),
+                Ok(Message::Request(class, id)) => {
+                    self.asked.push_back((class, id, self.key));
+                    self.new += 1;
+                }
                 Ok(Message::Rekey(key)) => self.key = key,
                 Ok(Message::Disconnect) | Err(_) => return None,
                 Ok(_) => {}
@@ -102,20 +111,34 @@ impl Connection {
         Some(rest)
     }
 
+    /// Requests that came since the last call.
+    pub(super) fn take_new(&mut self) -> usize {
+        std::mem::take(&mut self.new)
+    }
+
+    /// Answers everything that is asked.
+    pub(super) fn answer_all(&mut self, groups: &Groups) {
+        while !self.asked.is_empty() {
+            self.answer_one(groups);
+        }
+    }
+
+    /// Answers the request that has waited for longest, if there is one.
     #[inline]
-    fn answer(&mut self, class: Class, id: GroupId, groups: &Groups) {
+    pub(super) fn answer_one(&mut self, groups: &Groups) {
+        let Some((class, id, key)) = self.asked.pop_front() else { return };
         let Some(framed) = groups.find(id) else { return };
         let head = Groups::head(id, framed, class == Class::Prefetch);
         // Long ones are sent after what is copied: order is free, and a key needs a copy.
-        if framed.len() > COPY_MAX && self.key == 0 {
+        if framed.len() > COPY_MAX && key == 0 {
             return self.long.push_back(Long { id, head });
         }
         let start = self.out.len();
         self.out.extend_from_slice(framed);
         self.out[start..start + 4].copy_from_slice(&head);
-        if self.key != 0 {
+        if key != 0 {
             for byte in &mut self.out[start..] {
-                *byte ^= self.key;
+                *byte ^= key;
             }
         }
     }

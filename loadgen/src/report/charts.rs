@@ -2,9 +2,9 @@
 
 use super::scale::{self, Axis};
 use super::svg::{Chart, Drawn, Series};
-use super::units;
 use crate::result::RunResult;
 use crate::stats::{Interval, Metric, Times};
+use crate::units;
 
 /// The spectrum's points to each halving of the distance to 100 %.
 const SPECTRUM_TICKS: u32 = 10;

@@ -3,12 +3,15 @@
 
 use super::charts::{self, Card, Shape};
 use super::svg::{self, Drawn, Series, Size};
-use super::{table, units};
-use crate::compare_stats::Comparison;
-use crate::environment::Environment;
-use crate::result::{RunResult, Step};
+use super::table;
+use crate::comparison::{Comparison, Pair};
+use crate::failure::Exit;
+use crate::judgement::Judged;
+use crate::machine::Environment;
+use crate::result::RunResult;
 use crate::stats::Metric;
-use crate::verdict::{Exit, Limit};
+use crate::units;
+use crate::verdict::Limit;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 const STYLE: &str = include_str!("style.css");
@@ -21,7 +24,8 @@ const STRIP: Size = Size { width: 1000.0, height: 170.0 };
 const PHONE: Size = Size { width: 340.0, height: 220.0 };
 
 /// The page.
-pub(crate) fn page(result: &RunResult) -> String {
+pub(crate) fn page(judged: &Judged) -> String {
+    let result = &judged.result;
     let title = table::headline(result);
     let markup = html! {
         (DOCTYPE)
@@ -35,18 +39,18 @@ pub(crate) fn page(result: &RunResult) -> String {
             body {
                 h1 { (title) }
                 p.faint { (subtitle(result)) }
-                (verdict(result))
+                (verdict(judged))
                 (numbers(result))
-                @if !result.asserts.is_empty() { (assertions(result)) }
+                @if !judged.asserts.is_empty() { (assertions(judged)) }
                 @if let Some(comparison) = &result.comparison { (compared(comparison)) }
-                @if !result.steps.is_empty() { (steps(&result.steps)) }
+                @if !result.steps.is_empty() { (steps(result)) }
                 (wrongs(result))
                 h2 { "Over time, and by percentile" }
                 .plots { @for card in charts::all(result) { (plot(&card)) } }
                 h2 { "Latency" }
                 (latency(result))
                 h2 { "Where and how" }
-                (environment(result))
+                (environment(judged))
                 footer { "js5-loadgen, schema " (result.schema) }
             }
         }
@@ -65,10 +69,9 @@ fn subtitle(result: &RunResult) -> String {
     words.join(", ")
 }
 
-fn verdict(result: &RunResult) -> Markup {
-    let exit = Exit::of(result);
-    let verdict = &result.verdict;
-    let is_bad = exit != Exit::Good || verdict.limit == Limit::GeneratorLimited;
+fn verdict(judged: &Judged) -> Markup {
+    let (exit, verdict) = (judged.exit, &judged.verdict);
+    let is_bad = exit != Exit::Good || !matches!(verdict.limit, Limit::Valid | Limit::RateLimited);
     let class = if is_bad { "verdict bad" } else { "verdict" };
     html! {
         section class=(class) {
@@ -130,13 +133,13 @@ fn number(name: &str, value: &str, about: &str) -> Markup {
     html! { .card { span.faint { (name) } b { (value) } span.faint { (about) } } }
 }
 
-fn assertions(result: &RunResult) -> Markup {
+fn assertions(judged: &Judged) -> Markup {
     html! {
         h2 { "Assertions" }
         .card.scroll {
             table {
                 tr { th { "condition" } th { "measured" } th { "" } }
-                @for judged in &result.asserts {
+                @for judged in &judged.asserts {
                     tr {
                         td { code { (judged.condition) } }
                         td { (judged.measured) }
@@ -151,9 +154,17 @@ fn assertions(result: &RunResult) -> Markup {
 fn compared(comparison: &Comparison) -> Markup {
     html! {
         h2 { "Comparison" }
+        @for pair in &comparison.pairs { (pair_table(comparison, pair)) }
+        @for side in comparison.sides.iter().filter(|side| !side.failures.is_empty()) {
+            p.bad { (side.name) ": " (side.failures.join("; ")) }
+        }
+    }
+}
+
+fn pair_table(comparison: &Comparison, pair: &Pair) -> Markup {
+    html! {
         .card {
-            p { b { "A " } (comparison.a) }
-            p { b { "B " } (comparison.b) }
+            @for head in table::heads(pair) { p { b { (head) } } }
             .scroll {
                 table {
                     tr {
@@ -161,7 +172,7 @@ fn compared(comparison: &Comparison) -> Markup {
                             th { (head) }
                         }
                     }
-                    @for row in &comparison.rows {
+                    @for row in &pair.rows {
                         tr {
                             td { (row.name) }
                             td { (table::row_value(row.unit, row.a)) }
@@ -171,24 +182,24 @@ fn compared(comparison: &Comparison) -> Markup {
                     }
                 }
             }
-            @for conclusion in comparison.conclusions() { p { (conclusion) } }
+            @for conclusion in comparison.conclusions(pair) { p { (conclusion) } }
         }
     }
 }
 
-fn steps(steps: &[Step]) -> Markup {
+fn steps(result: &RunResult) -> Markup {
     html! {
         h2 { "Steps to the highest rate" }
         .card {
-            @if let Some(best) = super::highest_step(steps) {
-                p { "The highest rate that holds: " b { (units::per_s(best.offered_per_s)) } }
+            @if let Some(found) = &result.found {
+                p { b { (capital(&table::found_text(found))) "." } }
             } @else {
                 p.bad { "No rate that was tried holds." }
             }
             .scroll {
                 table {
                     tr { th { "offered" } th { "achieved" } th { "p99" } th.words { "" } }
-                    @for step in steps {
+                    @for step in &result.steps {
                         tr {
                             td { (units::per_s(step.offered_per_s)) }
                             td { (units::per_s(step.achieved_per_s)) }
@@ -311,7 +322,8 @@ fn latency(result: &RunResult) -> Markup {
     }
 }
 
-fn environment(result: &RunResult) -> Markup {
+fn environment(judged: &Judged) -> Markup {
+    let result = &judged.result;
     let load = &result.load;
     html! {
         .card {
@@ -322,7 +334,7 @@ fn environment(result: &RunResult) -> Markup {
                 @for (name, value) in &load.options { (entry(name, value)) }
                 (entry("checked", &table::checked(result)))
                 (entry("connections", &table::outcomes(&result.stats)))
-                (entry("generator", &table::generator(result)))
+                (entry("generator", &table::generator(judged)))
                 @for environment in &result.environments { (machine(environment)) }
             }
         }

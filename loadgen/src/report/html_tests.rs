@@ -1,8 +1,9 @@
 //! What the page promises.
 
 use super::*;
-use crate::compare_stats::{Kind, Row, RowUnit};
+use crate::comparison::{Kind, Row, RowUnit};
 use crate::report::sample;
+use crate::result::{Found, Step};
 use crate::stats::FaultKind;
 
 /// Elements that HTML closes by itself.
@@ -37,7 +38,7 @@ fn elements(page: &str) -> Vec<String> {
 }
 
 /// With something of everything that a page can show.
-fn full() -> RunResult {
+fn full() -> Judged {
     let mut result = sample::result();
     let what = "2/7: <script>alert(1)</script> & \"more\"".to_owned();
     let detail =
@@ -57,6 +58,7 @@ fn full() -> RunResult {
         achieved_per_s: offered_per_s * 0.999,
         p99_us,
         holds,
+        is_valid: true,
         why: why.to_owned(),
     };
     result.steps = vec![
@@ -67,19 +69,16 @@ fn full() -> RunResult {
     let pairs = |ratio: f64| -> Vec<(f64, f64)> {
         (0..10).map(f64::from).map(|i| (80.0 + i, (80.0 + i) * ratio + i % 3.0)).collect()
     };
-    result.comparison = Some(Comparison {
-        kind: Kind::Servers,
-        a: "127.0.0.1:43594".to_owned(),
-        b: "127.0.0.1:43595".to_owned(),
-        interval_ms: 1000,
-        rows: vec![
-            Row::of("responses", RowUnit::PerS, &pairs(1.2), 1),
-            Row::of("urgent.service.p99", RowUnit::Us, &pairs(0.99), 1),
-            Row::of("cpu a request", RowUnit::CpuNs, &pairs(2.5), 1),
-        ],
-    });
-    result.judge(&["connect.p99<1us".parse().unwrap()]);
-    result
+    result.found = Some(Found { rate_per_s: 256e3, low_per_s: 255e3, high_per_s: Some(512e3) });
+    let rows = vec![
+        Row::of("responses", RowUnit::PerS, &pairs(1.2)),
+        Row::of("urgent.service.p99", RowUnit::Us, &pairs(0.99)),
+        Row::of("cpu a response", RowUnit::CpuNs, &pairs(2.5)),
+    ];
+    let (a, b) = ("127.0.0.1:43594".to_owned(), "127.0.0.1:43595".to_owned());
+    let pairs = vec![Pair { a, b, rows }];
+    result.comparison = Some(Comparison { kind: Kind::Servers, pairs, ..Comparison::default() });
+    Judged::of(result, &["connect.p99<1us".parse().unwrap()])
 }
 
 #[test]
@@ -92,6 +91,7 @@ fn the_page_is_well_formed_and_refers_to_nothing_outside() {
     for reference in ["http:", "https:", "url(", "@import", " src=", " href=", "//"] {
         assert!(!page.contains(reference), "{reference}");
     }
+    assert!(page.contains("between 255,000/s and 512,000/s"), "what was found, as an interval");
     assert!(page.contains("&lt;script&gt;alert(1)&lt;/script&gt; &amp;"));
     assert!(names.iter().filter(|name| *name == "svg").count() >= 16, "plots, for two widths each");
     assert!(!page.contains("NaN") && !page.contains("inf"));
@@ -99,16 +99,5 @@ fn the_page_is_well_formed_and_refers_to_nothing_outside() {
 
 #[test]
 fn a_result_without_anything_still_makes_a_page() {
-    let mut result = RunResult::default();
-    result.judge(&[]);
-    elements(&page(&result));
-}
-
-/// `JS5_LOADGEN_SAMPLE=DIR cargo test -p js5-loadgen` leaves pages there to be looked at.
-#[test]
-fn samples_are_written_where_asked() {
-    let Ok(dir) = std::env::var("JS5_LOADGEN_SAMPLE") else { return };
-    std::fs::write(format!("{dir}/sample.html"), page(&sample::result())).unwrap();
-    std::fs::write(format!("{dir}/wrong.html"), page(&full())).unwrap();
-    println!("{}", table::summary(&full(), table::Style { has_color: false }));
+    elements(&page(&Judged::of(RunResult::default(), &[])));
 }

@@ -1,7 +1,7 @@
 //! What a person sees while it runs: one line that changes on a terminal, plain lines elsewhere.
 
-use super::units;
 use crate::stats::Live;
+use crate::units;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{IsTerminal, Write};
 use std::sync::atomic::Ordering::Relaxed;

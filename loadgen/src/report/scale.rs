@@ -1,6 +1,6 @@
 //! Axes: from values to places, and which values get a tick.
 
-use super::units;
+use crate::units;
 
 /// How values lie along an axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,10 +1,12 @@
 //! The summary that ends a run on a terminal.
 
-use super::units;
-use crate::compare_stats::{Comparison, Ratio, Row, RowUnit};
-use crate::result::{RunResult, Step};
+use crate::comparison::{Comparison, Pair, Ratio, Row, RowUnit};
+use crate::failure::Exit;
+use crate::judgement::Judged;
+use crate::result::{Found, RunResult};
 use crate::stats::{Metric, Outcome, Stats, Times};
-use crate::verdict::{Exit, Limit};
+use crate::units;
+use crate::verdict::Limit;
 use std::fmt::{self, Write};
 
 /// Bars of the rate over time.
@@ -41,28 +43,29 @@ impl Style {
 }
 
 /// The summary of a result.
-pub(crate) fn summary(result: &RunResult, style: Style) -> String {
+pub(crate) fn summary(judged: &Judged, style: Style) -> String {
     let mut out = String::new();
     // A String takes everything that is written to it.
-    let written = write_summary(&mut out, result, style);
+    let written = write_summary(&mut out, judged, style);
     written.expect("memory takes all text");
     out
 }
 
-fn write_summary(out: &mut String, result: &RunResult, style: Style) -> fmt::Result {
+fn write_summary(out: &mut String, judged: &Judged, style: Style) -> fmt::Result {
+    let result = &judged.result;
     writeln!(out, "\n{}", style.bold(&headline(result)))?;
     writeln!(out)?;
     write_times(out, &result.stats, style)?;
     writeln!(out)?;
-    write_numbers(out, result, style)?;
+    write_numbers(out, judged, style)?;
     if let Some(comparison) = &result.comparison {
         write_comparison(out, comparison, style)?;
     }
     if !result.steps.is_empty() {
-        write_steps(out, &result.steps, style)?;
+        write_steps(out, result, style)?;
     }
     write_wrongs(out, &result.stats, style)?;
-    write_judgement(out, result, style)
+    write_judgement(out, judged, style)
 }
 
 /// What was done: `download of 127.0.0.1:43594 by 64 clients in a closed loop for 10 s, seed 1`.
@@ -142,7 +145,8 @@ fn line(out: &mut String, style: Style, name: &str, words: &str) -> fmt::Result 
     writeln!(out, "{} {words}", style.faint(&format!("{name:<12}")))
 }
 
-fn write_numbers(out: &mut String, result: &RunResult, style: Style) -> fmt::Result {
+fn write_numbers(out: &mut String, judged: &Judged, style: Style) -> fmt::Result {
+    let result = &judged.result;
     let (stats, rates) = (&result.stats, &result.rates);
     let mut words = format!(
         "{} in {}: {}, {}",
@@ -170,7 +174,7 @@ fn write_numbers(out: &mut String, result: &RunResult, style: Style) -> fmt::Res
         line(out, style, "unanswered", &words)?;
     }
     line(out, style, "checked", &checked(result))?;
-    line(out, style, "generator", &generator(result))?;
+    line(out, style, "generator", &generator(judged))?;
     line(out, style, "kernel", &kernel(result))
 }
 
@@ -214,8 +218,8 @@ pub(crate) fn checked(result: &RunResult) -> String {
 }
 
 /// How the generator fared.
-pub(crate) fn generator(result: &RunResult) -> String {
-    let evidence = &result.verdict.evidence;
+pub(crate) fn generator(judged: &Judged) -> String {
+    let (result, evidence) = (&judged.result, &judged.verdict.evidence);
     let workers = match result.stats.workers {
         1 => "1 worker".to_owned(),
         n => format!("{n} workers, the busiest"),
@@ -229,12 +233,16 @@ pub(crate) fn generator(result: &RunResult) -> String {
     if let Some(lag) = lag {
         let _ = write!(words, ", lag p99 {lag}");
     }
+    if result.stats.paused_ns > 0 {
+        let paused = units::ns(result.stats.paused_ns);
+        let _ = write!(words, ", stood still for {paused}");
+    }
     words
 }
 
 /// What the kernels counted.
 pub(crate) fn kernel(result: &RunResult) -> String {
-    let sum = |pick: fn(&crate::environment::KernelCounters) -> u64| {
+    let sum = |pick: fn(&crate::machine::KernelCounters) -> u64| {
         units::count(result.environments.iter().map(|e| pick(&e.counters)).sum())
     };
     format!(
@@ -256,40 +264,66 @@ pub(crate) fn row_value(unit: RowUnit, value: f64) -> String {
 
 /// The ratio of a comparison's row.
 pub(crate) fn ratio_text(row: &Row) -> String {
-    row.ratio.map_or_else(|| "too few pairs".to_owned(), Ratio::text)
+    row.ratio.map_or_else(|| "–".to_owned(), Ratio::text)
+}
+
+/// The heads of the columns of a pair.
+pub(crate) fn heads(pair: &Pair) -> [String; 2] {
+    [("A", &pair.a), ("B", &pair.b)].map(|(letter, name)| format!("{letter}  {name}"))
 }
 
 fn write_comparison(out: &mut String, comparison: &Comparison, style: Style) -> fmt::Result {
-    writeln!(out, "\nA  {}\nB  {}\n", comparison.a, comparison.b)?;
-    let head = format!("{:<24}{:>12}{:>12}   B/A, 95 % interval", "median of intervals", "A", "B");
-    writeln!(out, "{}", style.faint(&head))?;
-    for row in &comparison.rows {
-        let (a, b) = (row_value(row.unit, row.a), row_value(row.unit, row.b));
-        let ratio = ratio_text(row);
-        writeln!(out, "{:<24}{a:>12}{b:>12}   {ratio}", row.name)?;
+    for pair in &comparison.pairs {
+        let [a, b] = heads(pair);
+        writeln!(out, "\n{a}\n{b}\n")?;
+        let head =
+            format!("{:<24}{:>12}{:>12}   B/A, 95 % interval", "median of intervals", "A", "B");
+        writeln!(out, "{}", style.faint(&head))?;
+        for row in &pair.rows {
+            let (a, b) = (row_value(row.unit, row.a), row_value(row.unit, row.b));
+            let ratio = ratio_text(row);
+            writeln!(out, "{:<24}{a:>12}{b:>12}   {ratio}", row.name)?;
+        }
+        writeln!(out)?;
+        for conclusion in comparison.conclusions(pair) {
+            writeln!(out, "{conclusion}")?;
+        }
     }
-    writeln!(out)?;
-    for conclusion in comparison.conclusions() {
-        writeln!(out, "{conclusion}")?;
+    for side in &comparison.sides {
+        for failure in &side.failures {
+            writeln!(out, "{} {}: {failure}", style.bad("an interval came to nothing"), side.name)?;
+        }
     }
     Ok(())
 }
 
-fn write_steps(out: &mut String, steps: &[Step], style: Style) -> fmt::Result {
+fn write_steps(out: &mut String, result: &RunResult, style: Style) -> fmt::Result {
     let head = format!("\n{:>12}{:>12}{:>12}   ", "offered", "achieved", "p99");
     writeln!(out, "{}", style.faint(&head))?;
-    for step in steps {
+    for step in &result.steps {
         let (offered, achieved) =
             (units::per_s(step.offered_per_s), units::per_s(step.achieved_per_s));
         let p99 = units::us(step.p99_us);
         let verdict = if step.holds { style.good("holds") } else { style.bad(&step.why) };
         writeln!(out, "{offered:>12}{achieved:>12}{p99:>12}   {verdict}")?;
     }
-    if let Some(best) = super::highest_step(steps) {
-        let rate = style.bold(&units::per_s(best.offered_per_s));
-        writeln!(out, "\nthe highest rate that holds: {rate}")?;
+    if let Some(found) = &result.found {
+        writeln!(out, "\n{}", style.bold(&found_text(found)))?;
     }
     Ok(())
+}
+
+/// `the highest rate that holds: 8,100/s; what the server carries is between 8,050/s and 8,400/s`.
+pub(crate) fn found_text(found: &Found) -> String {
+    let Found { rate_per_s, low_per_s, high_per_s } = *found;
+    let (rate, low) = (units::per_s(rate_per_s), units::per_s(low_per_s));
+    match high_per_s.map(units::per_s) {
+        Some(high) => format!(
+            "the highest rate that holds: {rate}; what the server carries is between {low} and \
+             {high}"
+        ),
+        None => format!("the highest rate that holds: {rate} or more"),
+    }
 }
 
 fn write_wrongs(out: &mut String, stats: &Stats, style: Style) -> fmt::Result {
@@ -319,27 +353,27 @@ fn write_wrongs(out: &mut String, stats: &Stats, style: Style) -> fmt::Result {
     Ok(())
 }
 
-fn write_judgement(out: &mut String, result: &RunResult, style: Style) -> fmt::Result {
-    if !result.asserts.is_empty() {
+fn write_judgement(out: &mut String, judged: &Judged, style: Style) -> fmt::Result {
+    if !judged.asserts.is_empty() {
         writeln!(out)?;
     }
-    let widest = result.asserts.iter().map(|judged| judged.condition.chars().count()).max();
+    let widest = judged.asserts.iter().map(|judged| judged.condition.chars().count()).max();
     let width = widest.unwrap_or(0);
-    for judged in &result.asserts {
+    for judged in &judged.asserts {
         let word = if judged.holds { style.good("held  ") } else { style.bad("missed") };
         writeln!(out, "{word} {:<width$}  measured {}", judged.condition, judged.measured)?;
     }
     writeln!(out)?;
-    let verdict = &result.verdict;
+    let verdict = &judged.verdict;
     let limit = match verdict.limit {
-        Limit::GeneratorLimited => style.bad(verdict.limit.name()),
-        _ => style.good(verdict.limit.name()),
+        Limit::Valid | Limit::RateLimited => style.good(verdict.limit.name()),
+        _ => style.bad(verdict.limit.name()),
     };
     writeln!(out, "{limit}: {}", verdict.reason)?;
     for note in &verdict.notes {
         writeln!(out, "note: {note}")?;
     }
-    let exit = Exit::of(result);
+    let exit = judged.exit;
     if exit != Exit::Good {
         writeln!(out, "{}", style.bad(&format!("exit code {}: {}", exit.code(), exit.meaning())))?;
     }
@@ -353,7 +387,7 @@ mod tests {
 
     #[test]
     fn the_summary_is_aligned_and_says_what_was_measured() {
-        let text = summary(&sample::result(), Style { has_color: false });
+        let text = summary(&sample::judged(), Style { has_color: false });
         println!("{text}");
         let rows: Vec<&str> = text.lines().filter(|line| line.contains(".response")).collect();
         assert_eq!(rows.len(), 4, "two classes in the table, two assertions: {text}");

@@ -43,6 +43,12 @@ impl Times {
         self.histogram.saturating_record(ns);
     }
 
+    /// Records a time that as many have.
+    pub(crate) fn record_many(&mut self, ns: u64, count: u64) {
+        self.clamped += if ns > HIGH_NS { count } else { 0 };
+        self.histogram.saturating_record_n(ns, count);
+    }
+
     /// How many are recorded.
     pub(crate) fn count(&self) -> u64 {
         self.histogram.len()

@@ -188,7 +188,8 @@ impl From<Status> for Outcome {
     fn from(status: Status) -> Self {
         match status {
             Status::Ok => Self::StatusOk,
-            Status::OutOfDate => Self::StatusOutOfDate,
+            // A token that is not taken is a client of another day.
+            Status::OutOfDate | Status::SessionExpired => Self::StatusOutOfDate,
             Status::ServerFull => Self::StatusServerFull,
             Status::TooManyConnections => Self::StatusTooManyConnections,
         }

@@ -110,6 +110,9 @@ pub(crate) struct StallDetail {
 pub(crate) struct Stats {
     /// Requests that were written while measuring.
     pub(crate) requests: PerClass,
+    /// Requests of an open loop that were due while measuring, and how many of these were written.
+    pub(crate) due: u64,
+    pub(crate) due_written: u64,
     /// Responses that ended while measuring.
     pub(crate) responses: PerClass,
     /// Their bytes on the wire, markers and headers included.
@@ -133,6 +136,11 @@ pub(crate) struct Stats {
     /// Time for which they could have run and had no core, together and of the one with most.
     pub(crate) run_queue_ns: u64,
     pub(crate) run_queue_max_ns: u64,
+    /// Time for which workers did nothing although there was something to do: the process was
+    /// stopped, or had no core. All pauses of 10 ms and more of the worker that had most of them,
+    /// and the longest.
+    pub(crate) paused_ns: u64,
+    pub(crate) paused_max_ns: u64,
     pub(crate) outcomes: BTreeMap<Outcome, u64>,
     pub(crate) faults: BTreeMap<FaultKind, u64>,
     /// The first of them.
@@ -147,28 +155,13 @@ pub(crate) struct Stats {
 impl Stats {
     /// Adds another's: histograms add, counts add, intervals add by their start.
     pub(crate) fn merge(&mut self, other: &Self) {
-        self.requests.add(other.requests);
-        self.responses.add(other.responses);
-        self.bytes += other.bytes;
-        self.warmup_responses += other.warmup_responses;
-        self.in_flight_at_end.add(other.in_flight_at_end);
-        self.unwritten_at_end += other.unwritten_at_end;
-        self.crc_checked += other.crc_checked;
-        self.bytes_checked += other.bytes_checked;
+        self.add(other);
+        // Workers and machines are there at the same time.
         self.connections_max += other.connections_max;
         self.workers += other.workers;
-        self.cpu_ns += other.cpu_ns;
         self.cpu_max_ns = self.cpu_max_ns.max(other.cpu_max_ns);
-        self.run_queue_ns += other.run_queue_ns;
         self.run_queue_max_ns = self.run_queue_max_ns.max(other.run_queue_max_ns);
-        self.stalls += other.stalls;
-        add_counts(&mut self.outcomes, &other.outcomes);
-        add_counts(&mut self.faults, &other.faults);
-        add_details(&mut self.fault_details, &other.fault_details);
-        add_details(&mut self.stall_details, &other.stall_details);
-        for (&metric, times) in &other.times {
-            self.times.entry(metric).or_insert_with(Times::new).add(times);
-        }
+        self.paused_ns = self.paused_ns.max(other.paused_ns);
         let intervals = std::mem::take(&mut self.intervals);
         let mut by_start: BTreeMap<u64, Interval> =
             intervals.into_iter().map(|interval| (interval.start_ms, interval)).collect();
@@ -181,6 +174,45 @@ impl Stats {
             by_start.entry(interval.start_ms).or_insert_with(empty).add(interval);
         }
         self.intervals = by_start.into_values().collect();
+    }
+
+    /// Adds what was recorded after it, from `at_ms` on.
+    pub(crate) fn follow(&mut self, other: &Self, at_ms: u64) {
+        self.add(other);
+        self.connections_max = self.connections_max.max(other.connections_max);
+        self.workers = self.workers.max(other.workers);
+        self.cpu_max_ns += other.cpu_max_ns;
+        self.run_queue_max_ns += other.run_queue_max_ns;
+        self.paused_ns += other.paused_ns;
+        self.intervals.extend(other.intervals.iter().cloned().map(|mut interval| {
+            interval.start_ms += at_ms;
+            interval
+        }));
+    }
+
+    /// What adds in the same way, at the same time or one after the other.
+    fn add(&mut self, other: &Self) {
+        self.requests.add(other.requests);
+        self.due += other.due;
+        self.due_written += other.due_written;
+        self.responses.add(other.responses);
+        self.bytes += other.bytes;
+        self.warmup_responses += other.warmup_responses;
+        self.in_flight_at_end.add(other.in_flight_at_end);
+        self.unwritten_at_end += other.unwritten_at_end;
+        self.crc_checked += other.crc_checked;
+        self.bytes_checked += other.bytes_checked;
+        self.cpu_ns += other.cpu_ns;
+        self.run_queue_ns += other.run_queue_ns;
+        self.paused_max_ns = self.paused_max_ns.max(other.paused_max_ns);
+        self.stalls += other.stalls;
+        add_counts(&mut self.outcomes, &other.outcomes);
+        add_counts(&mut self.faults, &other.faults);
+        add_details(&mut self.fault_details, &other.fault_details);
+        add_details(&mut self.stall_details, &other.stall_details);
+        for (&metric, times) in &other.times {
+            self.times.entry(metric).or_insert_with(Times::new).add(times);
+        }
     }
 
     /// Cuts the last interval where the measurement ended. What was recorded in the moment after

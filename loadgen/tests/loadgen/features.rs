@@ -37,10 +37,16 @@ fn two_runs_with_one_seed_ask_for_the_same_groups_in_the_same_order() {
 #[test]
 fn every_scenario_runs_clean_against_a_correct_server() {
     let (_server, address) = server();
-    for scenario in ["play", "login-storm", "update-day", "churn", "slow"] {
-        let short = ["--think", "50ms", "--prefetch-gap", "10ms", "--read-rate", "200k"];
-        let arguments = ["run", &address, "-s", scenario, "-c", "4", "-d", "600ms"];
-        let result = run_json(&[&arguments[..], &short].concat(), 0);
+    let cases: [(&str, &[&str]); 5] = [
+        ("play", &["--think", "50ms", "--prefetch-gap", "10ms"]),
+        ("login-storm", &[]),
+        ("update-day", &[]),
+        ("churn", &[]),
+        ("slow", &["--read-rate", "200k"]),
+    ];
+    for (scenario, own) in cases {
+        let arguments = ["run", &address, "-s", scenario, "-c", "4", "-d", "1s"];
+        let result = run_json(&[&arguments[..], own].concat(), 0);
         let responses = result["stats"]["responses"]["urgent"].as_u64();
         assert!(responses > Some(0), "{scenario}: {}", result["stats"]["responses"]);
     }
@@ -63,6 +69,7 @@ fn a_mix_at_a_rate_is_offered_as_asked() {
     // A generator that gets its core late measures for longer.
     let due = result["measured_ms"].as_u64().unwrap() / 2;
     assert!((due - 15..=due + 30).contains(&offered), "500 a second, {due} due: {offered}");
+    assert_eq!(result["stats"]["due"], offered);
     let requests = &result["stats"]["requests"];
     let written = requests["urgent"].as_u64().unwrap() + requests["prefetch"].as_u64().unwrap();
     assert!((due * 2 / 3..=due * 4 / 3).contains(&written), "{due} due: {written}");
@@ -78,28 +85,94 @@ fn hostile_clients_do_not_make_a_correct_server_look_wrong() {
     assert!(outcomes["closed-by-server"].as_u64() > Some(0), "{outcomes}");
 }
 
+/// Runs a comparison. On a busy machine the generator says that it set the pace: that is 5, and is
+/// no defect; its ratios are then left out, but for those of CPU time.
+fn comparison(arguments: &[&str]) -> (serde_json::Value, bool) {
+    let output = loadgen(&[arguments, &["--json", "-"]].concat());
+    let result: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let limit = result["verdict"]["limit"].as_str().unwrap();
+    let code = output.status.code();
+    let verdict = &result["verdict"];
+    assert!(code == Some(0) || code == Some(5) && limit == "generator-limited", "{verdict}");
+    (result["comparison"].clone(), limit != "generator-limited")
+}
+
 #[test]
 fn priority_prints_a_ratio_with_its_interval() {
     let (_server, address) = server();
     let arguments = ["run", &address, "-s", "priority", "-c", "2", "-d", "4s"];
-    let result = run_json(&arguments, 0);
-    assert_eq!(result["comparison"]["kind"], "priority");
-    let rows = result["comparison"]["rows"].as_array().unwrap();
+    let (comparison, is_clean) = comparison(&arguments);
+    assert_eq!(comparison["kind"], "priority");
+    let rows = comparison["pairs"][0]["rows"].as_array().unwrap();
     let row = rows.iter().find(|row| row["name"] == "urgent.service.p50").unwrap();
-    let ratio = &row["ratio"];
-    assert!(ratio["low"].as_f64() <= ratio["median"].as_f64(), "{row}");
-    assert!(ratio["median"].as_f64() <= ratio["high"].as_f64(), "{row}");
+    let ratio = |name: &str| row["ratio"][name].as_f64();
+    assert_eq!(ratio("median").is_some(), is_clean, "{row}");
+    if is_clean {
+        assert!(ratio("low").unwrap() <= ratio("median").unwrap(), "{row}");
+        assert!(ratio("median").unwrap() <= ratio("high").unwrap(), "{row}");
+    }
 }
 
 #[test]
 fn a_comparison_with_itself_is_the_noise_floor() {
     let (_server, address) = server();
-    let pid = std::process::id().to_string();
-    let arguments = ["compare", "--a", &address, "--pid-a", &pid, "--rounds", "3"];
-    let result = run_json(&[&arguments[..], &["--interval", "200ms", "-c", "2"]].concat(), 0);
-    assert_eq!(result["comparison"]["kind"], "noise-floor");
-    let rows = result["comparison"]["rows"].as_array().unwrap();
-    assert!(rows.iter().any(|row| row["name"] == "cpu a request" && row["a"].as_f64() > Some(0.0)));
+    let server = format!("mine={address},pid={}", std::process::id());
+    let arguments = ["compare", "--server", &server, "--rounds", "8", "--interval", "400ms"];
+    let (comparison, _) = comparison(&[&arguments[..], &["-c", "2"]].concat());
+    assert_eq!(comparison["kind"], "noise-floor");
+    let row = &comparison["pairs"][0]["rows"][0];
+    assert_eq!(row["name"], "cpu a response");
+    let failures = [0, 1].map(|side| &comparison["sides"][side]["failures"]);
+    assert!(row["ratio"]["median"].as_f64() > Some(0.0), "{row}: {failures:?}");
+    let sides = comparison["sides"].as_array().unwrap();
+    // A round in which the generator had no core has none.
+    let has_share = |sample: &serde_json::Value| sample["server"]["cpu_share"].is_f64();
+    assert!(sides.iter().all(|side| side["samples"].as_array().unwrap().iter().any(has_share)));
+}
+
+#[test]
+fn any_number_of_servers_and_loads_is_compared_with_the_first() {
+    let (_one, address) = server();
+    let (_other, other) = server();
+    let slow = ReferenceServer::start(Misbehaviour::Slow(Duration::from_millis(3)));
+    let sides = [
+        format!("one={address}"),
+        format!("other={other},urgent-only"),
+        format!("slow={},urgent=1,prefetch=0,key=9", slow.address),
+    ];
+    let mut arguments = vec!["compare", "--rounds", "6", "--interval", "300ms", "-c", "2"];
+    sides.iter().for_each(|side| arguments.extend(["--server", side]));
+    let (comparison, is_clean) = comparison(&arguments);
+    let sides = comparison["sides"].as_array().unwrap();
+    assert_eq!(sides.len(), 3);
+    for side in sides {
+        assert_eq!(side["samples"].as_array().unwrap().len(), 6, "{side}");
+    }
+    let times = &sides[1]["samples"][0]["times_us"];
+    assert!(times["urgent.service.p50"].is_f64() && times["prefetch.service.p50"].is_null());
+    let names: Vec<&str> =
+        comparison["pairs"].as_array().unwrap().iter().map(|p| p["b"].as_str().unwrap()).collect();
+    assert_eq!(names, ["other", "slow"]);
+    let rows = comparison["pairs"][1]["rows"].as_array().unwrap();
+    let responses = rows.iter().find(|row| row["name"] == "responses").unwrap();
+    assert!(responses["b"].as_f64() < responses["a"].as_f64(), "{responses}");
+    if is_clean {
+        let ratio = &responses["ratio"];
+        assert!(ratio["high"].as_f64() < Some(1.0), "3 ms an answer is seen: {ratio}");
+    }
+}
+
+#[test]
+fn a_server_that_answers_wrongly_is_left_alone_and_named() {
+    let (_server, address) = server();
+    let wrong = ReferenceServer::start(Misbehaviour::WrongMarker);
+    let sides = [format!("good={address}"), format!("bad={}", wrong.address)];
+    let arguments = ["compare", "--rounds", "4", "--interval", "300ms", "-c", "2", "--server"];
+    let arguments = [&arguments[..], &[&sides[0], "--server", &sides[1]]].concat();
+    let comparison = run_json(&arguments, 3)["comparison"].clone();
+    let count = |side: usize, what: &str| comparison["sides"][side][what].as_array().unwrap().len();
+    assert_eq!((count(0, "samples"), count(0, "failures")), (4, 0));
+    assert_eq!((count(1, "samples"), count(1, "failures")), (0, 2), "no third time");
 }
 
 #[test]
@@ -136,7 +209,11 @@ fn a_trace_is_recorded_and_replayed() {
     let text = std::fs::read_to_string(&recorded).unwrap();
     assert_eq!(text.lines().count(), 101, "a head and a line a request");
     let (from, trace) = (recorded.display().to_string(), replayed.display().to_string());
-    let result = run_json(&["replay", &address, "--from", &from, "--trace", &trace], 0);
+    let output = loadgen(&["replay", &address, "--from", &from, "--trace", &trace, "--json", "-"]);
+    // On a busy machine the generator says that it was late: that is 5, and is no defect.
+    assert!(matches!(output.status.code(), Some(0 | 5)), "{output:?}");
+    let result: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(result["stats"]["faults"], serde_json::json!({}));
     assert_eq!(result["stats"]["warmup_responses"], 0);
     let groups = |text: &str| -> Vec<String> {
         let lines = text.lines().skip(1).map(|line| line.split(' ').nth(3).unwrap().to_owned());
@@ -158,6 +235,15 @@ fn processes_share_the_clients_and_results_merge() {
     let one: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!((&one["parts"], &one["load"]["connections"]), (&2.into(), &6.into()));
     assert_eq!(one["stats"]["connections_max"], 6);
+    // All begin together, whatever their preparation took: the first word of each is as late.
+    assert!(one["stats"]["intervals"][0]["responses"]["urgent"].as_u64() > Some(0));
+    let mut later = one.clone();
+    later["started_unix_ms"] = (one["started_unix_ms"].as_u64().unwrap() + 60_000).into();
+    let later_path = directory.path().join("later.json");
+    std::fs::write(&later_path, later.to_string()).unwrap();
+    let output = loadgen(&["merge", &path, later_path.to_str().unwrap()]);
+    assert_exit(&output, 2);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("did not run together"));
     let two = run_json(&["merge", &path, &path], 0);
     let responses = |result: &serde_json::Value| result["stats"]["responses"]["urgent"].as_u64();
     assert_eq!(responses(&two), responses(&one).map(|n| 2 * n));
@@ -186,21 +272,54 @@ fn a_scenario_file_is_written_and_read_and_options_win() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("evening.toml");
     let load = ["run", &address, "--mix", "play=8,churn=2", "-c", "10..20", "-r", "1k..2k"];
-    let printed = loadgen(&[&load[..], &["--think", "1500ms", "--print-scenario"]].concat());
+    let printed = loadgen(&[&load[..], &["--zipf", "1.5", "--print-scenario"]].concat());
     assert_exit(&printed, 0);
     std::fs::write(&path, &printed.stdout).unwrap();
     let path = path.display().to_string();
     let again = loadgen(&["run", "-f", &path, "--print-scenario"]);
     assert_eq!(again.stdout, printed.stdout);
-    let other = loadgen(&["run", "-f", &path, "-s", "idle", "-c", "3", "--print-scenario"]);
+    let other = loadgen(&["run", "-f", &path, "-s", "churn", "-c", "3", "--print-scenario"]);
     let text = String::from_utf8(other.stdout).unwrap();
-    assert!(text.contains("scenario = \"idle\"") && text.contains("connections = \"3\""), "{text}");
+    assert!(
+        text.contains("scenario = \"churn\"") && text.contains("connections = \"3\""),
+        "{text}"
+    );
     assert!(!text.contains("mix"), "{text}");
     std::fs::write(&path, "conections = 3\n").unwrap();
     assert_exit(&loadgen(&["run", "-f", &path]), 2);
 }
 
 #[test]
-fn the_percentiles_tell_the_truth_about_a_stall() {
-    assert_exit(&loadgen(&["self-test", "--quick"]), 0);
+fn a_run_is_compared_with_an_earlier_one() {
+    let (_server, address) = server();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("before.json").display().to_string();
+    let arguments = ["run", &address, "-c", "2", "-d", "800ms"];
+    assert_exit(&loadgen(&[&arguments[..], &["-q", "--json", &path]].concat()), 0);
+    let result = run_json(&[&arguments[..], &["--baseline", &path]].concat(), 0);
+    let comparison = &result["comparison"];
+    assert_eq!(
+        (&comparison["kind"], &comparison["pairs"][0]["a"]),
+        (&"baseline".into(), &path.into())
+    );
+    let row = &comparison["pairs"][0]["rows"][0];
+    assert!(row["ratio"]["low"].as_f64() <= row["ratio"]["high"].as_f64(), "{row}");
+    assert_eq!(result["verdict"]["notes"], serde_json::json!([]));
+}
+
+#[test]
+fn the_percentiles_and_verdicts_tell_the_truth_about_a_stall_on_either_side() {
+    let output = loadgen(&["self-test", "--quick"]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("the server stands still for 200 ms"), "{text}");
+    // Where more wants to run than there are cores, the generator rightly says that it was late.
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap();
+    let load: f64 = load.split(' ').next().unwrap().parse().unwrap();
+    let cores = std::thread::available_parallelism().unwrap().get() as f64;
+    let is_excused = load > cores && text.contains("was the machine busy?");
+    if !is_excused {
+        assert_exit(&output, 0);
+        assert!(text.contains("the generator stands still for 200 ms"), "{text}");
+        assert!(text.contains("the percentiles and the verdicts tell the truth"), "{text}");
+    }
 }

@@ -1,6 +1,8 @@
 //! The real program over real sockets, against a server that can be made to do wrong.
 
 mod features;
+mod modules;
 mod refusals;
 mod support;
+mod truth;
 mod verification;

@@ -7,6 +7,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 
 /// Ends with this code, and says this on standard error.
+#[track_caller]
 fn refused(arguments: &[&str], code: i32, words: &str) {
     let output = loadgen(arguments);
     let stderr = String::from_utf8_lossy(&output.stderr);
@@ -24,7 +25,38 @@ fn what_would_not_be_heeded_is_refused() {
     run(&["-c", "0"], 2, "at least one client");
     run(&["-d", "0s"], 2, "--duration 0 ends before anything is measured");
     run(&["-n", "0"], 2, "--requests 0 ends before anything is measured");
-    refused(&["compare", "--a", &address, "-d", "1s"], 2, "--duration does not go with compare");
+    run(
+        &["-d", "1s", "--think", "1s"],
+        2,
+        "--think would not be heeded: it belongs to the scenario",
+    );
+    run(&["-s", "play", "-r", "9", "--think", "1s"], 2, "the scenario play without --rate");
+    run(&["--ramp", "1s"], 2, "--ramp would not be heeded");
+    run(&["--arrivals", "poisson"], 2, "--arrivals would not be heeded");
+    run(&["-s", "idle", "-r", "100"], 2, "--rate: such clients ask at times of their own");
+    run(&["-c", "9..2"], 2, "a ramp of connections rises");
+    run(&["-c", "2..9", "--open-rate", "5"], 2, "--open-rate with a ramp");
+    run(&["--start-at", "1000000000"], 6, "the common start is over since");
+    run(
+        &["-s", "priority", "--warmup", "1s"],
+        2,
+        "--warmup does not go with the scenario priority",
+    );
+    run(&["-s", "priority", "--processes", "2"], 2, "--processes does not go with the scenario");
+    run(&["-s", "priority", "--trace", "x"], 2, "--trace does not go with the scenario priority");
+    run(&["-s", "priority", "--start-at", "+1s"], 2, "--start-at does not go with the scenario");
+    let compare = ["compare", "--server", &format!("a={address}")];
+    refused(&[&compare[..], &["-d", "1s"]].concat(), 2, "--duration does not go with compare");
+    refused(&[&compare[..], &[&address]].concat(), 2, "HOST:PORT does not go with compare");
+    refused(&[&compare[..], &["--rounds", "2"]].concat(), 2, "a ratio takes 3 or more");
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("load.toml");
+    std::fs::write(&file, "target = \"127.0.0.1:1\"\n").unwrap();
+    let file = file.display().to_string();
+    refused(&[&compare[..], &["-f", &file]].concat(), 2, "HOST:PORT does not go with compare");
+    refused(&["compare", "-c", "2"], 2, "--server");
+    refused(&["replay", "--from", "x", "--urgent", "3"], 2, "--urgent does not go with replay");
+    refused(&["find-max", &address, "--steps", "1"], 2, "--steps 2 or more");
     refused(&["find-max", &address, "-r", "5"], 2, "--rate does not go with find-max");
     refused(&["replay", "--from", "x", "-c", "3"], 2, "--connections does not go with replay");
     refused(&["merge", "x", "--start-at", "+1s"], 2, "unexpected argument '--start-at'");

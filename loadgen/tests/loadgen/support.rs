@@ -5,15 +5,15 @@ use js5d::protocol::archive_index::{ArchiveIndex, IndexEntry};
 use js5d::protocol::container::{self, Compression};
 use js5d::protocol::frame::{append_keyed, frame};
 use js5d::protocol::master_index::{self, MasterEntry, MasterFormat};
-use js5d::protocol::session::{Profile, Response, Step};
+use js5d::protocol::session::{Response, Step};
 use js5d::protocol::{
-    ARCHIVE_INDEXES, Builds, Class, GroupId, MASTER_INDEX, ServerSession, Status,
+    ARCHIVE_INDEXES, Builds, Class, Clients, GroupId, MASTER_INDEX, ServerSession, Status,
 };
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -88,25 +88,28 @@ fn containers() -> BTreeMap<GroupId, Vec<u8>> {
     };
     for archive in 0..3_u8 {
         let mut groups = Vec::new();
-        for group in 0..60_u16 {
+        for group in 0..60_u32 {
             let len = match group {
-                0..=20 => 495 + usize::from(group),
-                21..=40 => 1005 + usize::from(group),
+                0..=20 => 495 + group as usize,
+                21..=40 => 1005 + group as usize,
                 59 => 100_000,
-                _ => usize::from(group) * 3,
+                _ => group as usize * 3,
             };
             let compression = if group % 7 == 3 { Compression::Gzip } else { Compression::None };
-            let packed = container::compress(compression, &payload(len, usize::from(group)));
+            let packed = container::compress(compression, &payload(len, group as usize));
             let packed = packed.expect("a short payload");
             let crc = crc32fast::hash(&packed);
-            let id = u32::from(group);
-            groups.push(IndexEntry { id, crc, file_count: 1, ..IndexEntry::default() });
+            groups.push(IndexEntry { id: group, crc, file_count: 1, ..IndexEntry::default() });
             all.insert(GroupId { archive, group }, packed);
         }
         let index = ArchiveIndex { format: 6, version: 9, groups, ..ArchiveIndex::default() };
         let packed = container::compress(Compression::Gzip, &index.encode()).expect("an index");
-        entries.push(MasterEntry { crc: crc32fast::hash(&packed), version: 9 });
-        all.insert(GroupId { archive: ARCHIVE_INDEXES, group: u16::from(archive) }, packed);
+        entries.push(MasterEntry {
+            crc: crc32fast::hash(&packed),
+            version: 9,
+            ..MasterEntry::default()
+        });
+        all.insert(GroupId { archive: ARCHIVE_INDEXES, group: archive.into() }, packed);
     }
     let master = master_index::encode(MasterFormat::Versioned, &entries).expect("three entries");
     all.insert(MASTER_INDEX, master);
@@ -119,9 +122,9 @@ fn serve(
     misbehaviour: Misbehaviour,
 ) -> std::io::Result<()> {
     socket.set_nodelay(true)?;
-    let profile = Profile { builds: Builds::Any, prefetch_bit: true, queue_len_max: 200 };
+    let clients = Clients::like_550(Builds::Any, true, 200);
     let refusal = (misbehaviour == Misbehaviour::Refuses).then_some(Status::ServerFull);
-    let mut session = ServerSession::new(Arc::new(profile), refusal);
+    let mut session = ServerSession::new(Arc::new(clients), refusal);
     let mut answers = 0;
     let mut buffer = [0; 4096];
     let mut pending = Vec::new();
@@ -204,6 +207,30 @@ fn answer(
         append_keyed(&mut out, &framed, response.key());
     }
     out
+}
+
+/// The null server as a process of its own; it ends with the test.
+pub(crate) struct NullServer {
+    pub(crate) address: String,
+    pub(crate) process: Child,
+}
+
+impl NullServer {
+    pub(crate) fn start(options: &[&str]) -> Self {
+        let arguments = [&["null-server", "--listen", "127.0.0.1:0"], options].concat();
+        let mut process = command(&arguments).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let address = line.trim().rsplit(' ').next().unwrap().to_owned();
+        Self { address, process }
+    }
+}
+
+impl Drop for NullServer {
+    fn drop(&mut self) {
+        self.process.kill().expect("it runs until now");
+        self.process.wait().expect("it has ended");
+    }
 }
 
 /// Runs the program; its output and its exit code.

@@ -1,6 +1,6 @@
 //! What a server does wrong is seen, named, and decides the exit code.
 
-use super::support::{Misbehaviour, ReferenceServer, assert_exit, loadgen, run_json};
+use super::support::{Misbehaviour, NullServer, ReferenceServer, assert_exit, loadgen, run_json};
 use std::time::Duration;
 
 /// A download by four clients, each byte compared.
@@ -117,19 +117,10 @@ fn wrong_bytes_win_over_a_missed_assertion_which_gives_exit_4() {
 
 #[test]
 fn a_rate_that_the_generator_cannot_reach_gives_exit_5_and_says_why() {
-    let mut server =
-        super::support::command(&["null-server", "--listen", "127.0.0.1:0", "--pin", "0"])
-            .stdout(std::process::Stdio::piped())
-            .spawn()
-            .unwrap();
-    let mut line = String::new();
-    let mut out = std::io::BufReader::new(server.stdout.take().unwrap());
-    std::io::BufRead::read_line(&mut out, &mut line).unwrap();
-    let address = line.trim().rsplit(' ').next().unwrap().to_owned();
+    let server = NullServer::start(&["--pin", "0"]);
+    let address = server.address.clone();
     let arguments = ["run", &address, "-c", "4", "-r", "50M", "-d", "1s", "--urgent", "5000"];
     let output = loadgen(&[&arguments[..], &["--pin", "0", "--prefetch", "0"]].concat());
-    server.kill().unwrap();
-    server.wait().unwrap();
     assert_exit(&output, 5);
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(text.contains("the generator"), "{text}");

@@ -12,7 +12,7 @@ use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 const MARK: [u8; 4] = *b"JS5G";
-const HEADER_LEN: usize = 15;
+const HEADER_LEN: usize = 17;
 /// The longest container: a group's length has three bytes on disk, and its trailer two.
 const CONTAINER_LEN_MAX: u32 = 0x00FF_FFFF - 2;
 
@@ -57,7 +57,7 @@ impl Journal {
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break,
                 outcome => outcome?,
             }
-            let [a, b, c, d, archive, g0, g1, l0, l1, l2, l3, c0, c1, c2, c3] = header;
+            let [a, b, c, d, archive, g0, g1, g2, g3, l0, l1, l2, l3, c0, c1, c2, c3] = header;
             let len = u32::from_be_bytes([l0, l1, l2, l3]);
             if [a, b, c, d] != MARK || len > CONTAINER_LEN_MAX {
                 break;
@@ -68,7 +68,7 @@ impl Journal {
             if container.len() != len as usize || crc32fast::hash(&container) != crc {
                 break;
             }
-            let id = GroupId { archive, group: u16::from_be_bytes([g0, g1]) };
+            let id = GroupId { archive, group: u32::from_be_bytes([g0, g1, g2, g3]) };
             let start = self.end + HEADER_LEN as u64;
             self.records.insert(id, Record { start, len, crc });
             self.end = start + u64::from(len);
@@ -143,8 +143,8 @@ mod tests {
         for len in 0..=whole.len() {
             fs::write(&path, &whole[..len]).expect("written");
             let mut journal = Journal::open(&path).expect("opened");
-            for group in 0..3_u16 {
-                let is_whole = len >= (usize::from(group) + 1) * (HEADER_LEN + 40);
+            for group in 0..3_u32 {
+                let is_whole = len >= (group as usize + 1) * (HEADER_LEN + 40);
                 let crc = crc32fast::hash(&[group as u8; 40]);
                 assert_eq!(journal.has(id(group), crc), is_whole, "{len}");
             }

@@ -248,7 +248,8 @@ impl Mirror {
                 let want = Want { crc: group.crc, version: group.version, tries: 0 };
                 match u16::try_from(group.id) {
                     Ok(group) => {
-                        wants.insert(GroupId { archive: entry.archive, group }, want);
+                        let id = GroupId { archive: entry.archive, group: group.into() };
+                        wants.insert(id, want);
                     }
                     Err(_) => beyond_wire += 1,
                 }
@@ -405,7 +406,7 @@ impl Mirror {
             let mut stored = self.journal.read(*id)?;
             let [.., high, low] = want.version.to_be_bytes();
             stored.extend([high, low]);
-            writer.put(id.archive, id.group.into(), &stored)?;
+            writer.put(id.archive, id.group, &stored)?;
         }
         // Archive indexes last, and without a trailer: groups without one are not served.
         for entry in &self.plan.archives {

@@ -38,7 +38,7 @@ impl GroupVisitor for TakeOver<'_> {
         let (Ok(group), Some(container)) = (u16::try_from(group), container(&stored)) else {
             return;
         };
-        let id = GroupId { archive, group };
+        let id = GroupId { archive, group: group.into() };
         if self.error.is_none() && !self.journal.has(id, crc32fast::hash(container)) {
             self.error = self.journal.append(id, container).err();
         }

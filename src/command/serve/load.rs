@@ -2,21 +2,23 @@
 
 use crate::cache::{Store, block_on};
 use crate::catalog::{
-    DEMO_GROUPS, DEMO_SEED, Demo, LoadError, LoadOptions, Loaded, Snapshot, load,
+    DEMO_GROUPS, DEMO_SEED, Demo, LoadError, LoadOptions, Loaded, Readers, Snapshot, load,
 };
 use crate::cli::ServeArgs;
 use crate::command::progress::Progress;
 use crate::config::{Bound, Budget};
 use crate::failure::Failure;
+use crate::protocol::Clients;
 use std::fs;
 use std::path::Path;
 use tracing::{info, warn};
 
 /// Loads the cache that was named, or makes the demo cache.
-pub(super) fn cache(args: &ServeArgs) -> Result<Snapshot, Failure> {
+pub(super) fn cache(args: &ServeArgs, readers: Readers) -> Result<Snapshot, Failure> {
     let options = LoadOptions {
         skip_corrupt: args.skip_corrupt,
         memory_bytes_max: args.limits.generations_memory_max,
+        readers,
     };
     let mut progress = Progress::new(match args.cache {
         Some(_) => |percent| info!("loading: {percent}%"),
@@ -67,6 +69,11 @@ pub(super) fn store(
     // A directory that is not there is named by the store's own error.
     let place = fs::canonicalize(dir).unwrap_or_else(|_| dir.to_owned());
     block_on(async { load(&Store::open(&place).await?, options, show).await })
+}
+
+/// Says who is served.
+pub(super) fn say_clients(clients: &Clients) {
+    info!("clients: {}", clients.describe());
 }
 
 /// Says what was remarkable on the way.

@@ -50,7 +50,9 @@ pub fn run(args: &ServeArgs) -> Result<ExitCode, Failure> {
     let signals = events::hold_reloads()?;
     let settings = config::settle(args)?;
     let game = config::game(args)?;
-    let snapshot = load::cache(args)?;
+    let readers = config::readers(args, &settings.clients)?;
+    load::say_clients(&settings.clients);
+    let snapshot = load::cache(args, readers.clone())?;
     load::budget(args, &snapshot)?;
     // Asked for when nothing slow is left to do: two processes accept from here on.
     let (predecessor, handed) = Predecessor::ask(&args.restart)?.unzip();
@@ -65,7 +67,8 @@ pub fn run(args: &ServeArgs) -> Result<ExitCode, Failure> {
     let ready = ready_line(&snapshot, &listening.workers, &settings);
     let snapshots = Arc::new(SnapshotHandle::new(snapshot));
     let readable = sandbox.readable.clone();
-    let reloader = reload::start(args, settings.reload, Arc::clone(&snapshots), readable)?;
+    let shared = Arc::clone(&snapshots);
+    let reloader = reload::start(args, readers, settings.reload, shared, readable)?;
     events::watch_signals(signals, reloader.clone(), events.clone())?;
     let control = Arc::new(Control::default());
     let bounds = bounds(args, &settings);

@@ -3,10 +3,11 @@
 use super::load;
 use super::{spawn, supervisor};
 use crate::catalog::{
-    LoadError, LoadOptions, Loaded, ReloadError, ReloadLimits, ReloadResult, ReloadSteps, Reloader,
-    SnapshotHandle,
+    LoadError, LoadOptions, Loaded, Readers, ReloadError, ReloadLimits, ReloadResult, ReloadSteps,
+    Reloader, SnapshotHandle,
 };
 use crate::cli::ServeArgs;
+use crate::config;
 use crate::failure::{Exit, Failure};
 use crate::platform::cpu;
 use std::path::PathBuf;
@@ -16,12 +17,15 @@ use tracing::{error, info, warn};
 /// Starts the thread that reloads what `snapshots` gives out.
 pub(super) fn start(
     args: &ServeArgs,
+    readers: Readers,
     limits: ReloadLimits,
     snapshots: Arc<SnapshotHandle>,
     readable: Option<String>,
 ) -> Result<Reloader, Failure> {
     let mut steps = Steps {
         cache: args.cache.clone(),
+        master_index: args.clients.master_index.clone(),
+        readers,
         skip_corrupt: args.skip_corrupt,
         readable,
         snapshots: Arc::clone(&snapshots),
@@ -39,6 +43,9 @@ pub(super) fn start(
 /// How this server reloads.
 struct Steps {
     cache: Option<PathBuf>,
+    /// Read anew each time: it belongs to the cache.
+    master_index: Option<PathBuf>,
+    readers: Readers,
     skip_corrupt: bool,
     /// Where the sandbox lets caches be read, if there is one.
     readable: Option<String>,
@@ -59,7 +66,10 @@ impl ReloadSteps for Steps {
             return Err(ReloadError::new(cause, "start js5d with --cache DIR"));
         };
         let memory_bytes_max = Some(memory_bytes_max);
-        let options = LoadOptions { skip_corrupt: self.skip_corrupt, memory_bytes_max };
+        let path = self.master_index.as_deref();
+        let readers = config::with_stored_master(self.readers.clone(), path)
+            .map_err(|Failure { cause, remedy, .. }| ReloadError::new(cause, remedy))?;
+        let options = LoadOptions { skip_corrupt: self.skip_corrupt, memory_bytes_max, readers };
         let loaded = load::store(cache, options, &mut |_, _| {}).map_err(|error| match error {
             LoadError::Corrupt(report) => {
                 let cause = format!("the cache is corrupt: {}", report.summary());

@@ -27,7 +27,9 @@ pub(super) fn begin(args: &ServeArgs, listening: &Listening) -> Result<Sandbox, 
     if args.restart.sandbox == SandboxArg::Off {
         return Ok(Sandbox { note: "off".into(), readable: None });
     }
-    let caches = args.cache.as_deref().map_or_else(Vec::new, cache_places);
+    let mut caches = args.cache.as_deref().map_or_else(Vec::new, cache_places);
+    // A reload reads the master index again.
+    caches.extend(args.clients.master_index.as_deref().into_iter().flat_map(cache_places));
     let own = ["/proc/self".into(), "/proc/stat".into()];
     let connect = Connect::of(args);
     let needs = Needs {

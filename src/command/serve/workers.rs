@@ -48,7 +48,7 @@ pub(super) fn start(
     let (game, front) = front(args, game);
     let config = Arc::new(ServeConfig {
         limits: settings.limits,
-        profile: settings.profile,
+        clients: settings.clients,
         admission: Admission::new(
             settings.connections_max,
             args.limits.connections_per_ip_max,

@@ -7,7 +7,7 @@
 
 use super::chatter::Chatter;
 use super::pace::Pace;
-use crate::catalog::Place;
+use crate::catalog::{Place, View};
 use crate::net::batch::{Cursor, Filling, Sealed, SnapshotRef};
 use crate::net::control::millis;
 use crate::net::count::{Close, NOT_PICKED, PickId, add};
@@ -18,6 +18,7 @@ use crate::net::shared::Shared;
 use crate::protocol::frame::BLOCK_LEN;
 use crate::protocol::session::{Allowance, CloseCause, Received, Response, ServerSession, Step};
 use crate::protocol::{Class, Status};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -196,9 +197,9 @@ impl Machine {
         silent: Option<Box<SilentPlace>>,
         since_ms: u64,
     ) -> Self {
-        let profile = Arc::clone(&shared.config.profile);
+        let clients = Arc::clone(&shared.config.clients);
         Self {
-            session: ServerSession::new(profile, refusal),
+            session: ServerSession::new(clients, refusal),
             silent,
             snapshot: shared.snapshot(),
             begun: None,
@@ -503,7 +504,10 @@ impl Machine {
     /// Whether what is queued may be a large batch.
     fn asks_for_much(&self) -> bool {
         let (urgent, prefetch) = self.session.queued();
-        let next_len = || self.session.upcoming().next().map(|id| self.snapshot.place(id).len());
+        let dialect = self.session.dialect();
+        let view = self.snapshot.view(dialect);
+        let place = |id| view.place(id);
+        let next_len = || self.session.upcoming().next().map(|id| place(id).len());
         self.begun.is_some()
             || urgent + prefetch >= MANY_REQUESTS
             || next_len().is_some_and(|len| len >= LARGE_FROM)
@@ -554,11 +558,13 @@ impl Machine {
         allowance: Allowance,
         shared: &Shared,
     ) {
+        let snapshot = Rc::clone(&self.snapshot);
+        let view = snapshot.view(self.session.dialect());
         let ahead = &mut *shared.ahead.borrow_mut();
         let mut at = ahead.len();
         while self.begun.is_none() && !batch.is_full(len_max) {
             if at >= ahead.len() {
-                self.look_ahead(ahead);
+                self.look_ahead(view, ahead);
                 at = 0;
             }
             let place = ahead.get(at).copied().unwrap_or_default();
@@ -570,12 +576,12 @@ impl Machine {
                 return;
             }
             if let Some(&later) = ahead.get(at + RESPONSES_AHEAD) {
-                self.snapshot.prefetch_framed(later);
+                view.prefetch_framed(later);
             }
             match self.session.next_step_within(allowance) {
                 Step::Response(response) => {
                     at += 1;
-                    self.respond(batch, response, place, len_max, shared);
+                    self.respond(batch, response, (view, place), len_max, shared);
                 }
                 Step::Status(status) => {
                     shared.counters.count_status(status);
@@ -583,6 +589,9 @@ impl Machine {
                         self.silent = None;
                     }
                     batch.push_status(status.to_byte());
+                    if status == Status::Ok {
+                        batch.push_plain(self.session.greeting());
+                    }
                 }
                 Step::Close(cause) => {
                     let reason = match cause {
@@ -599,12 +608,12 @@ impl Machine {
 
     /// Finds where the next responses stand, and begins to fetch the first of them.
     #[inline]
-    fn look_ahead(&self, ahead: &mut Vec<Place>) {
+    fn look_ahead(&self, view: View<'_>, ahead: &mut Vec<Place>) {
         ahead.clear();
         let next = || self.session.upcoming().take(PLACES_AHEAD);
-        next().for_each(|id| self.snapshot.prefetch_place(id));
-        ahead.extend(next().map(|id| self.snapshot.place(id)));
-        ahead.iter().take(RESPONSES_AHEAD).for_each(|&place| self.snapshot.prefetch_framed(place));
+        next().for_each(|id| view.prefetch_place(id));
+        ahead.extend(next().map(|id| view.place(id)));
+        ahead.iter().take(RESPONSES_AHEAD).for_each(|&place| view.prefetch_framed(place));
     }
 
     #[inline]
@@ -612,7 +621,7 @@ impl Machine {
         &mut self,
         batch: &mut Filling,
         response: Response,
-        place: Place,
+        (view, place): (View<'_>, Place),
         len_max: usize,
         shared: &Shared,
     ) {
@@ -632,7 +641,7 @@ impl Machine {
         if response.times_broken_off() == 0 {
             shared.counters.count_response(class, place.len());
         }
-        let framed = self.snapshot.framed(place);
+        let framed = view.framed(place);
         if !batch.push_small(response, framed) {
             self.push_large(batch, Cursor::new(response, place), len_max);
         }
@@ -680,7 +689,6 @@ impl Machine {
     fn breaks_off(&mut self, cursor: &Cursor, shared: &Shared) -> bool {
         let response = cursor.response();
         if !shared.config.limits.break_off
-            || !shared.config.profile.prefetch_bit
             || response.class() == Class::Urgent
             || self.closing.is_some()
             || self.session.queued().0 == 0
@@ -696,8 +704,9 @@ impl Machine {
         let is_worth_it = takes_ms > BREAK_OFF_SAVES_MS
             && left > (taken + left) / BREAK_OFF_SHARE_LEFT
             && self.wasted_bytes + taken as u64 <= waste_max;
-        let snapshot = &self.snapshot;
-        is_worth_it && self.session.prepare_break_off(response, |id| !snapshot.place(id).is_empty())
+        let view = self.snapshot.view(response.dialect());
+        let is_there = |id| !view.place(id).is_empty();
+        is_worth_it && self.session.prepare_break_off(response, is_there)
     }
 
     // Under a cap.

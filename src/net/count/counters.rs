@@ -91,7 +91,7 @@ counters! {
     accept_errors: "Failed accepts, by lack of descriptors mostly.",
     listeners_lost: "Listening sockets that listen no more.",
     handshakes_ok: "Handshakes answered 0.",
-    refused_out_of_date: "Handshakes answered 6: the build is not served.",
+    refused_out_of_date: "Handshakes answered 6 or 48: build or token are not served.",
     refused_server_full: "Handshakes answered 7.",
     refused_address: "Handshakes answered 9: too many connections from the address.",
     requests_urgent: "Urgent requests taken in.",
@@ -215,7 +215,7 @@ impl Close {
             // It would go on.
             Self::Chatter => false,
             // Nothing was ever sent to it.
-            Self::Violation(Violation::NotJs5 { .. })
+            Self::Violation(Violation::NotJs5 { .. } | Violation::MalformedHandshake { .. })
             | Self::ProxyUntrusted
             | Self::ProxyMalformed
             | Self::ProxyTooLong
@@ -242,7 +242,9 @@ impl Counters {
             Close::Refused => &self.closed_refused,
             Close::Violation(Violation::NotJs5 { .. }) => &self.closed_not_js5,
             Close::Chatter => &self.closed_chatter,
-            Close::Violation(Violation::UnknownOpcode { .. }) => &self.closed_violation,
+            Close::Violation(
+                Violation::UnknownOpcode { .. } | Violation::MalformedHandshake { .. },
+            ) => &self.closed_violation,
             Close::MissingGroup => &self.closed_missing_group,
             Close::HandshakeTimeout => &self.closed_handshake_timeout,
             Close::IdleTimeout => &self.closed_idle_timeout,
@@ -263,7 +265,7 @@ impl Counters {
     pub fn count_status(&self, status: Status) {
         let counter = match status {
             Status::Ok => &self.handshakes_ok,
-            Status::OutOfDate => &self.refused_out_of_date,
+            Status::OutOfDate | Status::SessionExpired => &self.refused_out_of_date,
             Status::ServerFull => &self.refused_server_full,
             Status::TooManyConnections => &self.refused_address,
         };

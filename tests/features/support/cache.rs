@@ -14,7 +14,7 @@ pub(crate) struct Cache {
     containers: BTreeMap<GroupId, Vec<u8>>,
 }
 
-pub(crate) fn id(archive: u8, group: u16) -> GroupId {
+pub(crate) fn id(archive: u8, group: u32) -> GroupId {
     GroupId { archive, group }
 }
 
@@ -37,7 +37,7 @@ impl Cache {
         }
         groups.insert(id(0, 65535), container(0, 65535, 777));
         for group in 0..100 {
-            groups.insert(id(1, group), container(1, group, 200 + usize::from(group)));
+            groups.insert(id(1, group), container(1, group, 200 + group as usize));
         }
         for group in 0..40 {
             groups.insert(id(2, group), container(2, group, 100_000));
@@ -119,7 +119,7 @@ impl Cache {
 
 /// A container of `len` bytes, of each compression in turn. What stands behind its type and
 /// length is noise, as in encrypted groups: the server does not look at it.
-fn container(archive: u8, group: u16, len: usize) -> Vec<u8> {
+fn container(archive: u8, group: u32, len: usize) -> Vec<u8> {
     let compression = if len < 9 { 0 } else { (group / 3 % 4) as u8 };
     let header_len = if compression == 0 { 5 } else { 9 };
     let mut bytes = vec![compression];
@@ -149,7 +149,7 @@ fn gzipped(payload: &[u8]) -> Vec<u8> {
 }
 
 fn version(id: GroupId) -> u32 {
-    0x0007_0000 + u32::from(id.group) * 5 + u32::from(id.archive)
+    0x0007_0000 + id.group * 5 + u32::from(id.archive)
 }
 
 fn index_version(archive: u8) -> u32 {
@@ -158,7 +158,7 @@ fn index_version(archive: u8) -> u32 {
 
 /// An archive index of format 6 without flags, each group of one file.
 fn index(archive: u8, groups: &BTreeMap<GroupId, Vec<u8>>) -> Vec<u8> {
-    let range = id(archive, 0)..=id(archive, u16::MAX);
+    let range = id(archive, 0)..=id(archive, 0xFFFF);
     let groups: Vec<_> = groups.range(range).collect();
     let mut payload = vec![6];
     payload.extend(index_version(archive).to_be_bytes());
@@ -166,7 +166,7 @@ fn index(archive: u8, groups: &BTreeMap<GroupId, Vec<u8>>) -> Vec<u8> {
     payload.extend((groups.len() as u16).to_be_bytes());
     let mut last = 0;
     for (id, _) in &groups {
-        payload.extend((id.group - last).to_be_bytes());
+        payload.extend(((id.group - last) as u16).to_be_bytes());
         last = id.group;
     }
     for (_, container) in &groups {

@@ -27,7 +27,7 @@ impl Deployment {
     pub(crate) fn over(dir: TempDir, first: &str, options: &[&str]) -> Self {
         symlink(first, dir.path().join("current")).expect("a link");
         let link = dir.path().join("current");
-        let mut all = vec!["--cache", link.to_str().expect("a plain path"), "--build", "any"];
+        let mut all = vec!["--cache", link.to_str().expect("a plain path"), "--build", "550"];
         all.extend(options);
         let server = Server::start(&all);
         Self { dir, server }

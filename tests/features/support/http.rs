@@ -1,10 +1,11 @@
 //! The admin address's other end, by hand: HTTP/1.1 in a few lines that share no code with the
-//! server, and Prometheus' text as a table.
+//! server.
 
 use super::{PATIENCE, Server};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+pub(crate) use testkit::Metrics;
 
 /// Where a server is asked.
 #[derive(Clone, Copy)]
@@ -18,9 +19,6 @@ pub(crate) struct Reply {
     pub(crate) headers: BTreeMap<String, String>,
     pub(crate) body: String,
 }
-
-/// Values by name and labels, as `name{label="value"}`.
-pub(crate) struct Metrics(BTreeMap<String, f64>);
 
 impl Http {
     /// The first admin address that the server has said it has.
@@ -81,27 +79,5 @@ impl Reply {
             headers: headers.map(|(name, value)| (name.to_lowercase(), value.into())).collect(),
             body: body.to_owned(),
         }
-    }
-}
-
-impl Metrics {
-    fn parse(text: &str) -> Self {
-        let lines = text.lines().filter(|line| !line.starts_with('#'));
-        let values = lines.map(|line| {
-            let (name, value) = line.rsplit_once(' ').expect("a value");
-            (name.to_owned(), value.parse().expect("a number"))
-        });
-        Self(values.collect())
-    }
-
-    /// A value; `name{label="value"}` with its label.
-    pub(crate) fn value(&self, name: &str) -> f64 {
-        *self.0.get(name).unwrap_or_else(|| panic!("no {name}"))
-    }
-
-    /// All values of a metric, whatever their labels.
-    pub(crate) fn sum(&self, name: &str) -> f64 {
-        let is_one = |found: &str| found == name || found.starts_with(&format!("{name}{{"));
-        self.0.iter().filter(|(found, _)| is_one(found)).map(|(_, value)| value).sum()
     }
 }

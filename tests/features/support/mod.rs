@@ -5,12 +5,14 @@ mod client;
 mod deployment;
 pub(crate) mod game;
 mod http;
+mod plain_client;
 mod server;
 
 pub(crate) use cache::{Cache, container_of, framed_by_hand, id};
 pub(crate) use client::{Answer, Client, FIRST_BUILD, read_to_end, slow_stream, stream_from};
 pub(crate) use deployment::Deployment;
 pub(crate) use http::{Http, Reply};
+pub(crate) use plain_client::{Asked, PlainClient, ROWS, Row};
 pub(crate) use server::{Ended, Server, js5d, js5d_with, to_its_end};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};

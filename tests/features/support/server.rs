@@ -1,20 +1,20 @@
 //! `js5d` as a process: started, watched, ended.
 
 use super::{Cache, PATIENCE, eventually};
-use rustix::process::{Pid, Signal, kill_process};
-use std::fs;
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
+use testkit::Ending;
 
 /// A server on a port of its own; killed when it is dropped.
 pub(crate) struct Server {
-    child: Child,
+    child: Ending,
     pub(crate) address: SocketAddr,
     log: Arc<Mutex<String>>,
     collector: Option<JoinHandle<()>>,
@@ -46,7 +46,7 @@ impl Server {
         if !options.contains(&"--workers") {
             command.args(["--workers", "1"]);
         }
-        let mut child = command.spawn().expect("js5d starts");
+        let mut child = Ending(command.spawn().expect("js5d starts"));
         let stderr = child.stderr.take().expect("it was asked for");
         let log = Arc::new(Mutex::new(String::new()));
         let (ready, inbox) = channel();
@@ -55,7 +55,7 @@ impl Server {
             move || {
                 for line in BufReader::new(stderr).lines().map_while(Result::ok) {
                     log.lock().unwrap().extend([&line, "\n"]);
-                    if line.contains("serving ") && line.contains(" peer") {
+                    if testkit::is_ready_line(&line) {
                         // Nobody listens any more after the first.
                         let _ = ready.send(line);
                     }
@@ -63,7 +63,8 @@ impl Server {
             }
         });
         let ready = await_ready(&inbox, &log);
-        Self { child, address: address_in(&ready), log, collector: Some(collector) }
+        let address = testkit::ready_address(&ready).expect("an address");
+        Self { child, address, log, collector: Some(collector) }
     }
 
     /// Writes `cache` as flat files and serves it to clients of any build. The files are gone
@@ -74,7 +75,7 @@ impl Server {
         let path = dir.path().to_str().expect("a plain path").to_owned();
         let mut all = vec!["--cache", &path];
         if !options.contains(&"--build") {
-            all.extend(["--build", "any"]);
+            all.extend(["--build", "550"]);
         }
         all.extend(options);
         Self::start(&all)
@@ -87,6 +88,13 @@ impl Server {
 
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).expect("it runs");
+    }
+
+    /// Stops it, and waits until all of its threads stand.
+    pub(crate) fn freeze(&self) {
+        self.signal(Signal::STOP);
+        let stopped = waitpid(Some(Pid::from_child(&self.child)), WaitOptions::UNTRACED);
+        assert!(stopped.expect("it is ours").is_some_and(|(_, status)| status.stopped()));
     }
 
     /// Waits for its end: the exit code, and how long that took.
@@ -115,33 +123,22 @@ impl Server {
 
     /// Descriptors that it has open.
     pub(crate) fn descriptors(&self) -> usize {
-        fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("it runs").count()
+        testkit::descriptors(self.child.id())
     }
 
     /// For how many descriptors the kernel has a table.
     pub(crate) fn descriptor_table(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()));
-        let status = status.expect("it runs");
-        let number = status.lines().find_map(|line| line.strip_prefix("FDSize:"));
-        number.expect("Linux says so").trim().parse().expect("a number")
+        testkit::descriptor_table(self.child.id())
     }
 
-    /// Memory of its own that it has touched, in kilobytes, to the page. (The numbers in
-    /// `status` are kept by core, and lag by hundreds of kilobytes.)
+    /// Memory of its own that it has touched, in kilobytes.
     pub(crate) fn resident_kb(&self) -> u64 {
-        let rollup = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.child.id()));
-        let rollup = rollup.expect("it runs");
-        let line = rollup.lines().find_map(|line| line.strip_prefix("Anonymous:"));
-        let number = line.and_then(|line| line.trim().strip_suffix(" kB"));
-        number.expect("Linux says so").parse().expect("a number")
+        testkit::memory_bytes(self.child.id()) / 1024
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
         if thread::panicking() {
             eprintln!("--- js5d said:\n{}---", self.log());
         }
@@ -150,14 +147,6 @@ impl Drop for Server {
 
 fn await_ready(inbox: &Receiver<String>, log: &Mutex<String>) -> String {
     inbox.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("not ready: {}", log.lock().unwrap()))
-}
-
-/// `serving …, on 127.0.0.1:43594 with 1 worker; …`
-fn address_in(ready: &str) -> SocketAddr {
-    let (_, rest) = ready.split_once(", on ").expect("an address");
-    let (address, _) = rest.split_once(" with ").expect("workers");
-    let first = address.split(" and ").next().expect("one at least");
-    first.trim_end_matches(" (PROXY)").parse().expect("an address")
 }
 
 /// A run of `js5d` that ends by itself.

@@ -3,12 +3,13 @@
 //! Pipelined GETs of 300 bytes, driven by Redis' own benchmark and labelled as such: another
 //! protocol and another generator, so its place is beside the table, not in its ratios.
 
-use super::measure::usage;
+use super::median;
 use super::{Result, server};
 use serde::Serialize;
 use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
+use testkit::Ending;
 
 /// As many in flight as the other workloads have.
 const PIPELINE: &str = "40";
@@ -54,7 +55,7 @@ fn rounds_of(server_core: usize, generator_core: usize, rounds: u64, gets: u64) 
     let text = port.to_string();
     let options = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--port", &text];
     let mut command = Command::new("redis-server");
-    let server = Ended(command.args(options).stdout(Stdio::null()).spawn()?);
+    let server = Ending(command.args(options).stdout(Stdio::null()).spawn()?);
     server::pin_to(generator_core)?;
     let is_up = |_| {
         std::thread::sleep(Duration::from_millis(50));
@@ -66,11 +67,11 @@ fn rounds_of(server_core: usize, generator_core: usize, rounds: u64, gets: u64) 
     benchmark(&text, "set", 1000)?;
     let mut costs = Vec::new();
     for _ in 0..rounds {
-        let before = usage(server.0.id()).cpu_ns;
+        let before = testkit::cpu(server.id());
         benchmark(&text, "get", gets)?;
-        costs.push((usage(server.0.id()).cpu_ns - before) / gets as f64);
+        costs.push((testkit::cpu(server.id()) - before).as_nanos() as f64 / gets as f64);
     }
-    Ok(super::stats::median(costs))
+    Ok(median(costs))
 }
 
 fn benchmark(port: &str, test: &str, requests: u64) -> Result<()> {
@@ -79,14 +80,4 @@ fn benchmark(port: &str, test: &str, requests: u64) -> Result<()> {
     let status =
         command.args(["-n", &requests.to_string(), "-q"]).stdout(Stdio::null()).status()?;
     if status.success() { Ok(()) } else { Err(format!("redis-benchmark: {status}").into()) }
-}
-
-/// A child that ends with its owner.
-struct Ended(Child);
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
 }

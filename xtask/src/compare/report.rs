@@ -1,13 +1,10 @@
 //! What a comparison found: medians, ratios, bounds, and where it was measured. Also the JSON.
 
-use super::measure::{Sample, Timing};
+use super::measure::{Comparison, Ratio, Sample, Side, Timing};
 use super::redis::Redis;
 use super::server::Server;
-use super::stats::{Ratio, median};
-use super::workload::WITHIN;
-use super::{Comparison, Samples};
+use super::{Field, median};
 use serde::Serialize;
-use std::error::Error;
 use std::fs;
 use std::process::Command;
 use std::time::SystemTime;
@@ -68,12 +65,25 @@ pub(crate) struct WorkloadReport {
 pub(crate) struct Row {
     pub(crate) server: String,
     /// Of all rounds, each figure for itself.
-    pub(crate) median: Sample,
+    pub(crate) median: Figures,
     /// js5d's CPU time a response to this server's; none for js5d itself.
     pub(crate) ours_to_it: Option<Ratio>,
-    /// This server's CPU time a response to that of [`CEILING`].
-    pub(crate) to_ceiling: Option<Ratio>,
+    /// The median of this server's CPU time a response to that of [`CEILING`].
+    pub(crate) to_ceiling: Option<f64>,
     samples: Vec<Sample>,
+}
+
+/// What the table shows of a server.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Figures {
+    pub(crate) cpu_ns_a_response: f64,
+    pub(crate) bytes_a_cpu_s: f64,
+    pub(crate) responses_per_s: f64,
+    pub(crate) p50_us: f64,
+    pub(crate) p99_us: f64,
+    /// 0 if a round had fewer than 10,000 responses.
+    pub(crate) p999_us: f64,
+    pub(crate) resident_bytes: f64,
 }
 
 /// A figure to reach.
@@ -108,49 +118,45 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    pub(crate) fn new(server: &Server, workload: &str, cause: &dyn Error) -> Self {
+    pub(crate) fn new(server: &Server, workload: &str, cause: String) -> Self {
         let (server, is_foreign) = (server.name.clone(), server.is_foreign());
-        Self { server, workload: workload.to_owned(), cause: cause.to_string(), is_foreign }
+        Self { server, workload: workload.to_owned(), cause, is_foreign }
     }
 }
 
 impl Report {
-    pub(crate) fn new(comparison: &Comparison, timing: Timing, redis: Option<Redis>) -> Self {
-        let samples = &comparison.samples;
-        let servers: Vec<String> = comparison.servers.iter().map(|s| s.name.clone()).collect();
-        let cost = |workload, server: &str| costs(samples, workload, server);
-        let reports = comparison.workloads.iter().map(|workload| WorkloadReport {
+    pub(crate) fn new(field: &Field, redis: Option<Redis>) -> Self {
+        let reports = field.workloads.iter().map(|(workload, found)| WorkloadReport {
             name: workload.name,
             title: workload.title,
-            rows: servers.iter().filter_map(|name| row(samples, workload.name, name)).collect(),
+            rows: found.sides.iter().filter_map(|side| row(found, side)).collect(),
             bounds: (workload.bounds.iter())
                 .map(|&(against, bound)| Bound {
                     workload: workload.title.to_owned(),
                     against: against.to_owned(),
                     bound,
-                    ratio: ratio(&cost(workload.name, OURS), &cost(workload.name, against)),
+                    ratio: ours_to(found, against),
                 })
                 .collect(),
         });
-        let workloads = reports.collect();
-        let within = WITHIN.iter().map(|within| Bound {
-            workload: within.workload.to_owned(),
-            against: within.against.to_owned(),
+        let within = field.within.iter().map(|(within, found)| Bound {
+            workload: within.workload.name.to_owned(),
+            against: within.against.name.to_owned(),
             bound: within.bound,
-            ratio: ratio(&cost(within.workload, OURS), &cost(within.against, OURS)),
+            ratio: found.pairs.first().and_then(|pair| pair.cpu()),
         });
-        let (within, failures) = (within.collect(), comparison.failures.clone());
-        let all = samples.values().flatten();
+        let sides = field.workloads.iter().flat_map(|(_, found)| &found.sides);
+        let waits = sides.flat_map(|side| &side.samples).filter_map(|sample| sample.server);
         Self {
             schema: SCHEMA,
             machine: Machine::read(),
-            timing,
-            servers,
-            workloads,
-            wait_share: median(all.map(|(_, sample)| sample.wait_share)),
-            within,
+            timing: field.timing,
+            servers: field.servers.iter().map(|server| server.name.clone()).collect(),
+            wait_share: median(waits.map(|usage| usage.wait_share)),
+            workloads: reports.collect(),
+            within: within.collect(),
             redis,
-            failures,
+            failures: field.failures.clone(),
         }
     }
 
@@ -160,43 +166,50 @@ impl Report {
     }
 }
 
-fn row(samples: &Samples, workload: &'static str, server: &str) -> Option<Row> {
-    let taken = samples.get(&(workload, server.to_owned()))?;
-    let of = |figure: fn(&Sample) -> f64| median(taken.iter().map(|(_, sample)| figure(sample)));
-    // Rounds with too few responses have none: a median of the others would be of other rounds.
-    let has_p999 = taken.iter().all(|(_, sample)| sample.p999_us > 0.0);
-    let median = Sample {
-        cpu_ns_a_response: of(|sample| sample.cpu_ns_a_response),
-        bytes_a_cpu_s: of(|sample| sample.bytes_a_cpu_s),
-        responses_per_s: of(|sample| sample.responses_per_s),
-        cpu_share: of(|sample| sample.cpu_share),
-        wait_share: of(|sample| sample.wait_share),
-        p50_us: of(|sample| sample.p50_us),
-        p99_us: of(|sample| sample.p99_us),
-        p999_us: if has_p999 { of(|sample| sample.p999_us) } else { 0.0 },
-        resident_bytes: of(|sample| sample.resident_bytes),
+fn row(found: &Comparison, side: &Side) -> Option<Row> {
+    let samples = &side.samples;
+    let of = |figure: &dyn Fn(&Sample) -> Option<f64>| median(samples.iter().filter_map(figure));
+    let is_urgent = samples.first()?.times_us.contains_key("urgent.response.p50");
+    let clock = if is_urgent { "urgent.response" } else { "prefetch.response" };
+    let time = |quantile: &str| {
+        let name = format!("{clock}.{quantile}");
+        of(&|sample| sample.times_us.get(&name).copied())
     };
-    let ours = costs(samples, workload, OURS);
-    let its = costs(samples, workload, server);
-    let ours_to_it = ratio(&ours, &its).filter(|_| server != OURS);
-    let to_ceiling = ratio(&its, &costs(samples, workload, CEILING));
-    let samples = taken.iter().map(|(_, sample)| *sample).collect();
-    Some(Row { server: server.to_owned(), median, ours_to_it, to_ceiling, samples })
+    // Rounds with too few responses have none: a median of the others would be of other rounds.
+    let p999 = format!("{clock}.p999");
+    let has_p999 = samples.iter().all(|sample| sample.times_us.contains_key(&p999));
+    let median = Figures {
+        cpu_ns_a_response: of(&|sample| Some(sample.server?.cpu_ns_a_response)),
+        bytes_a_cpu_s: of(&|sample| Some(sample.server?.bytes_a_cpu_s)),
+        responses_per_s: of(&|sample| Some(sample.responses_per_s)),
+        p50_us: time("p50"),
+        p99_us: time("p99"),
+        p999_us: if has_p999 { time("p999") } else { 0.0 },
+        resident_bytes: of(&|sample| Some(sample.server?.resident_bytes)),
+    };
+    Some(Row {
+        server: side.name.clone(),
+        median,
+        ours_to_it: ours_to(found, &side.name),
+        to_ceiling: to_ceiling(found, side),
+        samples: samples.clone(),
+    })
 }
 
-/// CPU time a response by round.
-fn costs(samples: &Samples, workload: &'static str, server: &str) -> Vec<(u32, f64)> {
-    let taken = samples.get(&(workload, server.to_owned())).map_or(&[][..], |taken| taken);
-    taken.iter().map(|(round, sample)| (*round, sample.cpu_ns_a_response)).collect()
+/// js5d, which is the first of the sides, to another.
+fn ours_to(found: &Comparison, other: &str) -> Option<Ratio> {
+    found.pairs.iter().find(|pair| pair.b == other)?.cpu().map(Ratio::inverse)
 }
 
-/// The ratio of the rounds that both have.
-fn ratio(ours: &[(u32, f64)], theirs: &[(u32, f64)]) -> Option<Ratio> {
-    let ratios = ours.iter().filter_map(|(round, ours)| {
-        let (_, theirs) = theirs.iter().find(|(other, _)| other == round)?;
-        Some(ours / theirs)
+/// Of the rounds that both have.
+fn to_ceiling(found: &Comparison, side: &Side) -> Option<f64> {
+    let ceiling = found.sides.iter().find(|other| other.name == CEILING)?;
+    let ratios = side.samples.iter().filter_map(|its| {
+        let of_round = ceiling.samples.iter().find(|other| other.round == its.round)?;
+        Some(its.server?.cpu_ns_a_response / of_round.server?.cpu_ns_a_response)
     });
-    Ratio::of(&ratios.collect::<Vec<_>>())
+    let ratios: Vec<f64> = ratios.collect();
+    (!ratios.is_empty()).then(|| median(ratios))
 }
 
 impl Machine {
@@ -246,6 +259,7 @@ fn date(days: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compare::measure::ServerUsage;
 
     #[test]
     fn days_are_dates() {
@@ -259,15 +273,39 @@ mod tests {
         }
     }
 
+    fn side(name: &str, costs: &[(u32, f64)]) -> Side {
+        let sample = |&(round, cpu_ns_a_response)| {
+            let server = ServerUsage { cpu_ns_a_response, ..ServerUsage::default() };
+            let times_us = [("urgent.response.p50".to_owned(), 7.0)].into();
+            Sample { round, server: Some(server), times_us, ..Sample::default() }
+        };
+        let samples = costs.iter().map(sample).collect();
+        Side { name: name.to_owned(), samples, ..Side::default() }
+    }
+
     #[test]
-    fn ratios_are_of_the_rounds_that_both_have() {
-        let ratio = ratio(&[(0, 2.0), (1, 3.0), (2, 8.0)], &[(1, 1.0), (2, 2.0)]).unwrap();
-        assert_eq!((ratio.rounds, ratio.median), (2, 3.5));
+    fn a_row_has_medians_and_the_rounds_that_the_ceiling_has_too() {
+        let sides = vec![
+            side("js5d", &[(0, 2.0), (1, 3.0), (2, 8.0)]),
+            side(CEILING, &[(1, 1.0), (2, 2.0)]),
+        ];
+        let found = Comparison { sides, ..Comparison::default() };
+        let row = row(&found, &found.sides[0]).unwrap();
+        assert_eq!((row.median.cpu_ns_a_response, row.median.p50_us), (3.0, 7.0));
+        assert_eq!(row.to_ceiling, Some(3.5));
+    }
+
+    #[test]
+    fn a_ratio_the_other_way_round_has_its_ends_changed_over() {
+        let ratio = Ratio { pairs: 6, median: 2.0, low: 1.0, high: 4.0, confidence: 0.96 };
+        let inverse = Ratio { pairs: 6, median: 0.5, low: 0.25, high: 1.0, confidence: 0.96 };
+        assert_eq!(ratio.inverse(), inverse);
     }
 
     #[test]
     fn a_verdict_says_when_noise_may_turn_it() {
-        let ratio = |low, median, high| Some(Ratio { rounds: 10, median, low, high });
+        let ratio =
+            |low, median, high| Some(Ratio { pairs: 12, median, low, high, confidence: 0.96 });
         for (ratio, verdict) in [
             (ratio(1.0, 1.01, 1.04), "reached"),
             (ratio(1.0, 1.04, 1.06), "reached, within the noise"),

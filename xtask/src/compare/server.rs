@@ -1,17 +1,17 @@
 //! The servers: ours, started and ended here, and others that run already.
 
 use super::Result;
-use rustix::thread::{CpuSet, sched_setaffinity};
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::str::FromStr;
 use std::time::{Duration, Instant};
+use testkit::Ending;
 
 /// How long a server may load.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// `NAME=HOST:PORT,pid=N[,urgent-only][,settle=TIME]`.
+/// `NAME=HOST:PORT,pid=N[,urgent-only][,settle=TIME]`, as `js5-loadgen compare` takes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PeerArg {
     name: String,
@@ -52,7 +52,8 @@ pub(crate) struct Server {
     pub(crate) pid: u32,
     pub(crate) urgent_only: bool,
     pub(crate) settle: Option<String>,
-    child: Option<Child>,
+    /// Nothing is lost with it: it serves a cache that is only read.
+    child: Option<Ending>,
 }
 
 impl Server {
@@ -64,7 +65,14 @@ impl Server {
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
         let child = child.map_err(|error| format!("{}: {error}", binary.display()))?;
         let (name, pid) = (name.to_owned(), child.id());
-        Ok(Self { name, address, pid, urgent_only: false, settle: None, child: Some(child) })
+        Ok(Self {
+            name,
+            address,
+            pid,
+            urgent_only: false,
+            settle: None,
+            child: Some(Ending(child)),
+        })
     }
 
     /// One that runs already.
@@ -90,31 +98,19 @@ impl Server {
         Ok(())
     }
 
-    /// Resident memory in bytes, the catalog included.
-    pub(crate) fn resident_bytes(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid));
-        let status = status.unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-        kib.unwrap_or(0) * 1024
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        if let Some(child) = &mut self.child {
-            // Nothing is lost with it: it serves a cache that is only read.
-            drop(child.kill());
-            drop(child.wait());
-        }
+    /// As `js5-loadgen compare` takes it.
+    pub(crate) fn side(&self) -> String {
+        let Self { name, address, pid, .. } = self;
+        let urgent_only = if self.urgent_only { ",urgent-only" } else { "" };
+        let settle =
+            self.settle.as_ref().map_or_else(String::new, |time| format!(",settle={time}"));
+        format!("{name}={address},pid={pid}{urgent_only}{settle}")
     }
 }
 
 /// Binds the calling thread, and what it starts from here on, to a core.
 pub(crate) fn pin_to(core: usize) -> Result<()> {
-    let mut set = CpuSet::new();
-    set.set(core);
-    let pinned = sched_setaffinity(None, &set);
+    let pinned = js5d::platform::cpu::pin_to(core);
     Ok(pinned.map_err(|error| format!("core {core}: {error}; two cores are needed"))?)
 }
 
@@ -126,7 +122,8 @@ mod tests {
     fn a_peer_is_named_with_its_address_and_process() {
         let peer: PeerArg = "netty=127.0.0.1:43594,pid=7,urgent-only,settle=500ms".parse().unwrap();
         assert_eq!((peer.name.as_str(), peer.pid, peer.urgent_only), ("netty", 7, true));
-        assert_eq!(peer.settle.as_deref(), Some("500ms"));
+        let text = "netty=127.0.0.1:43594,pid=7,urgent-only,settle=500ms";
+        assert_eq!(Server::running(&peer).side(), text);
         for wrong in ["127.0.0.1:1", "a=127.0.0.1:1", "a=127.0.0.1:1,pid=x", "a=1,pid=2"] {
             assert!(wrong.parse::<PeerArg>().is_err(), "{wrong}");
         }

@@ -100,7 +100,7 @@ fn group(
     text(out, (LEFT - 12.0, middle, "end", "#1c2329"), workload.title);
     for row in &workload.rows {
         let number = report.servers.iter().position(|name| *name == row.server).unwrap_or(0);
-        let Some(ratio) = row.to_ceiling.map(|ratio| ratio.median) else { continue };
+        let Some(ratio) = row.to_ceiling else { continue };
         let (width, height) = (ratio.min(ratio_max) * scale, BAR - 2.0);
         let colour = colour(number);
         let _ = writeln!(
@@ -120,7 +120,7 @@ fn group(
 /// The longest bar, rounded up to a half.
 fn ratio_max(report: &Report) -> f64 {
     let rows = report.workloads.iter().flat_map(|workload| &workload.rows);
-    let ratios = rows.filter_map(|row| Some(row.to_ceiling?.median));
+    let ratios = rows.filter_map(|row| row.to_ceiling);
     let longest = ratios.fold(1.0, f64::max);
     ((longest * 2.0).ceil() / 2.0).min(RATIO_MAX)
 }

@@ -1,7 +1,7 @@
 //! The report in Markdown: for the terminal, the README and docs/benchmarks.md.
 
+use super::measure::Ratio;
 use super::report::{Bound, Report, Row};
-use super::stats::Ratio;
 use std::fmt::Write as _;
 
 /// All of n rounds lie on one side of the true median with a chance of 2^(1-n): from 6 rounds on,
@@ -61,7 +61,7 @@ fn head(report: &Report) -> String {
     let (machine, timing) = (&report.machine, report.timing);
     format!(
         "{} cores of {}, {:.0} GB, Linux {}; js5d {} ({}), {}; {}. Medians of {} interleaved \
-         rounds of {} ms after {} ms of warm-up; each server on one core, the generator on \
+         rounds of {} ms; each server on one core, the generator on \
          another.\n\n",
         machine.cores,
         machine.cpu,
@@ -73,7 +73,6 @@ fn head(report: &Report) -> String {
         machine.date,
         timing.rounds,
         timing.interval_ms,
-        timing.warmup_ms,
     )
 }
 

@@ -24,16 +24,16 @@ pub(crate) struct Workload {
 }
 
 /// A bound between two workloads of js5d itself.
-pub(crate) struct WithinBound {
-    pub(crate) workload: &'static str,
-    pub(crate) against: &'static str,
+pub(crate) struct Within {
+    pub(crate) workload: &'static Workload,
+    pub(crate) against: &'static Workload,
     pub(crate) bound: f64,
 }
 
 /// What the prefetch bit and the key may cost.
-pub(crate) const WITHIN: [WithinBound; 2] = [
-    WithinBound { workload: "mix-prefetch", against: "mix-urgent", bound: 1.05 },
-    WithinBound { workload: "mix-keyed", against: "mix", bound: 1.3 },
+pub(crate) const WITHIN: &[Within] = &[
+    Within { workload: &MIX_PREFETCH, against: &MIX_URGENT, bound: 1.05 },
+    Within { workload: &MIX_KEYED, against: &MIX, bound: 1.3 },
 ];
 
 /// A load of urgent requests for one size, as many in flight as the real client's two windows
@@ -62,8 +62,16 @@ const fn mix(
 const RING: &str = "ring-limit";
 const EPOLL: &str = "epoll";
 
+const MIX: Workload =
+    mix(("mix", "550 mix, 1,000, 20 + 20"), (20, 20), "none", &[(RING, 1.08), (EPOLL, 0.95)]);
+const MIX_KEYED: Workload = mix(("mix-keyed", "550 mix, 1,000, keyed"), (20, 20), "random", &[]);
+const MIX_URGENT: Workload =
+    mix(("mix-urgent", "550 mix, 1,000, all urgent"), (40, 0), "none", &[]);
+const MIX_PREFETCH: Workload =
+    mix(("mix-prefetch", "550 mix, 1,000, all prefetch"), (0, 40), "none", &[]);
+
 /// All of them, in the order of the table.
-pub(crate) const WORKLOADS: [Workload; 11] = [
+pub(crate) static WORKLOADS: [Workload; 11] = [
     fixed(("300b-1", "300 B, 1 connection"), 300, 1, &[(RING, 1.15), (EPOLL, 1.10)]),
     fixed(("300b-64", "300 B, 64 connections"), 300, 64, &[(RING, 1.05), (EPOLL, 1.0)]),
     fixed(("300b-1000", "300 B, 1,000"), 300, 1000, &[(RING, 1.10), (EPOLL, 0.95)]),
@@ -80,10 +88,10 @@ pub(crate) const WORKLOADS: [Workload; 11] = [
         key: "none",
         bounds: &[(RING, 1.08), (EPOLL, 0.85)],
     },
-    mix(("mix", "550 mix, 1,000, 20 + 20"), (20, 20), "none", &[(RING, 1.08), (EPOLL, 0.95)]),
-    mix(("mix-keyed", "550 mix, 1,000, keyed"), (20, 20), "random", &[]),
-    mix(("mix-urgent", "550 mix, 1,000, all urgent"), (40, 0), "none", &[]),
-    mix(("mix-prefetch", "550 mix, 1,000, all prefetch"), (0, 40), "none", &[]),
+    MIX,
+    MIX_KEYED,
+    MIX_URGENT,
+    MIX_PREFETCH,
 ];
 
 /// The names, for the command line.

@@ -5,7 +5,6 @@ use super::Findings;
 use crate::compare::Result;
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, setrlimit};
 use rustix::process::{kill_process, kill_process_group, set_parent_process_death_signal};
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -13,9 +12,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
+use testkit::{Ending, Metrics};
 
 /// How long anything may take that must happen.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -111,7 +111,7 @@ impl Bench {
         options: &[&str],
     ) -> Result<Server> {
         let log = admin.with_extension("log");
-        command.arg("--cache").arg(cache).args(["--build", "any", "--listen", listen]);
+        command.arg("--cache").arg(cache).args(["--build", "550", "--listen", listen]);
         command.arg("--admin").arg(format!("unix:{}", admin.display()));
         // All peers have one address.
         command.args(["--openings-per-ip-max", "1000000"]);
@@ -119,21 +119,20 @@ impl Bench {
             command.args(["--workers", "2"]);
         }
         let mut command = guarded(command.args(options))?;
-        let child = command.stdin(Stdio::null()).stderr(File::create(&log)?).spawn()?;
+        let child = Ending(command.stdin(Stdio::null()).stderr(File::create(&log)?).spawn()?);
         let any = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
         let mut server = Server { child, address: any, admin: admin.to_owned(), log };
         let ready = server.eventually("it is ready", |server| {
-            server.log_lines().find(|line| line.contains(" peer") && line.contains("serving "))
+            server.log_lines().find(|line| testkit::is_ready_line(line))
         })?;
-        let address = ready.split(", on ").nth(1).and_then(|rest| rest.split(' ').next());
-        server.address = address.ok_or("no address in the ready line")?.parse()?;
+        server.address = testkit::ready_address(&ready).ok_or("no address in the ready line")?;
         Ok(server)
     }
 }
 
 /// A server of ours; killed when it is dropped.
 pub(crate) struct Server {
-    child: Child,
+    child: Ending,
     pub(crate) address: SocketAddr,
     admin: PathBuf,
     log: PathBuf,
@@ -166,11 +165,7 @@ impl Server {
             .write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
         let mut text = String::new();
         stream.read_to_string(&mut text)?;
-        let sample = |line: &str| {
-            let (name, value) = line.rsplit_once(' ')?;
-            Some((name.to_owned(), value.parse().ok()?))
-        };
-        Ok(Metrics(text.lines().filter_map(sample).collect()))
+        Ok(Metrics::parse(&text))
     }
 
     /// Waits until there is something.
@@ -202,7 +197,7 @@ impl Server {
     }
 
     pub(crate) fn descriptors(&self) -> usize {
-        fs::read_dir(self.proc("fd")).map_or(0, Iterator::count)
+        testkit::descriptors(self.child.id())
     }
 
     /// Whether as many are open as before, when the last of them had time to close.
@@ -217,24 +212,12 @@ impl Server {
 
     /// Memory of its own that it has touched.
     pub(crate) fn memory_bytes(&self) -> u64 {
-        let text = fs::read_to_string(self.proc("smaps_rollup")).unwrap_or_default();
-        let line = text.lines().find_map(|line| line.strip_prefix("Anonymous:"));
-        let kb = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-        kb.unwrap_or(0) * 1024
+        testkit::memory_bytes(self.child.id())
     }
 
     /// CPU time of all its threads.
     pub(crate) fn cpu(&self) -> Duration {
-        let threads = fs::read_dir(self.proc("task")).into_iter().flatten().flatten();
-        let spent = threads.filter_map(|thread| {
-            let text = fs::read_to_string(thread.path().join("schedstat")).ok()?;
-            text.split(' ').next()?.parse::<u64>().ok()
-        });
-        Duration::from_nanos(spent.sum())
-    }
-
-    fn proc(&self, name: &str) -> String {
-        format!("/proc/{}/{name}", self.child.id())
+        testkit::cpu(self.child.id())
     }
 
     /// A peer that was greeted, and the status it read.
@@ -245,9 +228,6 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
         let _ = fs::remove_file(&self.admin);
         let _ = fs::remove_file(&self.log);
     }
@@ -305,20 +285,6 @@ pub(crate) fn greet(mut stream: TcpStream) -> Result<(TcpStream, u8)> {
 pub(crate) fn handshake() -> [u8; 5] {
     let [a, b, c, d] = BUILD.to_be_bytes();
     [15, a, b, c, d]
-}
-
-/// A server's metrics at one moment.
-pub(crate) struct Metrics(BTreeMap<String, f64>);
-
-impl Metrics {
-    pub(crate) fn get(&self, name: &str) -> Option<f64> {
-        self.0.get(name).copied()
-    }
-
-    /// Zero if it is not there.
-    pub(crate) fn value(&self, name: &str) -> f64 {
-        self.get(name).unwrap_or(0.0)
-    }
 }
 
 /// Whether a program can be called.

@@ -35,7 +35,7 @@ const HANG_MAX_MS: f64 = 200.0;
 pub(super) fn descriptors(bench: &Bench, findings: &mut Findings) -> Result<()> {
     let mut server = bench.serve(&[])?;
     let errors = |server: &Server| -> Result<f64> {
-        Ok(server.metrics()?.value("js5d_accept_errors_total{errno=\"EMFILE\"}"))
+        Ok(server.metrics()?.sum("js5d_accept_errors_total{errno=\"EMFILE\"}"))
     };
     let limit = |count: u64| {
         let rlimit = Rlimit { current: Some(count), maximum: Some(20_000) };
@@ -88,7 +88,7 @@ fn table_full(bench: &Bench, findings: &mut Findings) -> Result<()> {
     let peers = peers.collect::<std::io::Result<Vec<_>>>()?;
     server.await_metric("js5d_connections_open", |open| open == 50.0)?;
     let seconds = start.elapsed().as_secs_f64();
-    let failed = server.metrics()?.value("js5d_accept_errors_total{errno=\"ENFILE\"}");
+    let failed = server.metrics()?.sum("js5d_accept_errors_total{errno=\"ENFILE\"}");
     findings.exactly("descriptors: ENFILE, failed accepts", failed as u64, 2 * u64::from(FAILURES));
     let bound = 20.0 + 2.0 / seconds;
     findings.at_most("descriptors: ENFILE, a second", failed / seconds, bound, "");

@@ -162,7 +162,7 @@ pub(super) fn useless(bench: &Bench, findings: &mut Findings) -> Result<()> {
     let grown = server.memory_bytes().saturating_sub(memory);
     let hostile = hostile.finish()?;
     findings.holds("useless: wrong bytes", hostile.faults(), "none", hostile.faults() == "{}");
-    let closed = server.metrics()?.value("js5d_closed_total{reason=\"chatter\"}");
+    let closed = server.metrics()?.sum("js5d_closed_total{reason=\"chatter\"}");
     findings.holds("useless: peers closed for it", closed, ">= 200", closed >= 200.0);
     let share = beside.answers() as f64 / calm.answers() as f64;
     findings.holds(

@@ -114,7 +114,7 @@ pub(super) fn stopped_and_continued(bench: &Bench, findings: &mut Findings) -> R
     thread::sleep(Duration::from_millis(500));
     let metrics = server.metrics()?;
     let cut: f64 = ["handshake_timeout", "idle_timeout", "send_timeout"]
-        .map(|reason| metrics.value(&format!("js5d_closed_total{{reason=\"{reason}\"}}")))
+        .map(|reason| metrics.sum(&format!("js5d_closed_total{{reason=\"{reason}\"}}")))
         .into_iter()
         .sum();
     findings.exactly("stopped for 5 s: peers cut", cut as u64, 0);

@@ -306,7 +306,7 @@ pub(super) fn pipelined(bench: &Bench, findings: &mut Findings) -> Result<()> {
     let memory = server.memory_bytes();
     let start = Instant::now();
     let (archive, len) = largest_index(server.address)?;
-    let before = server.metrics()?.value("js5d_requests_total{class=\"prefetch\"}");
+    let before = server.metrics()?.sum("js5d_requests_total{class=\"prefetch\"}");
     let requests = [0, 255, 0, archive].repeat(100_000);
     let writers = (0..PEERS as usize).map(|_| -> Result<_> {
         let (stream, _) = greet(narrow(server.address)?)?;
@@ -323,11 +323,11 @@ pub(super) fn pipelined(bench: &Bench, findings: &mut Findings) -> Result<()> {
     while cut < PEERS && start.elapsed() < Duration::from_secs(20) {
         thread::sleep(Duration::from_millis(100));
         let metrics = server.metrics()?;
-        depth = depth.max(metrics.value("js5d_queue_depth{class=\"prefetch\"}") / PEERS);
+        depth = depth.max(metrics.sum("js5d_queue_depth{class=\"prefetch\"}") / PEERS);
         grown = grown.max(server.memory_bytes().saturating_sub(memory) as f64 / PEERS / 1024.0);
-        cut = metrics.value("js5d_closed_total{reason=\"send_timeout\"}");
+        cut = metrics.sum("js5d_closed_total{reason=\"send_timeout\"}");
     }
-    let taken = server.metrics()?.value("js5d_requests_total{class=\"prefetch\"}") - before;
+    let taken = server.metrics()?.sum("js5d_requests_total{class=\"prefetch\"}") - before;
     findings.holds("pipelined: the queue", format!("{depth:.0}"), "= 200", depth == 200.0);
     // The queue, what a read holds, and what a first send and the kernel's buffers hold.
     let buffers = (256 << 10) as f64 / len as f64;

@@ -173,13 +173,13 @@ pub(super) fn soak(bench: &Bench, findings: &mut Findings) -> Result<()> {
     server.await_metric("js5d_connections_open", |open| open == 0.0)?;
     server.descriptors_back("soak", descriptors, findings);
     let metrics = server.metrics()?;
-    let refused = metrics.value("js5d_refused_total{reason=\"server_full\"}");
+    let refused = metrics.sum("js5d_refused_total{reason=\"server_full\"}");
     findings.holds("soak: there were refusals", refused, "> 0", refused > 0.0);
-    let reloads = |result| metrics.value(&format!("js5d_reloads_total{{result=\"{result}\"}}"));
+    let reloads = |result| metrics.sum(&format!("js5d_reloads_total{{result=\"{result}\"}}"));
     let changed = reloads("changed") as u64;
     findings.exactly("soak: reloads of another cache", changed, memory.len() as u64);
     findings.exactly("soak: reloads that failed", reloads("failed") as u64, 0);
-    let late = metrics.value("js5d_late_heartbeats_total");
+    let late = metrics.sum("js5d_late_heartbeats_total");
     // Of both workers.
     findings.at_most("soak: late heartbeats", late, f64::from(2 * machine_late), "");
     Ok(())

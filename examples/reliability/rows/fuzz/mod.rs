@@ -36,15 +36,17 @@ const fn with_files(name: &'static str, run: fn(&[u8])) -> Target {
 }
 
 /// All targets.
-pub(crate) const TARGETS: [Target; 13] = [
+pub(crate) const TARGETS: [Target; 15] = [
     cheap("handshake", wire::handshake),
     cheap("requests", wire::requests),
     cheap("session", wire::session),
     cheap("client", wire::client),
+    cheap("profiles", wire::profiles),
     cheap("proxy_header", wire::proxy_header),
     cheap("container", format::container),
     cheap("archive_index", format::archive_index),
     cheap("master_index", format::master_index),
+    cheap("rsa_key", format::rsa_key),
     cheap("settings", format::settings),
     with_files("idx_file", cache::idx_file),
     with_files("sector_chain", cache::sector_chain),
@@ -53,7 +55,7 @@ pub(crate) const TARGETS: [Target; 13] = [
 ];
 
 /// Executions of all targets in a case.
-pub(super) const EXECUTIONS: u64 = 9 * 1000 + 4 * 10;
+pub(super) const EXECUTIONS: u64 = 11 * 1000 + 4 * 10;
 
 /// Inputs are not longer, as cargo-fuzz has it by default.
 const INPUT_LEN_MAX: usize = 4096;

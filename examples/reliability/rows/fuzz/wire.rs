@@ -4,43 +4,78 @@ use super::super::simulation::change_queues;
 use super::super::simulation::model::Model;
 use super::super::wire;
 use js5d::protocol::client::{Answered, Head, Matching, ResponseSink};
-use js5d::protocol::request::{Message, UnknownOpcode};
-use js5d::protocol::session::{Allowance, Profile, Step, Violation};
-use js5d::protocol::{Builds, Class, ClientSession, ServerSession, Status};
+use js5d::protocol::profile::table;
+use js5d::protocol::request::{Frame, Message, Opcodes, UnknownOpcode};
+use js5d::protocol::session::{Allowance, Step, Violation};
+use js5d::protocol::{Builds, Class, ClientSession, Clients, ServerSession, Status};
 use js5d::proxy::{Endpoints, HeaderReader, Progress};
 use std::sync::Arc;
 
 const BUILD: u32 = 550;
 
-fn session_of(refusal: Option<Status>, queue_len_max: usize, prefetch_bit: bool) -> ServerSession {
-    let builds = Builds::Only(vec![BUILD]);
-    ServerSession::new(Arc::new(Profile { builds, prefetch_bit, queue_len_max }), refusal)
+/// The builds that the handshake's target serves: of each kind of handshake one, and two tokens.
+const BUILDS: [u32; 5] = [100, 230, BUILD, 742, 910];
+const TOKENS: [(u32, &[u8]); 2] = [(742, b"token"), (910, b"")];
+
+/// What a handshake comes to, by the words of docs/clients.md. `Err` is a violation; `None`, that
+/// more is to come.
+fn handshake_by_hand(stream: &[u8]) -> Option<Result<Status, Violation>> {
+    let (&first, rest) = stream.split_first()?;
+    if first != 15 {
+        return Some(Err(Violation::NotJs5 { opcode: first }));
+    }
+    let number = |bytes: &[u8]| bytes.iter().fold(0, |n: u32, &byte| n << 8 | u32::from(byte));
+    let &len = rest.first()?;
+    if len == 0 {
+        let build = number(rest.get(..4)?);
+        // Old School sends 16 bytes more from 223 on.
+        let needed = if build == 230 { 20 } else { 4 };
+        let known = [100, 230, BUILD].contains(&build);
+        rest.get(..if known { needed } else { 4 })?;
+        return Some(Ok(if known { Status::Ok } else { Status::OutOfDate }));
+    }
+    let malformed = Some(Err(Violation::MalformedHandshake { len }));
+    if !(9..=74).contains(&len) {
+        return malformed;
+    }
+    let rest = rest.get(1..=usize::from(len))?;
+    let end = rest[8..].iter().position(|&byte| byte == 0);
+    let Some(end) = end.filter(|end| rest.len() - 8 - end <= 2) else { return malformed };
+    let (build, has_language) = (number(&rest[..4]), rest.len() - 8 - end == 2);
+    let wanted = TOKENS.iter().find(|(of, _)| *of == build && has_language == (build == 910));
+    Some(Ok(match wanted {
+        None => Status::OutOfDate,
+        Some((742, token)) if rest[8..8 + end] != **token => Status::SessionExpired,
+        Some(_) => Status::Ok,
+    }))
 }
 
 /// A selector of refusals, then what a peer opens with.
 pub(super) fn handshake(data: &[u8]) {
     let Some((&selector, stream)) = data.split_first() else { return };
     let refusal = (selector & 1 == 1).then_some(Status::ServerFull);
-    for split in 0..=stream.len().min(6) {
-        let mut session = session_of(refusal, 8, true);
+    let clients = Clients::new(table::all(), Builds::only(BUILDS), 8).expect("known builds");
+    let clients = Arc::new(clients.with_tokens(vec![(742..=742, "token".to_owned())]));
+    for split in 0..=stream.len().min(80) {
+        let mut session = ServerSession::new(Arc::clone(&clients), refusal);
         let (first, second) = stream.split_at(split);
         let result = session.receive(first).and_then(|_| session.receive(second));
-        let opens = stream.first() == Some(&15);
-        if !opens && !stream.is_empty() {
-            assert_eq!(result, Err(Violation::NotJs5 { opcode: stream[0] }));
-            continue;
-        }
-        let status = match (stream.get(1..5), refusal) {
+        match (handshake_by_hand(stream), refusal) {
+            (None, _) if refusal.is_some() && stream.len() >= 5 && stream[1] == 0 => {
+                // Who is refused is told so before 16 bytes that mean nothing.
+                assert_eq!(session.next_step(), Step::Status(Status::ServerFull));
+            }
             (None, _) => {
                 assert_eq!(session.next_step(), Step::Idle);
                 assert!(session.awaits_handshake());
-                continue;
             }
-            (Some(_), Some(refusal)) => refusal,
-            (Some(build), None) if build == BUILD.to_be_bytes() => Status::Ok,
-            (Some(_), None) => Status::OutOfDate,
-        };
-        assert_eq!(session.next_step(), Step::Status(status));
+            (Some(Err(violation)), _) => assert_eq!(result, Err(violation)),
+            (Some(Ok(_)), Some(refusal)) => assert_eq!(session.next_step(), Step::Status(refusal)),
+            (Some(Ok(status)), None) => {
+                // What follows may be no message, after a status that lets it in.
+                assert_eq!(session.next_step(), Step::Status(status));
+            }
+        }
     }
 }
 
@@ -48,7 +83,7 @@ pub(super) fn handshake(data: &[u8]) {
 pub(super) fn requests(data: &[u8]) {
     for &message in data.as_chunks::<4>().0 {
         let [opcode, a, b, c] = message;
-        let id = wire::name((a, u16::from(b) << 8 | u16::from(c)));
+        let id = wire::name((a, u32::from(b) << 8 | u32::from(c)));
         let expected = match opcode {
             0 => Ok(Message::Request(Class::Prefetch, id)),
             1 => Ok(Message::Request(Class::Urgent, id)),
@@ -64,6 +99,28 @@ pub(super) fn requests(data: &[u8]) {
             assert_eq!(expected.map(Message::to_bytes), Ok(message));
         }
     }
+    // Of ten bytes: what is read is written back, but for what no message says.
+    let opcodes = Opcodes::of(&[0, 1, 2, 3, 4, 6, 7, 17, 32, 33]);
+    for message in data.as_chunks::<10>().0 {
+        let read = Message::read(Frame::Ten, opcodes, *message);
+        assert_eq!(read.is_ok(), [0, 1, 2, 3, 4, 6, 7, 17, 32, 33].contains(&message[0]));
+        if let Ok(request @ Message::Request(class, id)) = read {
+            let group = u32::from_be_bytes([message[2], message[3], message[4], message[5]]);
+            assert_eq!((id.archive, id.group), (message[1], group.min(0x00FF_FFFF)));
+            assert_eq!(class == Class::Urgent, message[0] % 32 == 1);
+            let mut written = Vec::new();
+            request.write(
+                Frame::Ten,
+                opcodes,
+                5,
+                u16::from_be_bytes([message[6], message[7]]),
+                &mut written,
+            );
+            if group < 0x00FF_FFFF {
+                assert_eq!((written[0] % 32, &written[1..8]), (message[0] % 32, &message[1..8]));
+            }
+        }
+    }
 }
 
 /// A configuration, then a list of things that happen to a session, beside the model: bytes
@@ -74,8 +131,8 @@ pub(super) fn session(data: &[u8]) {
     let refusal = (config & 0x1C == 4).then_some(Status::TooManyConnections);
     let (prefetch_bit, admits) = (config & 0x20 == 0, config & 0xC0 != 0xC0);
     let builds = if admits { Builds::Any } else { Builds::Only(Vec::new()) };
-    let profile = Profile { builds, prefetch_bit, queue_len_max };
-    let mut session = ServerSession::new(Arc::new(profile), refusal);
+    let clients = Clients::like_550(builds, prefetch_bit, queue_len_max);
+    let mut session = ServerSession::new(Arc::new(clients), refusal);
     let mut model = Model::new(admits, prefetch_bit, queue_len_max, refusal);
     while let Some((&event, later)) = rest.split_first() {
         rest = later;
@@ -163,6 +220,62 @@ pub(super) fn client(data: &[u8]) {
     assert_eq!((whole.wire.len(), fault), (bytewise.wire.len(), same_fault));
     assert!(whole.count <= asked.len() / 4);
     assert!(stream.starts_with(&[whole.status, whole.wire].concat()));
+}
+
+/// A profile, then what its two ends receive: byte by byte it comes to the same as at once.
+pub(super) fn profiles(data: &[u8]) {
+    let Some((&selector, stream)) = data.split_first() else { return };
+    let mut rows = table::all();
+    let profile = rows.swap_remove(usize::from(selector) % rows.len());
+    let clients = Clients::new(vec![profile.clone()], Builds::Any, 2000).expect("a row");
+    let clients = Arc::new(clients);
+    let serve = |step: usize| {
+        let mut session = ServerSession::new(Arc::clone(&clients), None);
+        let broken = stream.chunks(step).find_map(|part| session.receive(part).err());
+        let mut steps = Vec::new();
+        // All that was asked for waits still: the order does not depend on the pieces.
+        while let step @ (Step::Status(_) | Step::Response(_)) = session.next_step() {
+            if let Step::Response(response) = step {
+                assert_eq!(response.dialect(), profile.dialect());
+                assert!(response.id().group < 1 << 16 || profile.frame.is_wide());
+            }
+            steps.push(step);
+        }
+        (steps, broken)
+    };
+    assert_eq!(serve(usize::MAX), serve(1));
+    let receive = |step: usize| {
+        let mut session = ClientSession::of(&profile);
+        let mut out = Vec::new();
+        for (archive, group) in [(0, 0), (255, 255), (2, 3)] {
+            session.request(Class::Urgent, wire::name((archive, group)), (), &mut out);
+            session.request(Class::Prefetch, wire::name((archive, group)), (), &mut out);
+        }
+        let mut sink = Counted::default();
+        let fault = stream.chunks(step).find_map(|part| session.receive(part, &mut sink).err());
+        (sink.bytes, sink.ended, fault)
+    };
+    assert_eq!(receive(usize::MAX), receive(1));
+}
+
+/// Counts what comes.
+#[derive(Default)]
+struct Counted {
+    bytes: usize,
+    ended: Vec<Head>,
+}
+
+impl ResponseSink<()> for Counted {
+    fn status(&mut self, _: Status) {}
+    fn begin(&mut self, _: &Head) -> bool {
+        true
+    }
+    fn data(&mut self, bytes: &[u8]) {
+        self.bytes += bytes.len();
+    }
+    fn end(&mut self, answered: Answered<()>) {
+        self.ended.push(answered.head);
+    }
 }
 
 /// A header and what follows. One of version 2 is read a second time, by hand.

@@ -19,8 +19,8 @@ use super::wire::any_scale;
 use client::{ClientEnd, Expected, Judge};
 use fastrand::Rng;
 use js5d::protocol::handshake::handshake;
-use js5d::protocol::session::{Allowance, Profile, Step};
-use js5d::protocol::{Builds, Status};
+use js5d::protocol::session::{Allowance, Step};
+use js5d::protocol::{Builds, Clients, Status};
 use model::Model;
 use server::READ_LEN;
 use std::rc::Rc;
@@ -90,13 +90,13 @@ impl<'a> Connection<'a> {
         let (by_bit, admits) = (rng.u8(..5) > 0, rng.u8(..30) > 0);
         let refusals = [Status::ServerFull, Status::TooManyConnections];
         let refusal = (rng.u8(..40) == 0).then(|| refusals[rng.usize(..2)]);
-        let builds = if admits && rng.bool() { Builds::Any } else { Builds::Only(vec![BUILD]) };
+        let builds = if admits && rng.bool() { Builds::Any } else { Builds::only([BUILD]) };
         let queue_len_max = [1, 2, 20, 500][rng.usize(..4)];
-        let profile = Profile { builds, prefetch_bit: by_bit, queue_len_max };
+        let clients = Clients::like_550(builds, by_bit, queue_len_max);
         let len_max = if rng.u8(..4) == 0 { rng.usize(1..4096) } else { 1 << rng.u8(12..19) };
         let (generation, step_max) = (*current, 1 << rng.u8(1..18));
         let mut server =
-            ServerEnd::new(world.snapshot(generation), Arc::new(profile), refusal, len_max);
+            ServerEnd::new(world.snapshot(generation), Arc::new(clients), refusal, len_max);
         server.slow = rng.bool();
         let mut upstream = handshake(if admits { BUILD } else { BUILD + 1 }).to_vec();
         if rng.u8(..100) == 0 {

@@ -79,6 +79,23 @@ impl Model {
         if self.partial[0] != 15 {
             return Err(Violation::NotJs5 { opcode: self.partial[0] });
         }
+        // A length before it, as clients have that are not served here.
+        if let Some(&len) = self.partial.get(1).filter(|&&len| len != 0) {
+            let malformed = Violation::MalformedHandshake { len };
+            if !(9..=74).contains(&len) {
+                return Err(malformed);
+            }
+            if self.partial.len() == 2 + usize::from(len) {
+                let token = &self.partial[10..];
+                let end = token.iter().position(|&byte| byte == 0).ok_or(malformed)?;
+                if token.len() - end > 2 {
+                    return Err(malformed);
+                }
+                self.status = Some(self.refusal.unwrap_or(Status::OutOfDate));
+                self.partial.clear();
+            }
+            return Ok(());
+        }
         if self.partial.len() == 5 {
             let own = if self.admits { Status::Ok } else { Status::OutOfDate };
             self.status = Some(self.refusal.unwrap_or(own));
@@ -96,7 +113,7 @@ impl Model {
                 if self.queues[class].len() == self.queue_len_max {
                     return Ok(false);
                 }
-                let group = u16::from(b) * 256 + u16::from(c);
+                let group = u32::from(b) * 256 + u32::from(c);
                 self.queues[class].push_back(((a, group), self.asked[class]));
                 self.asked[class] += 1;
             }

@@ -4,8 +4,8 @@
 
 use fastrand::Rng;
 use js5d::net::batch::{BatchPool, Cursor, Filling, Sealed, SnapshotRef};
-use js5d::protocol::session::{Profile, Response, Step};
-use js5d::protocol::{ServerSession, Status};
+use js5d::protocol::session::{Response, Step};
+use js5d::protocol::{Clients, ServerSession, Status};
 use std::sync::Arc;
 
 /// Takes the session's queues, if nothing waits in them, and lends it such as have been used
@@ -50,12 +50,12 @@ pub(crate) struct ServerEnd {
 impl ServerEnd {
     pub(crate) fn new(
         snapshot: SnapshotRef,
-        profile: Arc<Profile>,
+        clients: Arc<Clients>,
         refusal: Option<Status>,
         len_max: usize,
     ) -> Self {
         Self {
-            session: ServerSession::new(profile, refusal),
+            session: ServerSession::new(clients, refusal),
             snapshot,
             len_max,
             pool: BatchPool::default(),

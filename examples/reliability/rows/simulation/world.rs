@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 /// A group by its two numbers.
-pub(crate) type Id = (u8, u16);
+pub(crate) type Id = (u8, u32);
 
 /// Generations that follow one another, the first after the last.
 pub(super) const GENERATIONS: usize = 4;
@@ -72,7 +72,7 @@ impl World {
     /// are wanted.
     pub(super) fn any(&self, large: bool, rng: &mut Rng) -> Id {
         match rng.u8(..25) {
-            0 => (rng.u8(..4), rng.u16(..)),
+            0 => (rng.u8(..4), rng.u32(..65_536)),
             _ if large => self.any_present(0, rng),
             _ => self.generations[0].ids[rng.usize(..LENGTHS_SMALL)],
         }
@@ -85,7 +85,7 @@ fn generation(rng: &mut Rng) -> Generation {
     let mut containers = HashMap::new();
     let mut ids = Vec::new();
     for (index, &len) in LENGTHS.iter().enumerate() {
-        let group = u16::try_from(index * 37 % 1000).expect("small");
+        let group = u32::try_from(index * 37 % 1000).expect("small");
         let id = if index == 7 { (255, 255) } else { ([0, 1, 40, 255][index % 4], group) };
         let container = wire::container(len, rng);
         let at = builder.allocate(wire::name(id), len).expect("room was reckoned");
