@@ -4,7 +4,7 @@
 //! complete when the world lets them, whole or in part or with an error, and the connection is
 //! stepped only when something has woken it, so one that is forgotten stands still.
 
-use super::peer::{Fault, Peer};
+use super::peer::{Fault, Peer, Unanswered};
 use super::stats::Stats;
 use crate::net::batch::{COPY_LEN_MAX, Sealed};
 use crate::net::connection::{Action, Check, Deadlines, Doing, Machine, Progress, SEND_LEN_MAX};
@@ -132,6 +132,7 @@ pub(super) struct Link {
     bytes: Vec<u8>,
     gone: usize,
     last_batch: Option<(usize, u64)>,
+    unanswered: Unanswered,
     begun_ms: u64,
     received_ms: u64,
     progress_ms: u64,
@@ -151,6 +152,7 @@ impl Link {
             bytes: Vec::new(),
             gone: 0,
             last_batch: None,
+            unanswered: Unanswered::default(),
             begun_ms: now_ms,
             received_ms: now_ms,
             progress_ms: now_ms,
@@ -446,7 +448,18 @@ impl Link {
                 self.peer.is_stepped(scene.course);
             }
             let was_slow = self.machine.is_slow();
-            match self.machine.next(self.key, scene.shared) {
+            let before = unanswered(scene.shared);
+            let action = self.machine.next(self.key, scene.shared);
+            self.unanswered.grow(before, unanswered(scene.shared));
+            if let Action::Send(batch) = &action {
+                self.check_batch(batch, was_slow)?;
+            }
+            self.peer.drop_unanswered(&self.unanswered)?;
+            if self.machine.ending().is_some() {
+                self.check_end(scene.course)?;
+            }
+            self.peer.check_unanswered(&self.unanswered)?;
+            match action {
                 Action::Send(batch) => self.send(batch, was_slow, scene)?,
                 Action::Receive => {
                     self.peer.check_idle(scene.course)?;
@@ -473,17 +486,13 @@ impl Link {
                     self.pump();
                 }
                 Action::Linger => {
-                    self.check_end(scene.course)?;
                     self.input = match std::mem::replace(&mut self.input, Input::UnderWay(None)) {
                         Input::Here(..) => Input::UnderWay(None),
                         input => input,
                     };
                     return Ok(false);
                 }
-                Action::Close(_) => {
-                    self.check_end(scene.course)?;
-                    self.close();
-                }
+                Action::Close(_) => self.close(),
             }
         }
     }
@@ -504,8 +513,11 @@ impl Link {
         let ending = self.machine.ending();
         let requests = self.peer.tally.requests;
         let left = &bytes[*start..];
+        let before = unanswered(scene.shared);
         let expected = if ending.is_none() { self.peer.take(left, scene.course) } else { 0 };
         let taken = self.machine.receive(left, scene.shared);
+        self.unanswered.grow(before, unanswered(scene.shared));
+        self.peer.check_unanswered(&self.unanswered)?;
         if taken != expected {
             return Err(format!("takes {taken} of {} bytes, not {expected}", left.len()));
         }
@@ -522,6 +534,20 @@ impl Link {
             self.peer.cut = Some(reason);
         }
         Ok(())
+    }
+
+    /// Whether a batch may go out at this moment, and is what must come next.
+    fn check_batch(&mut self, batch: &Sealed, was_slow: bool) -> Result<(), Fault> {
+        if !matches!(self.output, Output::Nothing) {
+            return Err("two sends at a time".to_owned());
+        }
+        self.bytes = batch.to_bytes();
+        self.gone = 0;
+        let len_max = if was_slow { SLOW_LEN_MAX } else { SEND_LEN_MAX };
+        if self.bytes.is_empty() || self.bytes.len() > len_max + COPY_LEN_MAX + GREETING_LEN_MAX {
+            return Err(format!("a batch of {} bytes, slow: {was_slow}", self.bytes.len()));
+        }
+        self.peer.check_batch(&self.bytes, was_slow)
     }
 
     fn has_input(&self) -> bool {
@@ -541,16 +567,6 @@ impl Link {
         was_slow: bool,
         scene: &mut Scene<'_>,
     ) -> Result<(), Fault> {
-        if !matches!(self.output, Output::Nothing) {
-            return Err("two sends at a time".to_owned());
-        }
-        self.bytes = batch.to_bytes();
-        self.gone = 0;
-        let len_max = if was_slow { SLOW_LEN_MAX } else { SEND_LEN_MAX };
-        if self.bytes.is_empty() || self.bytes.len() > len_max + COPY_LEN_MAX + GREETING_LEN_MAX {
-            return Err(format!("a batch of {} bytes, slow: {was_slow}", self.bytes.len()));
-        }
-        self.peer.check_batch(&self.bytes, was_slow)?;
         scene.stats.bytes += self.bytes.len() as u64;
         let since_us = scene.now_us;
         let fate = if scene.has_faults { scene.rng.u16(..1000) } else { 1000 };
@@ -595,5 +611,23 @@ impl Link {
     fn has_nothing_under_way(&self) -> bool {
         !matches!(self.input, Input::UnderWay(_))
             && !matches!(self.output, Output::Sends(..) | Output::AwaitsRoom(..))
+    }
+}
+
+impl Unanswered {
+    fn grow(&mut self, before: Self, after: Self) {
+        self.missing += after.missing - before.missing;
+        for class in 0..2 {
+            self.by_class[class] += after.by_class[class] - before.by_class[class];
+        }
+    }
+}
+
+/// What the worker has counted, of all its connections.
+fn unanswered(shared: &Shared) -> Unanswered {
+    let counters = &shared.counters;
+    Unanswered {
+        missing: counters.missing_groups.get(),
+        by_class: [counters.unanswered_prefetch.get(), counters.unanswered_urgent.get()],
     }
 }

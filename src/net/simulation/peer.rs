@@ -67,6 +67,14 @@ struct Begun {
     taken: usize,
 }
 
+/// What the server counts of one connection's requests that get no answer.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Unanswered {
+    pub(super) missing: u64,
+    /// Prefetch, urgent.
+    pub(super) by_class: [u64; 2],
+}
+
 /// A client and the model of its connection.
 pub(super) struct Peer {
     rules: Rules,
@@ -95,8 +103,6 @@ pub(super) struct Peer {
     disconnected: bool,
     /// A group that is not there has been asked for, and that ends the connection.
     missed: bool,
-    /// The same, if its turn had come before it was given up.
-    may_have_missed: bool,
     told_to_leave: bool,
     /// It was cut off, or was too late, and so may lose what it asked for.
     pub(super) cut: Option<Close>,
@@ -142,7 +148,6 @@ impl Peer {
             undecided: profile.mark == Mark::ByFirstOp6,
             disconnected: false,
             missed: false,
-            may_have_missed: false,
             told_to_leave: false,
             cut: None,
             input_ended: false,
@@ -215,8 +220,7 @@ impl Peer {
 
     /// Writes something: requests mostly.
     pub(super) fn say(&mut self, rng: &mut fastrand::Rng) {
-        let is_greeted = !matches!(self.stage, Stage::Opening(left) if left > self.upstream.len());
-        if self.has_ended || !is_greeted {
+        if !self.is_greeted() {
             return;
         }
         match rng.u16(..400) {
@@ -230,10 +234,16 @@ impl Peer {
         }
     }
 
+    /// Whether it has written its handshake and goes on.
+    fn is_greeted(&self) -> bool {
+        let is_short = matches!(self.stage, Stage::Opening(left) if left > self.upstream.len());
+        !is_short && !self.has_ended
+    }
+
     /// The client is done: it goes in one of the ways there are, or stays and says nothing.
     pub(super) fn leave(&mut self, rng: &mut fastrand::Rng) {
         match rng.u8(..3) {
-            0 if !self.has_ended && self.partial.is_empty() => self.write(7, 0, 0),
+            0 if self.is_greeted() => self.write(7, 0, 0),
             1 => self.has_ended = true,
             _ => {}
         }
@@ -340,13 +350,13 @@ impl Peer {
         let is_young = message.len() == 10;
         match message[0] {
             opcode if opcode < 2 || is_young && matches!(opcode, 32 | 33) => {
-                let is_urgent = opcode % 2 == 1;
-                let queue = if is_urgent { &mut self.urgent } else { &mut self.prefetch };
-                if queue.len() >= self.rules.queue_len_max {
+                let class = if opcode % 2 == 1 { Class::Urgent } else { Class::Prefetch };
+                if self.queue(class).len() >= self.rules.queue_len_max {
                     return false;
                 }
-                queue.push_back(Wanted { id: GroupId { archive: message[1], group }, times: 0 });
-                self.tally.requests[usize::from(is_urgent)] += 1;
+                let id = GroupId { archive: message[1], group };
+                self.queue(class).push_back(Wanted { id, times: 0 });
+                self.tally.requests[number(class)] += 1;
             }
             2 | 3 => {
                 self.said += 1;
@@ -428,8 +438,13 @@ impl Peer {
         if let Some(status) = self.status_due.take() {
             rest = self.check_status(status, rest)?;
         }
-        if self.rules.is_capped && !rest.is_empty() {
-            self.tally.charged += bytes.len() as u64;
+        if self.rules.is_capped {
+            let charged = match rest {
+                // It may have been meant to hold a response that there is none of.
+                [] => &mut self.tally.charged_perhaps,
+                _ => &mut self.tally.charged,
+            };
+            *charged += bytes.len() as u64;
         }
         self.may_be_reordered |= self.rules.break_off
             && self.profile.break_off
@@ -577,7 +592,7 @@ impl Peer {
         }
         self.drop_missing();
         if self.missed || self.stage != Stage::Open {
-            return Err(format!("{} bytes begin: {}", bytes.len(), self.describe()));
+            return Err(format!("{} bytes begin where none may", bytes.len()));
         }
         let (wanted, class) = if let Some(wanted) = self.urgent.pop_front() {
             (wanted, Class::Urgent)
@@ -595,9 +610,8 @@ impl Peer {
             return Err(format!("{class:?} {} is due, and {found:?} begins", wanted.id));
         }
         if wanted.times == 0 {
-            let class = usize::from(class == Class::Urgent);
-            self.tally.responses[class] += 1;
-            self.tally.response_bytes[class] += wire.len() as u64;
+            self.tally.responses[number(class)] += 1;
+            self.tally.response_bytes[number(class)] += wire.len() as u64;
         }
         Ok(Begun { wanted, class, key: self.key, wire, taken: 0 })
     }
@@ -625,19 +639,48 @@ impl Peer {
 
     /// Requests for groups that are not there get no answer, when their turn has come.
     fn drop_missing(&mut self) {
-        for class in [Class::Urgent, Class::Prefetch] {
-            if class == Class::Prefetch && !self.urgent.is_empty() {
-                return;
+        while !self.missed && self.drop_one_missing() {}
+    }
+
+    /// Drops the request whose turn it is, if its group is not there.
+    fn drop_one_missing(&mut self) -> bool {
+        let class = if self.urgent.is_empty() { Class::Prefetch } else { Class::Urgent };
+        let is_missing = self.queue(class).front().copied().is_some_and(|w| !self.is_there(w));
+        if is_missing {
+            self.queue(class).pop_front();
+            self.tally.missing += 1;
+            self.tally.unanswered[number(class)] += 1;
+            self.missed = self.rules.close_on_missing;
+        }
+        is_missing
+    }
+
+    /// Requests that have gone out of the queues without an answer, behind the last that has one.
+    pub(super) fn drop_unanswered(&mut self, counted: &Unanswered) -> Result<(), Fault> {
+        while self.tally.missing < counted.missing {
+            if !self.drop_one_missing() {
+                return Err("it takes a group for missing whose turn has not come".to_owned());
             }
-            while let Some(&wanted) = self.queue(class).front()
-                && !self.missed
-                && !self.is_there(wanted)
+        }
+        let may_drop = self.missed || matches!(self.stage, Stage::Broken(_));
+        for class in [Class::Prefetch, Class::Urgent] {
+            while may_drop && self.tally.unanswered[number(class)] < counted.by_class[number(class)]
             {
-                self.queue(class).pop_front();
-                self.tally.missing += 1;
-                self.tally.unanswered[usize::from(class == Class::Urgent)] += 1;
-                self.missed = self.rules.close_on_missing;
+                if self.queue(class).pop_front().is_none() {
+                    break;
+                }
+                self.tally.unanswered[number(class)] += 1;
             }
+        }
+        Ok(())
+    }
+
+    /// Whether as much is without an answer as the server has counted.
+    pub(super) fn check_unanswered(&self, counted: &Unanswered) -> Result<(), Fault> {
+        let Tally { missing, unanswered, .. } = self.tally;
+        match missing == counted.missing && unanswered == counted.by_class {
+            true => Ok(()),
+            false => Err(format!("{counted:?}, by the model {missing} and {unanswered:?}")),
         }
     }
 
@@ -652,14 +695,13 @@ impl Peer {
 
     /// The server reads on and waits for more: it must have answered all.
     pub(super) fn check_idle(&mut self, course: Course) -> Result<(), Fault> {
-        self.drop_missing();
         let is_over = self.missed
             || self.disconnected
             || self.input_ended
             || self.is_leaving(course)
             || matches!(self.stage, Stage::Broken(_) | Stage::Refused);
         match self.is_owed() || is_over {
-            true => Err(format!("stands still: {}", self.describe())),
+            true => Err("stands still".to_owned()),
             false => Ok(()),
         }
     }
@@ -669,7 +711,7 @@ impl Peer {
         let is_over = self.disconnected || self.stage == Stage::Refused;
         match self.is_owed() || is_over {
             true => Ok(()),
-            false => Err(format!("waits for leave to send nothing: {}", self.describe())),
+            false => Err("waits for leave to send nothing".to_owned()),
         }
     }
 
@@ -679,9 +721,6 @@ impl Peer {
         if std::mem::replace(&mut self.ended, true) {
             return Ok(());
         }
-        if self.cut.is_none() && self.stage == Stage::Open {
-            self.drop_missing();
-        }
         let is_whole = self.status_due.is_none() && self.begun.is_none() && self.parked.is_none();
         let all_answered = is_whole && self.urgent.is_empty() && self.prefetch.is_empty();
         let is_right = match reason {
@@ -690,13 +729,13 @@ impl Peer {
             Close::Disconnect => self.disconnected && is_whole,
             Close::Refused => self.stage == Stage::Refused && is_whole,
             Close::Violation(violation) => self.stage == Stage::Broken(violation) && is_whole,
-            Close::MissingGroup => (self.missed || self.may_have_missed) && is_whole,
+            Close::MissingGroup => self.missed && is_whole,
             Close::Generation => self.told_to_leave && all_answered,
             Close::Drain => course.is_draining() && all_answered,
             _ => false,
         };
         if !is_right {
-            return Err(format!("ends as {reason:?}: {}", self.describe()));
+            return Err(format!("ends as {reason:?}"));
         }
         self.give_up_queued();
         self.tally.count_close(reason);
@@ -708,13 +747,7 @@ impl Peer {
         for class in [Class::Prefetch, Class::Urgent] {
             for wanted in std::mem::take(self.queue(class)) {
                 // Of one that was broken off the beginning was sent: it counts as a response.
-                let waited = u64::from(wanted.times == 0);
-                self.tally.unanswered[usize::from(class == Class::Urgent)] += waited;
-                if !self.is_there(wanted) {
-                    // Whether its turn had come is not known.
-                    self.tally.missing_perhaps += 1;
-                    self.may_have_missed = self.rules.close_on_missing;
-                }
+                self.tally.unanswered[number(class)] += u64::from(wanted.times == 0);
             }
         }
     }
@@ -736,6 +769,11 @@ impl Peer {
             self.cut,
         )
     }
+}
+
+/// Where a class stands in a [`Tally`].
+fn number(class: Class) -> usize {
+    usize::from(class == Class::Urgent)
 }
 
 /// Where keyed `bytes` differ from what they should be.

@@ -19,12 +19,12 @@ pub(super) struct Tally {
     pub(super) rekeys: u64,
     pub(super) state_changes: u64,
     pub(super) missing: u64,
-    /// As many more, if their turn had come.
-    pub(super) missing_perhaps: u64,
     pub(super) broken_off: u64,
     pub(super) wasted: u64,
     /// Bytes of the batches that a cap holds for.
     pub(super) charged: u64,
+    /// As many more of batches without a response.
+    pub(super) charged_perhaps: u64,
     /// Bytes that the socket took.
     pub(super) sent: u64,
     /// Answered 0, 6, 7 and 9.
@@ -65,20 +65,16 @@ impl Tally {
         self.rekeys += other.rekeys;
         self.state_changes += other.state_changes;
         self.missing += other.missing;
-        self.missing_perhaps += other.missing_perhaps;
         self.broken_off += other.broken_off;
         self.wasted += other.wasted;
         self.charged += other.charged;
+        self.charged_perhaps += other.charged_perhaps;
         self.sent += other.sent;
         self.closes.extend(&other.closes);
     }
 
     /// Whether the worker has counted the same, all its connections having ended.
     pub(super) fn check(&self, counters: &Counters) -> Result<(), Fault> {
-        let charged = counters.egress_urgent_logged_in_bytes.get()
-            + counters.egress_urgent_logged_out_bytes.get()
-            + counters.egress_prefetch_logged_in_bytes.get()
-            + counters.egress_prefetch_logged_out_bytes.get();
         let pairs = [
             ("requests_prefetch", counters.requests_prefetch.get(), self.requests[0]),
             ("requests_urgent", counters.requests_urgent.get(), self.requests[1]),
@@ -88,11 +84,11 @@ impl Tally {
             ("bytes_urgent", counters.response_bytes_urgent.get(), self.response_bytes[1]),
             ("unanswered_prefetch", counters.unanswered_prefetch.get(), self.unanswered[0]),
             ("unanswered_urgent", counters.unanswered_urgent.get(), self.unanswered[1]),
+            ("missing_groups", counters.missing_groups.get(), self.missing),
             ("rekeys", counters.rekeys.get(), self.rekeys),
             ("state_changes", counters.state_changes.get(), self.state_changes),
             ("broken_off", counters.broken_off.get(), self.broken_off),
             ("wasted_bytes", counters.wasted_bytes.get(), self.wasted),
-            ("bytes under a cap", charged, self.charged),
             ("sent_bytes", counters.sent_bytes.get(), self.sent),
             ("handshakes_ok", counters.handshakes_ok.get(), self.statuses[0]),
             ("refused_out_of_date", counters.refused_out_of_date.get(), self.statuses[1]),
@@ -110,9 +106,12 @@ impl Tally {
                 return Err(format!("a request is neither answered nor given up: {self:?}"));
             }
         }
-        let missing = counters.missing_groups.get();
-        if !(self.missing..=self.missing + self.missing_perhaps).contains(&missing) {
-            return Err(format!("missing_groups is {missing}, by the model {}", self.missing));
+        let charged = counters.egress_urgent_logged_in_bytes.get()
+            + counters.egress_urgent_logged_out_bytes.get()
+            + counters.egress_prefetch_logged_in_bytes.get()
+            + counters.egress_prefetch_logged_out_bytes.get();
+        if !(self.charged..=self.charged + self.charged_perhaps).contains(&charged) {
+            return Err(format!("{charged} bytes under a cap, by the model {}", self.charged));
         }
         self.check_closes(counters)
     }

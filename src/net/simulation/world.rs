@@ -357,7 +357,8 @@ impl World {
         };
         let has_ended = link.step(&mut scene);
         let has_ended = has_ended.map_err(|fault| {
-            format!("connection {} at {} us: {fault}", key.place(), self.now_us)
+            let (number, link) = (key.place(), link.describe());
+            format!("connection {number} at {} us: {fault}; {link}", self.now_us)
         })?;
         if has_ended {
             worker.tally.add(&link.peer.tally);
