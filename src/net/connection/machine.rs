@@ -279,9 +279,9 @@ impl Machine {
         if !self.session.has_queues() {
             self.session.lend(shared.queues.borrow_mut().take());
         }
-        let queued = self.session.queued();
+        let unbegun = self.session.unbegun();
         let result = self.session.receive(bytes);
-        self.count_received(queued, result.is_ok_and(|taken| taken > 0), shared);
+        self.count_received(unbegun, result.is_ok_and(|taken| taken > 0), shared);
         match result {
             Ok(taken) => taken,
             Err(violation) => {
@@ -473,7 +473,7 @@ impl Machine {
         }
         shared.sampler.forget(self.picked);
         self.picked = NOT_PICKED;
-        let (urgent, prefetch) = self.session.queued();
+        let (urgent, prefetch) = self.session.unbegun();
         shared.counters.count_unanswered(Class::Urgent, urgent);
         shared.counters.count_unanswered(Class::Prefetch, prefetch);
         shared.counters.count_close(reason);
@@ -626,8 +626,9 @@ impl Machine {
         shared: &Shared,
     ) {
         let class = response.class();
+        let is_unbegun = response.times_broken_off() == 0;
         if self.closing.is_some() {
-            return shared.counters.count_unanswered(class, 1);
+            return shared.counters.count_unanswered(class, usize::from(is_unbegun));
         }
         if place.is_empty() {
             // No answer is made up.
@@ -638,7 +639,7 @@ impl Machine {
             }
             return;
         }
-        if response.times_broken_off() == 0 {
+        if is_unbegun {
             shared.counters.count_response(class, place.len());
         }
         let framed = view.framed(place);
@@ -802,27 +803,20 @@ impl Machine {
         add(counter, sent as u64);
     }
 
-    /// How much of a prefetch response that has begun is in batches, and its length.
-    fn begun_prefetch_taken(&self) -> Option<(usize, usize)> {
-        let begun = self.begun.as_ref()?;
-        let len = begun.taken() + begun.left();
-        (begun.response().class() == Class::Prefetch).then_some((begun.taken(), len))
-    }
-
     // Counting.
 
-    /// Counts what was received, where so many requests were `queued` before, and whether
+    /// Counts what was received, where so many requests were `unbegun` before, and whether
     /// anything was `taken`.
     #[inline]
-    fn count_received(&mut self, queued: (usize, usize), taken: bool, shared: &Shared) {
+    fn count_received(&mut self, unbegun: (usize, usize), taken: bool, shared: &Shared) {
         let received = self.session.take_received();
         let counters = &shared.counters;
         add(&counters.requests_urgent, received.urgent.into());
         add(&counters.requests_prefetch, received.prefetch.into());
-        let (urgent, prefetch) = self.session.queued();
+        let (urgent, prefetch) = self.session.unbegun();
         let dropped = (
-            queued.0 + usize::from(received.urgent) - urgent,
-            queued.1 + usize::from(received.prefetch) - prefetch,
+            unbegun.0 + usize::from(received.urgent) - urgent,
+            unbegun.1 + usize::from(received.prefetch) - prefetch,
         );
         if dropped != (0, 0) {
             // The peer has disconnected.
