@@ -276,6 +276,10 @@ impl Machine {
         if self.is_leaving(shared) || self.ending.is_some() {
             return 0;
         }
+        if matches!(self.closing, Some(Close::Violation(_))) {
+            // What follows has no meaning that is known.
+            return bytes.len();
+        }
         if !self.session.has_queues() {
             self.session.lend(shared.queues.borrow_mut().take());
         }

@@ -50,6 +50,12 @@ impl Kernel {
         Self { capacity, unsent: 0, acknowledged: 0, saved: 0, rate }
     }
 
+    /// From here on the peer reads at once, whatever comes.
+    pub(super) fn takes_everything(&mut self) {
+        self.capacity = 1 << 20;
+        self.rate = Rate::AtOnce;
+    }
+
     fn take(&mut self, len: usize) -> usize {
         let taken = len.min(self.capacity - self.unsent);
         self.unsent += taken;

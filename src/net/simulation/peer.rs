@@ -225,7 +225,12 @@ impl Peer {
         }
         match rng.u16(..400) {
             0..40 => self.write(4, if rng.bool() { 0 } else { rng.u8(..) }, 0),
-            40..60 => self.write(2 + rng.u8(..2), 0, 0),
+            40..60 => {
+                let is_talkative = self.rules.chatter_max < 10;
+                for _ in 0..if is_talkative { 12 } else { 1 } {
+                    self.write(2 + rng.u8(..2), 0, 0);
+                }
+            }
             60..66 => self.write(6, 0, 3),
             66 => self.write(if rng.bool() { 5 } else { 200 }, 1, 1),
             67..70 => self.write(7, 0, 0),
@@ -666,10 +671,8 @@ impl Peer {
         for class in [Class::Prefetch, Class::Urgent] {
             while may_drop && self.tally.unanswered[number(class)] < counted.by_class[number(class)]
             {
-                if self.queue(class).pop_front().is_none() {
-                    break;
-                }
-                self.tally.unanswered[number(class)] += 1;
+                let Some(wanted) = self.queue(class).pop_front() else { break };
+                self.give_up(class, wanted);
             }
         }
         Ok(())
@@ -746,10 +749,14 @@ impl Peer {
     fn give_up_queued(&mut self) {
         for class in [Class::Prefetch, Class::Urgent] {
             for wanted in std::mem::take(self.queue(class)) {
-                // Of one that was broken off the beginning was sent: it counts as a response.
-                self.tally.unanswered[number(class)] += u64::from(wanted.times == 0);
+                self.give_up(class, wanted);
             }
         }
+    }
+
+    /// Of one that was broken off the beginning was sent: it counts as a response.
+    fn give_up(&mut self, class: Class, wanted: Wanted) {
+        self.tally.unanswered[number(class)] += u64::from(wanted.times == 0);
     }
 
     /// Where the model is, for whoever reads of a fault.

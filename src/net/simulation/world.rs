@@ -373,7 +373,7 @@ impl World {
     fn answer_all(&mut self) -> Result<(), Fault> {
         self.has_faults = false;
         for link in self.links.iter_mut().flatten() {
-            link.kernel.rate = Rate::AtOnce;
+            link.kernel.takes_everything();
         }
         let (start_us, sent) = (self.now_us, self.charged());
         let step_us = if self.rules.is_capped { 2000 } else { 200 };
