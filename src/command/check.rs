@@ -3,12 +3,11 @@
 
 use super::progress::Progress;
 use super::text::{counted, megabytes, print, thousands};
-use crate::cache::{Store, block_on};
+use crate::cache::{Store, block_on_by};
 use crate::catalog::{LoadError, LoadOptions, Loaded, Report, Snapshot, load};
 use crate::cli::CheckArgs;
-use crate::config::{self, Bound, Budget, Part};
+use crate::config::{self, Bound, Budget, Choice, Part};
 use crate::failure::{Exit, Failure};
-use crate::platform::probe;
 use crate::protocol::frame::Framing;
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -20,11 +19,11 @@ use std::process::ExitCode;
 /// # Errors
 /// The cache cannot be read at all, or the settings may come to more memory than is allowed.
 pub fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
-    probe::ring()?;
+    let driver = Choice::of(args.serve.driver)?;
     let clients = config::clients(&args.serve)?;
     let readers = config::readers(&args.serve, &clients)?;
     let mut progress = Progress::new(|percent| eprintln!("loading: {percent}%"));
-    let result = block_on(async {
+    let result = block_on_by(driver.reading(), async {
         let dir = args.serve.cache.as_deref().unwrap_or(Path::new(""));
         let store = Store::open(dir).await?;
         let options = LoadOptions { skip_corrupt: true, memory_bytes_max: None, readers };
