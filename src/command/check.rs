@@ -35,7 +35,8 @@ pub fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
         Err(LoadError::Corrupt(report)) => (None, *report),
         Err(error) => return Err(error.into()),
     };
-    let budget = snapshot.as_ref().map(|snapshot| Budget::new(&args.serve, snapshot));
+    let budget =
+        snapshot.as_ref().map(|snapshot| Budget::new(&args.serve, driver.driver, snapshot));
     if args.json {
         let mut json = report.to_json();
         let generation = snapshot.as_ref().map(|it| format!("{:016x}", it.generation()));
@@ -47,6 +48,8 @@ pub fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
         json["framings"] = snapshot.as_ref().map_or(Value::Null, |it| {
             Value::Object(it.framings().map(|one| framing(it, one)).collect())
         });
+        json["driver"] = driver.driver.name().into();
+        json["ring_missing"] = driver.missing.as_ref().map(ToString::to_string).into();
         json["memory"] = budget.as_ref().map(memory_json).into();
         print(format!("{json:#}\n").as_bytes())?;
     } else {
@@ -54,7 +57,7 @@ pub fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
         let memory = budget.as_ref().map(memory_text).unwrap_or_default();
         let framings = snapshot.as_ref().map(framings_text).unwrap_or_default();
         // The verdict is the last line, which scripts read.
-        print(format!("{report}{framings}{memory}{verdict}\n").as_bytes())?;
+        print(format!("{report}driver: {driver}\n{framings}{memory}{verdict}\n").as_bytes())?;
     }
     if !report.is_sound() {
         return Ok(Exit::CorruptCache.into());

@@ -13,7 +13,7 @@ pub struct Choice {
     /// The workers' and the game thread's.
     pub driver: Driver,
     /// Why it is not the ring, if that was to be tried first.
-    missing: Option<RingMissing>,
+    pub missing: Option<RingMissing>,
 }
 
 impl Choice {
@@ -48,19 +48,23 @@ impl Choice {
     /// What is lost and what would mend it, if the ring was to be tried and is not there.
     #[must_use]
     pub fn warning(&self) -> Option<String> {
-        let missing = self.missing.as_ref()?;
-        let remedy = missing.remedy();
-        Some(format!(
-            "driver: epoll, as {missing}; it serves the same and takes more CPU \
-             (docs/operations.md, \"Hosts that deny io_uring\"); for the ring: {remedy}"
-        ))
+        self.missing.as_ref().map(|_| {
+            format!(
+                "driver: {self}. It serves the same bytes and takes more CPU \
+                 (docs/operations.md, \"Hosts that deny io_uring\")"
+            )
+        })
     }
 }
 
-/// The driver's name, and why it is not the ring if that was to be tried first.
+/// The driver's name; and if the ring was to be tried first and is not there, why, and what would
+/// mend it.
 impl fmt::Display for Choice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.driver.name())?;
-        self.missing.as_ref().map_or(Ok(()), |missing| write!(f, ", as {missing}"))
+        match &self.missing {
+            None => Ok(()),
+            Some(missing) => write!(f, ": {missing}; for the ring, {}", missing.remedy()),
+        }
     }
 }

@@ -372,6 +372,12 @@ pub const METRICS: &[Metric] = &[
     gauge("js5d_build_info", &["version"], "Always 1, with the version of js5d.", |_, out| {
         out.labelled(env!("CARGO_PKG_VERSION"), 1);
     }),
+    gauge(
+        "js5d_driver_info",
+        &["driver"],
+        "Always 1, with the way to the kernel: ring is io_uring, epoll what serves without it.",
+        |s, out| out.labelled(s.facts.driver, 1),
+    ),
     counter("process_cpu_seconds_total", &[], "CPU time, user and system.", |s, out| {
         s.usage.iter().for_each(|usage| out.number(usage.cpu_seconds));
     }),

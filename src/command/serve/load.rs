@@ -8,6 +8,7 @@ use crate::cli::ServeArgs;
 use crate::command::progress::Progress;
 use crate::config::{Bound, Budget};
 use crate::failure::Failure;
+use crate::net::Driver;
 use crate::protocol::Clients;
 use std::fs;
 use std::path::Path;
@@ -49,8 +50,8 @@ pub(super) fn cache(
 
 /// Refuses settings that may come to more memory than `--memory-max`. A container's limit that
 /// they may come to is a reason for a warning only: the worst case may never come.
-pub(super) fn budget(args: &ServeArgs, snapshot: &Snapshot) -> Result<(), Failure> {
-    let budget = Budget::new(args, snapshot);
+pub(super) fn budget(args: &ServeArgs, driver: Driver, snapshot: &Snapshot) -> Result<(), Failure> {
+    let budget = Budget::new(args, driver, snapshot);
     match (budget.check(), budget.bound) {
         (Err(failure), Bound::Setting(_)) => Err(failure),
         (Err(failure), _) => {

@@ -25,7 +25,7 @@ use crate::catalog::{Reloader, Snapshot, SnapshotHandle};
 use crate::cli::ServeArgs;
 use crate::config::{self, Choice, Settings};
 use crate::failure::{Exit, Failure};
-use crate::net::{Control, Listener};
+use crate::net::{Control, Driver, Listener};
 use crate::platform::{limits, memory};
 use handover::{Offer, Predecessor};
 use std::io;
@@ -53,7 +53,7 @@ pub fn run(args: &ServeArgs) -> Result<ExitCode, Failure> {
     let readers = config::readers(args, &settings.clients)?;
     load::say_clients(&settings.clients);
     let snapshot = load::cache(args, reading, readers.clone())?;
-    load::budget(args, &snapshot)?;
+    load::budget(args, settings.driver.driver, &snapshot)?;
     // Asked for when nothing slow is left to do: two processes accept from here on.
     let (predecessor, handed) = Predecessor::ask(&args.restart)?.unzip();
     let handed = handed.unwrap_or_default();
@@ -73,7 +73,7 @@ pub fn run(args: &ServeArgs) -> Result<ExitCode, Failure> {
     let control = Arc::new(Control::default());
     let bounds = bounds(args, &settings);
     let (shared, listeners) = (Arc::clone(&snapshots), mem::take(&mut listening.workers));
-    let driver = settings.driver.to_string();
+    let (driver, driver_note) = (settings.driver.driver, settings.driver.to_string());
     let threads = workers::start(args, settings, game, shared, listeners, &control, &events)?;
     let published: Vec<_> = threads.all().cloned().collect();
     supervisor::watch(published.clone(), args.admin.heartbeat_age_max)?;
@@ -81,14 +81,14 @@ pub fn run(args: &ServeArgs) -> Result<ExitCode, Failure> {
         workers: threads.workers,
         game: threads.game,
         control: Arc::clone(&control),
-        facts: facts(reloader.clone(), Arc::clone(&snapshots)),
+        facts: facts(driver, reloader.clone(), Arc::clone(&snapshots)),
         snapshots,
         bounds,
         reload: Arc::new(move || match reloader.reload() {
             Ok(done) => Ok(done.to_string()),
             Err(error) => Err(ReloadRefused::Failed(error.to_string())),
         }),
-        notes: [("driver", driver), ("sandbox", sandbox.note)]
+        notes: [("sandbox", sandbox.note), ("driver", driver_note)]
             .into_iter()
             .chain(threads.game_priority.map(|note| ("game priority", note)))
             .collect(),
@@ -132,12 +132,14 @@ fn bounds(args: &ServeArgs, settings: &Settings) -> Bounds {
 
 /// What the admin address cannot see by itself.
 fn facts(
+    driver: Driver,
     reloader: Reloader,
     snapshots: Arc<SnapshotHandle>,
 ) -> Box<dyn Fn() -> Facts + Send + Sync> {
     Box::new(move || {
         let status = reloader.status();
         Facts {
+            driver: driver.name(),
             reloads_changed: status.changed,
             reloads_unchanged: status.unchanged,
             reloads_failed: status.failed,

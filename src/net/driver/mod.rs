@@ -52,6 +52,22 @@ impl Driver {
             Self::Epoll => "epoll",
         }
     }
+
+    /// What it takes for a socket, in bytes: its place in the reactor.
+    pub(super) const fn socket_bytes(self) -> u64 {
+        match self {
+            Self::Ring => 0,
+            Self::Epoll => epoll::REGISTRATION_BYTES,
+        }
+    }
+
+    /// What it takes for a thread, in bytes.
+    pub(super) const fn thread_bytes(self, size: RingSize) -> u64 {
+        match self {
+            Self::Ring => size.bytes(),
+            Self::Epoll => epoll::EVENTS_BYTES,
+        }
+    }
 }
 
 thread_local! {

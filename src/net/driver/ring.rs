@@ -23,6 +23,13 @@ pub(in crate::net) struct RingSize {
     pub(in crate::net) completions: u32,
 }
 
+impl RingSize {
+    /// Submissions of 64 bytes with an index of 4, completions of 16.
+    pub(super) const fn bytes(self) -> u64 {
+        self.entries as u64 * (64 + 4) + self.completions as u64 * 16
+    }
+}
+
 /// A worker's.
 pub(in crate::net) const WORKER: RingSize = RingSize { entries: 4096, completions: 32768 };
 
