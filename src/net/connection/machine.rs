@@ -237,6 +237,12 @@ impl Machine {
         self.snapshot.ordinal()
     }
 
+    /// The number of the profile that it is served by, if it is.
+    #[must_use]
+    pub fn profile_number(&self) -> Option<usize> {
+        self.session.profile().map(|_| self.session.profile_number())
+    }
+
     /// Why it ends, if it does.
     #[must_use]
     pub fn ending(&self) -> Option<Close> {
@@ -537,12 +543,14 @@ impl Machine {
     fn fill(&mut self, batch: &mut Filling, len_max: usize, allowance: Allowance, shared: &Shared) {
         let queued = (self.picked != NOT_PICKED).then(|| self.session.queued());
         let was_begun = self.begun.is_some();
+        let responses = shared.counters.responses();
         if let Some(cursor) = self.begun.take() {
             self.push_begun(batch, cursor, len_max, allowance, shared);
         }
         if self.begun.is_none() {
             self.fill_with_steps(batch, len_max, allowance, shared);
         }
+        shared.counters.count_responses_since(responses, self.session.profile_number());
         if let Some(before) = queued {
             let (urgent, prefetch) = self.session.queued();
             let left = (before.0 - urgent, before.1.saturating_sub(prefetch));
@@ -590,6 +598,7 @@ impl Machine {
                     }
                     batch.push_status(status.to_byte());
                     if status == Status::Ok {
+                        shared.counters.count_profile(self.session.profile_number());
                         batch.push_plain(self.session.greeting());
                     }
                 }
