@@ -12,9 +12,9 @@ use js5d::protocol::{
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// What the server does wrong.
@@ -265,4 +265,65 @@ pub(crate) fn run_json(arguments: &[&str], code: i32) -> serde_json::Value {
     let output = loadgen(&all);
     assert_exit(&output, code);
     serde_json::from_slice(&output.stdout).expect("the result is JSON")
+}
+
+/// js5d itself, as a process of its own; it ends with the test.
+pub(crate) struct Js5d {
+    pub(crate) address: String,
+    process: Child,
+}
+
+impl Js5d {
+    /// Serves with these options, on a port of its own.
+    pub(crate) fn start(options: &[&str]) -> Self {
+        let own = ["--listen", "127.0.0.1:0", "--workers", "1"];
+        let mut process = Command::new(js5d_program())
+            .args(own)
+            .args(options)
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it was built");
+        let mut log = BufReader::new(process.stderr.take().expect("a pipe"));
+        let (mut said, mut line) = (String::new(), String::new());
+        while log.read_line(&mut line).expect("text") > 0 {
+            said += &line;
+            if let Some((_, rest)) = line.split_once(", on 127.0.0.1:") {
+                let port = rest.split(' ').next().expect("a port").to_owned();
+                // What it says later must not fill the pipe.
+                std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+                return Self { address: format!("127.0.0.1:{port}"), process };
+            }
+            line.clear();
+        }
+        panic!("js5d {options:?} does not serve:\n{said}");
+    }
+}
+
+impl Drop for Js5d {
+    fn drop(&mut self) {
+        self.process.kill().expect("it runs until now");
+        self.process.wait().expect("it has ended");
+    }
+}
+
+/// The program of js5d, which cargo knows to be another package's: it is built where it would be.
+fn js5d_program() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let directory = Path::new(env!("CARGO_BIN_EXE_js5-loadgen")).parent().expect("a directory");
+        let profile = match directory.file_name().and_then(|name| name.to_str()) {
+            None | Some("debug") => "dev",
+            Some(name) => name,
+        };
+        let target = directory.parent().expect("a target directory");
+        let built = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "--locked", "--workspace", "--bin", "js5d"])
+            .args(["--profile", profile, "--target-dir"])
+            .arg(target)
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .status()
+            .expect("cargo runs");
+        assert!(built.success(), "js5d cannot be built");
+        directory.join("js5d")
+    })
 }
