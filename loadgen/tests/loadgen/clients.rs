@@ -1,6 +1,8 @@
 //! Clients of every revision against js5d, every byte compared.
 
-use super::support::{Js5d, Misbehaviour, ReferenceServer, assert_exit, command, loadgen};
+use super::support::{
+    Js5d, Misbehaviour, ReferenceServer, assert_exit, command, loadgen, run_json,
+};
 use js5d::protocol::archive_index::{ArchiveIndex, IndexEntry};
 use js5d::protocol::container::{Compression, compress};
 use js5d::protocol::profile;
@@ -242,4 +244,39 @@ fn what_clients_of_any_family_ask_is_recorded_and_replayed() {
     assert!(matches!(output.status.code(), Some(0 | 5)), "{output:?}");
     let result: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(result["stats"]["faults"], serde_json::json!({}));
+}
+
+/// Every group of the reference server, many at once, so that responses meet.
+fn download(server: &ReferenceServer, more: &[&str], code: i32) -> Value {
+    let cache = tempfile::tempdir().unwrap();
+    server.write_cache(cache.path());
+    let (address, cache) = (server.address.to_string(), cache.path().display().to_string());
+    let base = ["run", &address, "-c", "2", "--downloads", "1", "--cache", &cache];
+    let groups = ["--groups", "0/0..59,1/0..59,2/0..59"];
+    run_json(&[&base[..], &groups, more].concat(), code)
+}
+
+#[test]
+fn a_broken_off_prefetch_is_taken_unless_it_is_not_to_be() {
+    let server = ReferenceServer::start(Misbehaviour::BreaksOff);
+    for client in ["530", "550", "632"] {
+        let stats = &download(&server, &["--client", client, "--key", "77"], 0)["stats"];
+        assert_eq!(stats["bytes_checked"], 2 * 180, "{client}");
+    }
+    for refuse in [&["--no-break-off"][..], &["--no-break-off", "--key", "random"]] {
+        let stats = &download(&server, refuse, 3)["stats"];
+        assert!(stats["faults"]["wrong-marker"].as_u64() > Some(0), "{refuse:?}: {stats}");
+    }
+}
+
+#[test]
+fn blocks_that_alternate_are_put_together_and_a_wrong_byte_in_one_is_found() {
+    let server = ReferenceServer::start(Misbehaviour::Interleaves);
+    for key in ["none", "changing"] {
+        let stats = &download(&server, &["--client", "831", "--key", key], 0)["stats"];
+        assert_eq!(stats["bytes_checked"], 2 * 180, "{key}");
+    }
+    let server = ReferenceServer::start(Misbehaviour::InterleavesWrongly);
+    let stats = &download(&server, &["--client", "831"], 3)["stats"];
+    assert!(stats["faults"]["wrong-bytes"].as_u64() > Some(0), "{}", stats["faults"]);
 }
