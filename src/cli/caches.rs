@@ -52,12 +52,28 @@ pub struct DiffArgs {
     #[arg(long)]
     pub json: bool,
 
-    /// Build that a server is told
-    #[arg(long, value_name = "BUILD", default_value_t = 550)]
-    #[arg(value_parser = whole(0..=u32::MAX))]
-    pub build: u32,
+    /// How a server is asked
+    #[command(flatten)]
+    pub asking: AskingArgs,
+}
 
-    /// Without a byte from a server, before its connection is given up
+/// How a server is asked, by the commands that are its client.
+#[derive(Clone, Debug, Args)]
+pub struct AskingArgs {
+    /// Client that the server is asked as: a build (718), a profile (osrs-223), oldschool or nxt
+    #[arg(long, value_name = "CLIENT")]
+    pub client: Option<String>,
+
+    /// Build that the server is told, if not the client's; without --client it names the client
+    #[arg(long, value_name = "BUILD")]
+    #[arg(value_parser = whole(0..=u32::MAX))]
+    pub build: Option<u32>,
+
+    /// Token that the server is told by a client that has one (718 and younger)
+    #[arg(long, value_name = "TOKEN")]
+    pub token: Option<String>,
+
+    /// Without a byte from the server, before its connection is given up
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
     pub timeout: Duration,
 }
@@ -81,18 +97,13 @@ pub struct FetchArgs {
     #[arg(long)]
     pub update: bool,
 
-    /// Build that the server is told
-    #[arg(long, value_name = "BUILD", default_value_t = 550)]
-    #[arg(value_parser = whole(0..=u32::MAX))]
-    pub build: u32,
+    /// How the server is asked
+    #[command(flatten)]
+    pub asking: AskingArgs,
 
     /// Requests without an answer at once; a game client has 20
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = whole(1..=500_u16))]
     pub window: u16,
-
-    /// Without a byte from the server, before its connection is given up
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
-    pub timeout: Duration,
 
     /// Connections in a row that bring nothing, before the server is given up
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = whole(1..=1000_u16))]

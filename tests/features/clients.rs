@@ -26,7 +26,7 @@ fn edge_container(group: u32) -> Vec<u8> {
 }
 
 /// The sample, and archive 7 whose index is of format 7.
-fn write_cache(dir: &Path) {
+pub(crate) fn write_cache(dir: &Path) {
     Cache::sample().write_flat(dir);
     let groups: Vec<u32> = [0, WIDE]
         .iter()
