@@ -305,9 +305,10 @@ impl Link {
         }
     }
 
-    /// Whether the server owes it something, or has something of it to read.
+    /// Whether it reads, and the server owes it something, or has something of it to read.
     pub(super) fn has_business(&self) -> bool {
         !self.is_closing
+            && self.kernel.rate != Rate::Nothing
             && self.machine.ending().is_none()
             && (self.peer.is_owed() || self.is_readable())
     }

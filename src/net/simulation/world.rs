@@ -1,8 +1,8 @@
 //! One run: workers, their connections, and what chance has happen to them.
 //!
-//! First everything happens in any order. Then nothing fails any more and every peer reads: all
-//! that was asked for must be answered in bounded time. At last the peers go, or the server
-//! stops, and everything that was lent must be back.
+//! First everything happens in any order. Then nothing fails any more, and every peer but for a
+//! few reads at once: all that these asked for must be answered in bounded time. At last the peers
+//! go, or the server stops, and everything that was lent must be back.
 
 use super::catalog::{Catalog, GENERATIONS, catalog};
 use super::link::{Failure, Kernel, Link, Rate, Scene};
@@ -369,11 +369,15 @@ impl World {
 
     // To the end.
 
-    /// Nothing fails, everybody reads: what was asked for is answered, and a cap is used.
+    /// Nothing fails, and who reads at all reads at once: what was asked for is answered, and a cap
+    /// is used.
     fn answer_all(&mut self) -> Result<(), Fault> {
         self.has_faults = false;
         for link in self.links.iter_mut().flatten() {
-            link.kernel.takes_everything();
+            match self.rng.u8(..8) {
+                0 => link.kernel.rate = Rate::Nothing,
+                _ => link.kernel.takes_everything(),
+            }
         }
         let (start_us, sent) = (self.now_us, self.charged());
         let step_us = if self.rules.is_capped { 2000 } else { 200 };
