@@ -133,7 +133,7 @@ fn every_row_of_a_table_stands_in_one() {
 #[test]
 fn figures_that_are_taken_from_the_benchmarks_are_those() {
     let read = |path: &str| fs::read_to_string(root().join(path)).expect("UTF-8");
-    let (benchmarks, operations) = (read("docs/benchmarks.md"), read("docs/operations.md"));
+    let (benchmarks, operations) = (read("docs/benchmarks.md"), read("docs/operations/launch.md"));
     for workload in ["550 mix, 1,000, 20 + 20", "550 mix, 1,000, keyed"] {
         let row = format!("| {workload} | js5d | ");
         let row = benchmarks.lines().find_map(|line| line.strip_prefix(&row)).expect(workload);
@@ -142,7 +142,8 @@ fn figures_that_are_taken_from_the_benchmarks_are_those() {
         let mb = format!("{},{}", &mb[..mb.len() - 3], &mb[mb.len() - 3..]);
         let expected = format!("| {ns} ns; {mb} MB");
         let line = operations.lines().find(|line| line.contains(&format!("\"{workload}\"")));
-        let line = line.unwrap_or_else(|| panic!("docs/operations.md has no \"{workload}\""));
+        let line =
+            line.unwrap_or_else(|| panic!("docs/operations/launch.md has no \"{workload}\""));
         assert!(line.contains(&expected), "{expected}: {line}");
     }
 }
