@@ -40,10 +40,18 @@ pub(crate) fn run() -> Result<ExitCode> {
     for file in &files {
         let to = book.join("src").join(file);
         fs::create_dir_all(to.parent().unwrap_or(&book))?;
-        fs::copy(root.join(file), to)?;
+        if to.extension().is_some_and(|extension| extension == "md") {
+            let is_index = to.ends_with("README.md");
+            let to = if is_index { to.with_file_name("index.md") } else { to };
+            fs::write(to, by_index(&fs::read_to_string(root.join(file))?))?;
+        } else {
+            fs::copy(root.join(file), to)?;
+        }
     }
-    fs::write(book.join("src/SUMMARY.md"), from_the_root(&summary))?;
-    fs::copy(root.join("docs/book.toml"), book.join("book.toml"))?;
+    fs::write(book.join("src/SUMMARY.md"), by_index(&from_the_root(&summary)))?;
+    for file in ["book.toml", "book.css"] {
+        fs::copy(root.join("docs").join(file), book.join(file))?;
+    }
     match Command::new("mdbook").arg("build").arg(&book).status() {
         Ok(status) if status.success() => {
             println!("made  target/book/html/index.html");
@@ -84,6 +92,12 @@ fn from_the_root(summary: &str) -> String {
     text
 }
 
+/// mdBook makes index.html of a README.md, and leaves links to it as they are: so in the book the
+/// page is index.md, and links say so.
+fn by_index(text: &str) -> String {
+    text.replace("README.md)", "index.md)").replace("README.md#", "index.md#")
+}
+
 /// A path without its `..`.
 fn plain(path: &Path) -> PathBuf {
     path.components().fold(PathBuf::new(), |mut plain, part| {
@@ -104,6 +118,13 @@ mod tests {
         let summary = "[js5d](../README.md)\n- [A](a.md)\n  - [B](operations/b.md)\n";
         let expected = "[js5d](README.md)\n- [A](docs/a.md)\n  - [B](docs/operations/b.md)\n";
         assert_eq!(from_the_root(summary), expected);
+    }
+
+    #[test]
+    fn a_readme_is_the_index_of_its_directory() {
+        let text = "[deploy/README.md](../deploy/README.md#container), [x](README.md)";
+        let expected = "[deploy/README.md](../deploy/index.md#container), [x](index.md)";
+        assert_eq!(by_index(text), expected);
     }
 
     #[test]
