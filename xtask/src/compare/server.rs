@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn servers_say_where_they_serve() {
         let ours = "2026-11-26T04:09:21Z  INFO serving 14 archives, 1,959 groups, 1.7 MB, \
-                    generation ddb2d88f2f2275d5, on 127.0.0.1:43999 with 2 workers; at most 9 peers";
+                    generation ddb2d88f2f2275d5, on 127.0.0.1:43999 with 2 workers; at most 9";
         assert_eq!(address_in(ours), Some("127.0.0.1:43999".parse().unwrap()));
         assert_eq!(address_in("serving on 127.0.0.1:5"), Some("127.0.0.1:5".parse().unwrap()));
         assert_eq!(address_in("INFO admin address 127.0.0.1:9550"), None);
