@@ -202,7 +202,7 @@ pub struct LimitArgs {
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
     pub handshake_timeout: Duration,
 
-    /// How long a peer may stay silent while nothing is on its way to it; the real client is
+    /// How long a peer may send no byte while nothing is on its way to it; the real client is
     /// quiet for up to 30 s between requests
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
     pub idle_timeout: Duration,
