@@ -55,6 +55,19 @@ impl SnapshotHandle {
         Self { current: ArcSwap::from_pointee(snapshot), earlier: Mutex::default() }
     }
 
+    /// A handle to a snapshot that another has given its ordinal, for simulations: they swap
+    /// between a few that are made once.
+    #[cfg(test)]
+    pub(crate) fn of(current: Arc<Snapshot>) -> Self {
+        Self { current: ArcSwap::from(current), earlier: Mutex::default() }
+    }
+
+    /// Puts such a snapshot in place.
+    #[cfg(test)]
+    pub(crate) fn set_current(&self, snapshot: Arc<Snapshot>) {
+        self.current.store(snapshot);
+    }
+
     /// The current snapshot.
     #[must_use]
     pub fn load(&self) -> Arc<Snapshot> {

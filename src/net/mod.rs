@@ -26,6 +26,8 @@ mod listener;
 mod openings;
 pub mod queue_pool;
 mod shared;
+#[cfg(test)]
+mod simulation;
 mod sweep;
 mod worker;
 

@@ -104,6 +104,15 @@ impl Queues {
         (self.urgent.len(), self.prefetch.len())
     }
 
+    /// How many of them wait whose response has never begun, urgent and prefetch: all but one that
+    /// was broken off.
+    #[inline]
+    #[must_use]
+    pub(super) fn unbegun(&self) -> (usize, usize) {
+        let (urgent, prefetch) = self.len();
+        (urgent, prefetch.saturating_sub(usize::from(self.times_broken_off > 0)))
+    }
+
     /// Drops all requests, and what memory the queues have beyond `len_kept` places each. They
     /// begin at the beginning of their memory again: the next requests stand where the core's
     /// cache has it.

@@ -325,6 +325,13 @@ impl ServerSession {
         self.queues.as_ref().map_or((0, 0), |queues| queues.len())
     }
 
+    /// Those of them whose response has never begun, urgent and prefetch: what was broken off has.
+    #[inline]
+    #[must_use]
+    pub fn unbegun(&self) -> (usize, usize) {
+        self.queues.as_ref().map_or((0, 0), |queues| queues.unbegun())
+    }
+
     /// Whether the player is logged in, as far as the peer has said.
     #[must_use]
     pub fn logged_in(&self) -> bool {

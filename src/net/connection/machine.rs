@@ -276,12 +276,16 @@ impl Machine {
         if self.is_leaving(shared) || self.ending.is_some() {
             return 0;
         }
+        if matches!(self.closing, Some(Close::Violation(_))) {
+            // What follows has no meaning that is known.
+            return bytes.len();
+        }
         if !self.session.has_queues() {
             self.session.lend(shared.queues.borrow_mut().take());
         }
-        let queued = self.session.queued();
+        let unbegun = self.session.unbegun();
         let result = self.session.receive(bytes);
-        self.count_received(queued, result.is_ok_and(|taken| taken > 0), shared);
+        self.count_received(unbegun, result.is_ok_and(|taken| taken > 0), shared);
         match result {
             Ok(taken) => taken,
             Err(violation) => {
@@ -473,7 +477,7 @@ impl Machine {
         }
         shared.sampler.forget(self.picked);
         self.picked = NOT_PICKED;
-        let (urgent, prefetch) = self.session.queued();
+        let (urgent, prefetch) = self.session.unbegun();
         shared.counters.count_unanswered(Class::Urgent, urgent);
         shared.counters.count_unanswered(Class::Prefetch, prefetch);
         shared.counters.count_close(reason);
@@ -533,15 +537,25 @@ impl Machine {
         Some(batch.seal())
     }
 
-    /// Fills a batch with the session's steps, as far as they are allowed.
-    fn fill(&mut self, batch: &mut Filling, len_max: usize, allowance: Allowance, shared: &Shared) {
+    /// Fills a batch with the session's steps, as far as they are allowed. Comes back with how many
+    /// bytes are of a response that had begun before.
+    fn fill(
+        &mut self,
+        batch: &mut Filling,
+        len_max: usize,
+        allowance: Allowance,
+        shared: &Shared,
+    ) -> usize {
         let queued = (self.picked != NOT_PICKED).then(|| self.session.queued());
         let was_begun = self.begun.is_some();
+        let (mut went_on, mut is_broken_off) = (0, false);
         if let Some(cursor) = self.begun.take() {
-            self.push_begun(batch, cursor, len_max, allowance, shared);
+            let len = batch.len();
+            is_broken_off = self.push_begun(batch, cursor, len_max, allowance, shared);
+            went_on = batch.len() - len;
         }
         if self.begun.is_none() {
-            self.fill_with_steps(batch, len_max, allowance, shared);
+            self.fill_with_steps(batch, len_max, allowance, is_broken_off, shared);
         }
         if let Some(before) = queued {
             let (urgent, prefetch) = self.session.queued();
@@ -549,13 +563,18 @@ impl Machine {
             shared.sampler.left(self.picked, left.0, left.1);
         }
         shared.turns.charge(batch.len(), was_begun);
+        went_on
     }
 
+    /// With `is_broken_off` a response begins in this batch, whether or not it fits: an urgent one
+    /// must follow what was broken off, and before the next batch the key may change, or the
+    /// request may be given up.
     fn fill_with_steps(
         &mut self,
         batch: &mut Filling,
         len_max: usize,
         allowance: Allowance,
+        mut is_broken_off: bool,
         shared: &Shared,
     ) {
         let snapshot = Rc::clone(&self.snapshot);
@@ -570,6 +589,7 @@ impl Machine {
             let place = ahead.get(at).copied().unwrap_or_default();
             if self.pace.is_slow()
                 && !batch.is_empty()
+                && !is_broken_off
                 && place.len() > len_max.saturating_sub(batch.len())
             {
                 // Once begun it is finished first: later an urgent one may be there instead.
@@ -581,6 +601,7 @@ impl Machine {
             match self.session.next_step_within(allowance) {
                 Step::Response(response) => {
                     at += 1;
+                    is_broken_off = false;
                     self.respond(batch, response, (view, place), len_max, shared);
                 }
                 Step::Status(status) => {
@@ -626,8 +647,9 @@ impl Machine {
         shared: &Shared,
     ) {
         let class = response.class();
+        let is_unbegun = response.times_broken_off() == 0;
         if self.closing.is_some() {
-            return shared.counters.count_unanswered(class, 1);
+            return shared.counters.count_unanswered(class, usize::from(is_unbegun));
         }
         if place.is_empty() {
             // No answer is made up.
@@ -638,7 +660,7 @@ impl Machine {
             }
             return;
         }
-        if response.times_broken_off() == 0 {
+        if is_unbegun {
             shared.counters.count_response(class, place.len());
         }
         let framed = view.framed(place);
@@ -656,7 +678,8 @@ impl Machine {
 
     // Breaking off.
 
-    /// Goes on with a response that has begun, or breaks it off for an urgent one.
+    /// Goes on with a response that has begun, or breaks it off for an urgent one. True if it is
+    /// broken off.
     fn push_begun(
         &mut self,
         batch: &mut Filling,
@@ -664,24 +687,26 @@ impl Machine {
         len_max: usize,
         allowance: Allowance,
         shared: &Shared,
-    ) {
+    ) -> bool {
         if allowance == Allowance::Nothing || !self.breaks_off(&cursor, shared) {
-            return self.push_large(batch, cursor, len_max);
+            self.push_large(batch, cursor, len_max);
+            return false;
         }
         // The client decides at a block's edge.
         let to_edge = cursor.taken().next_multiple_of(BLOCK_LEN) - cursor.taken();
-        let len_max = len_max.min(batch.len() + to_edge);
-        if to_edge > 0 && batch.push_exactly(&mut cursor, &self.snapshot, len_max) {
-            return;
+        let edge = len_max.min(batch.len() + to_edge);
+        if to_edge > 0 && batch.push_exactly(&mut cursor, &self.snapshot, edge) {
+            return false;
         }
-        if !cursor.taken().is_multiple_of(BLOCK_LEN) {
+        if !cursor.taken().is_multiple_of(BLOCK_LEN) || batch.is_full(len_max) {
             self.begun = Some(cursor);
-            return;
+            return false;
         }
         self.wasted_bytes += cursor.taken() as u64;
         add(&shared.counters.broken_off, 1);
         add(&shared.counters.wasted_bytes, cursor.taken() as u64);
         self.session.put_back(cursor.response());
+        true
     }
 
     /// Whether a response that has begun is to be broken off: it is a prefetch, an urgent request
@@ -778,18 +803,15 @@ impl Machine {
             true => Allowance::All,
             false => Allowance::Urgent,
         };
-        let begun_before = self.begun_prefetch_taken();
-        self.fill(batch, len_max.min(credit.len), allowance, shared);
+        let has_begun =
+            self.begun.as_ref().is_some_and(|begun| begun.response().class() == Class::Prefetch);
+        let went_on = self.fill(batch, len_max.min(credit.len), allowance, shared);
         let sent = batch.len();
-        let prefetch_sent = match (credit.rank.is_prefetch(), begun_before) {
+        let prefetch_sent = match (credit.rank.is_prefetch(), has_begun) {
             (true, _) => sent,
-            (false, None) => 0,
-            // What went on of a response before it ended or was broken off is at the batch's
-            // beginning; the rest is urgent.
-            (false, Some((taken, len))) => match self.begun_prefetch_taken() {
-                Some((now, _)) => now - taken,
-                None => sent.min(len - taken),
-            },
+            // What comes behind it is urgent, where a cap holds for prefetch.
+            (false, true) => went_on,
+            (false, false) => 0,
         };
         egress.settle(self.share, credit, sent, prefetch_sent);
         let counters = &shared.counters;
@@ -802,27 +824,20 @@ impl Machine {
         add(counter, sent as u64);
     }
 
-    /// How much of a prefetch response that has begun is in batches, and its length.
-    fn begun_prefetch_taken(&self) -> Option<(usize, usize)> {
-        let begun = self.begun.as_ref()?;
-        let len = begun.taken() + begun.left();
-        (begun.response().class() == Class::Prefetch).then_some((begun.taken(), len))
-    }
-
     // Counting.
 
-    /// Counts what was received, where so many requests were `queued` before, and whether
+    /// Counts what was received, where so many requests were `unbegun` before, and whether
     /// anything was `taken`.
     #[inline]
-    fn count_received(&mut self, queued: (usize, usize), taken: bool, shared: &Shared) {
+    fn count_received(&mut self, unbegun: (usize, usize), taken: bool, shared: &Shared) {
         let received = self.session.take_received();
         let counters = &shared.counters;
         add(&counters.requests_urgent, received.urgent.into());
         add(&counters.requests_prefetch, received.prefetch.into());
-        let (urgent, prefetch) = self.session.queued();
+        let (urgent, prefetch) = self.session.unbegun();
         let dropped = (
-            queued.0 + usize::from(received.urgent) - urgent,
-            queued.1 + usize::from(received.prefetch) - prefetch,
+            unbegun.0 + usize::from(received.urgent) - urgent,
+            unbegun.1 + usize::from(received.prefetch) - prefetch,
         );
         if dropped != (0, 0) {
             // The peer has disconnected.

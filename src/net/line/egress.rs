@@ -26,6 +26,17 @@ use tokio::sync::Notify;
 /// may have to wait beside the line itself. The time of 50 kB at 10 MB/s.
 const TICK: Duration = Duration::from_millis(5);
 
+#[cfg(test)]
+thread_local! {
+    static SIMULATED_US: Cell<Option<u64>> = const { Cell::new(None) };
+}
+
+/// Has the shapers of this thread see this time, and no clock: for simulations.
+#[cfg(test)]
+pub(in crate::net) fn simulate_time(now_us: u64) {
+    SIMULATED_US.set(Some(now_us));
+}
+
 /// The schedule of all workers, and its clock.
 #[derive(Debug)]
 pub struct Shaper {
@@ -52,6 +63,10 @@ impl Shaper {
     }
 
     fn now_us(&self) -> u64 {
+        #[cfg(test)]
+        if let Some(now_us) = SIMULATED_US.get() {
+            return now_us;
+        }
         u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
@@ -267,7 +282,7 @@ impl Egress {
     }
 
     /// Wakes those who may send. True if there were grants.
-    fn collect(&self, grants: &mut Vec<Grant>) -> bool {
+    pub(in crate::net) fn collect(&self, grants: &mut Vec<Grant>) -> bool {
         let now_us = self.shaper.now_us();
         self.shaper.schedule().collect(self.worker, now_us, grants);
         let some = !grants.is_empty();
@@ -313,6 +328,15 @@ impl Egress {
             }
             Wait::Granted(grant) => self.shaper.schedule().settle(grant, 0),
         }
+    }
+
+    /// Whether no connection has a share, waits, or has credit.
+    #[cfg(test)]
+    pub(in crate::net) fn is_at_rest(&self) -> bool {
+        self.sharers.borrow().is_empty()
+            && self.sleepers.borrow().is_empty()
+            && !self.is_anybody_waiting()
+            && self.shaper.schedule().is_at_rest()
     }
 
     fn is_anybody_waiting(&self) -> bool {

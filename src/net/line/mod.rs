@@ -8,6 +8,8 @@ mod turns;
 
 pub use bucket::RATE_MAX;
 pub use egress::Shaper;
+#[cfg(test)]
+pub(super) use egress::simulate_time;
 pub(super) use egress::{Credit, Egress, Share};
 pub use schedule::Caps;
 pub(super) use schedule::Rank;

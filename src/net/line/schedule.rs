@@ -258,6 +258,13 @@ impl Schedule {
         }
     }
 
+    /// Whether nobody waits or has been granted what is not settled.
+    #[cfg(test)]
+    pub(super) fn is_at_rest(&self) -> bool {
+        let is_empty = |queue: &Queue| queue.waiting.is_empty() && queue.unsettled.is_empty();
+        self.queues.iter().all(is_empty) && self.granted.iter().all(Vec::is_empty)
+    }
+
     fn look(&mut self, worker: usize, now_us: u64) {
         if let Some(looked_us) = self.looked_us.get_mut(worker) {
             *looked_us = now_us;
