@@ -8,8 +8,8 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::Duration;
 
-fn start() -> (Server, Http) {
-    let options = ["--admin", "127.0.0.1:0", "--chatter-max", "10"];
+fn start(chatter_max: &str) -> (Server, Http) {
+    let options = ["--admin", "127.0.0.1:0", "--chatter-max", chatter_max];
     let server = Server::with_cache(&Cache::sample(), &options);
     let http = Http::of(&server);
     (server, http)
@@ -30,7 +30,7 @@ fn is_closed(mut stream: TcpStream, bytes: &[u8], times: usize) -> bool {
 
 #[test]
 fn a_million_rekeys_are_not_listened_to() {
-    let (server, http) = start();
+    let (server, http) = start("10");
     let mut honest = Client::connect(&server, 0);
     let rekeys: Vec<u8> = (0..64).flat_map(|key| Message::Rekey(key).to_bytes()).collect();
     let states = Message::LoggedIn(true).to_bytes().repeat(64);
@@ -46,8 +46,22 @@ fn a_million_rekeys_are_not_listened_to() {
 }
 
 #[test]
+fn who_is_cut_for_it_while_something_is_sent_need_not_take_that_in() {
+    let (server, http) = start("2");
+    let mut client = Client::connect_slow(&server, 0);
+    client.request((0..40).map(|group| (Class::Prefetch, id(2, group))));
+    let slow = "js5d_connections{state=\"slow\"}";
+    eventually("it takes in nothing", || http.metrics().value(slow) == 1.0);
+    // One read of them is too much, and nothing follows by which it would be noticed later.
+    let rekeys: Vec<u8> = (0..64).flat_map(|key| Message::Rekey(key).to_bytes()).collect();
+    client.stream.write_all(&rekeys).expect("js5d reads beside a send");
+    eventually("it is cut", || closed_for_it(http) == 1.0);
+    eventually("it is gone", || http.metrics().value("js5d_connections_open") == 0.0);
+}
+
+#[test]
 fn what_a_real_client_says_is_always_heard() {
-    let (server, http) = start();
+    let (server, http) = start("10");
     let cache = Cache::sample();
     let mut client = Client::connect(&server, 0);
     // It says who it is, changes its key and its state, and asks, for a hundred requests.

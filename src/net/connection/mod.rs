@@ -347,6 +347,10 @@ impl Connection {
             if !matches!(self.output, Output::Nothing) && machine.ending().is_none() {
                 if machine.reads_beside_send(shared) {
                     self.feed(shared);
+                    if self.machine().is_some_and(|machine| machine.ending().is_some()) {
+                        // Cut for what it said. It may never take in what is being sent.
+                        continue;
+                    }
                     self.receive();
                 }
                 return None;

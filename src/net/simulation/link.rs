@@ -446,6 +446,9 @@ impl Link {
             if !matches!(self.output, Output::Nothing) && self.machine.ending().is_none() {
                 if self.machine.reads_beside_send(scene.shared) {
                     self.feed(scene)?;
+                    if self.machine.ending().is_some() {
+                        continue;
+                    }
                     self.receive();
                 }
                 return Ok(false);
