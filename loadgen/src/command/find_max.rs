@@ -168,9 +168,16 @@ impl Search<'_> {
         let spoilt = self.steps.iter().filter(|step| !step.is_valid);
         let spoilt = spoilt.map(|step| step.offered_per_s).fold(f64::INFINITY, f64::min);
         let holds_all = self.steps.iter().all(|step| step.holds);
+        let is_unknown_below = high.is_some_and(|high| is_unknown_below(&self.steps, high));
         judged.result.steps = self.steps;
         match (low, high) {
             _ if matches!(judged.exit, Exit::Wrong | Exit::Interrupted) => {}
+            (None, Some(high)) if is_unknown_below => judged.invalidate(format!(
+                "at {} the generator sets the limit, not the server: it is only known that the \
+                 server does not hold {}",
+                units::per_s(spoilt),
+                units::per_s(high)
+            )),
             // A server that holds no rate at all has missed what was asked.
             (None, Some(_)) => judged.set_exit(Exit::Missed),
             (Some(_), Some(_)) => {}
@@ -231,6 +238,12 @@ fn bounds(steps: &[Step]) -> (Option<f64>, Option<f64>) {
     (rates(Answer::Holds).filter(|rate| *rate < below).reduce(f64::max), high)
 }
 
+/// Whether a lower rate was tried, and never with an answer.
+fn is_unknown_below(steps: &[Step], rate: f64) -> bool {
+    let mut lower = steps.iter().map(|step| step.offered_per_s).filter(|lower| *lower < rate);
+    lower.any(|lower| answer(steps, lower) == Answer::Unknown)
+}
+
 /// The interval: from what was answered at the highest rate that holds, to the lowest that fails.
 fn found(steps: &[Step], low: f64, high: Option<f64>) -> Found {
     let of_low = steps.iter().filter(|step| step.offered_per_s == low && step.is_valid);
@@ -252,6 +265,16 @@ mod tests {
         let steps = [step(100.0, true, true), step(200.0, false, false), step(400.0, false, true)];
         assert_eq!(bounds(&steps), (Some(100.0), Some(400.0)));
         assert_eq!(bounds(&steps[..2]), (Some(100.0), None));
+    }
+
+    #[test]
+    fn what_the_generator_spoils_below_a_bound_does_not_fail() {
+        let mut steps = vec![step(100.0, false, false), step(200.0, false, true)];
+        assert_eq!(bounds(&steps), (None, Some(200.0)));
+        assert!(is_unknown_below(&steps, 200.0));
+        steps.push(step(100.0, false, true));
+        assert!(!is_unknown_below(&steps, 200.0), "an answer at last: it fails");
+        assert!(!is_unknown_below(&steps[1..2], 200.0), "nothing lower was tried");
     }
 
     #[test]
