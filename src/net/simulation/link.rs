@@ -524,8 +524,8 @@ impl Link {
         let requests = self.peer.tally.requests;
         let left = &bytes[*start..];
         let before = unanswered(scene.shared);
-        let expected = if ending.is_none() { self.peer.take(left, scene.course) } else { 0 };
         let taken = self.machine.receive(left, scene.shared);
+        let expected = if ending.is_none() { self.peer.take(left, scene.course, taken) } else { 0 };
         self.unanswered.grow(before, unanswered(scene.shared));
         self.peer.check_unanswered(&self.unanswered)?;
         if taken != expected {

@@ -280,7 +280,7 @@ impl Peer {
     // What the server takes of it.
 
     /// How much of `bytes` the server must take at this moment; and it counts as taken.
-    pub(super) fn take(&mut self, bytes: &[u8], course: Course) -> usize {
+    pub(super) fn take(&mut self, bytes: &[u8], course: Course, server_took: usize) -> usize {
         if self.is_leaving(course) || self.ended || self.cut.is_some() {
             return 0;
         }
@@ -293,7 +293,7 @@ impl Peer {
             }
         }
         if self.stage == Stage::Open {
-            taken += self.take_messages(&bytes[taken..]);
+            taken += self.take_messages(&bytes[taken..], server_took.saturating_sub(taken));
         }
         match self.stage {
             Stage::Open if !self.disconnected => taken,
@@ -314,7 +314,7 @@ impl Peer {
         }
     }
 
-    fn take_messages(&mut self, bytes: &[u8]) -> usize {
+    fn take_messages(&mut self, bytes: &[u8], server_took: usize) -> usize {
         if self.undecided
             && let Some(&first) = bytes.first()
         {
@@ -336,7 +336,9 @@ impl Peer {
             }
             let mut message = self.partial.clone();
             message.extend(&rest[..missing]);
-            if !self.take_message(&message) {
+            let is_taken = self.take_message(&message)
+                || taken < server_took && self.drop_broken_off() && self.take_message(&message);
+            if !is_taken {
                 return taken;
             }
             self.partial.clear();
@@ -692,6 +694,13 @@ impl Peer {
             Class::Urgent => &mut self.urgent,
             Class::Prefetch => &mut self.prefetch,
         }
+    }
+
+    /// After a group was missed the queues are emptied, some time. Of a prefetch that was broken
+    /// off nothing is counted then, so only the room shows that it has gone.
+    fn drop_broken_off(&mut self) -> bool {
+        let is_first = self.prefetch.front().is_some_and(|wanted| wanted.times > 0);
+        self.missed && is_first && self.prefetch.pop_front().is_some()
     }
 
     // When nothing goes out.
