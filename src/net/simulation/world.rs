@@ -379,15 +379,19 @@ impl World {
                 _ => link.kernel.takes_everything(),
             }
         }
-        let (start_us, sent) = (self.now_us, self.charged());
+        let start_us = self.now_us;
         let step_us = if self.rules.is_capped { 2000 } else { 200 };
         while self.links.iter().flatten().any(Link::has_business) {
             let used_us = self.now_us - start_us;
-            let due_us = self.due_us(self.charged() - sent);
+            // What went out before may be a debt of a cap still.
+            let due_us = self.due_us(self.charged());
             if used_us > due_us + 1_000_000 {
                 let stuck = self.links.iter().flatten().find(|link| link.has_business());
                 let stuck = stuck.map(Link::describe).unwrap_or_default();
-                return Err(format!("not answered after {used_us} us, due {due_us}: {stuck}"));
+                return Err(format!(
+                    "not answered after {used_us} us, due {due_us}, {:?}: {stuck}",
+                    self.caps
+                ));
             }
             self.do_all_that_is_due(step_us)?;
         }
