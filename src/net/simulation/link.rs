@@ -4,8 +4,9 @@
 //! complete when the world lets them, whole or in part or with an error, and the connection is
 //! stepped only when something has woken it, so one that is forgotten stands still.
 
-use super::peer::{Fault, Peer, Unanswered};
+use super::peer::{Peer, Unanswered};
 use super::stats::Stats;
+use super::tally::Fault;
 use crate::net::batch::{COPY_LEN_MAX, Sealed};
 use crate::net::connection::{Action, Check, Deadlines, Doing, Machine, Progress, SEND_LEN_MAX};
 use crate::net::control::millis;

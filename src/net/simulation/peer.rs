@@ -6,7 +6,7 @@
 //! one freedom that it leaves is how much goes out at once.
 
 use super::catalog::{any_group, catalog};
-use super::tally::Tally;
+use super::tally::{Fault, Tally};
 use crate::net::Course;
 use crate::net::count::Close;
 use crate::protocol::frame::{BLOCK_LEN, BLOCK_MARKER};
@@ -16,9 +16,6 @@ use crate::protocol::request::Frame;
 use crate::protocol::session::Violation;
 use crate::protocol::{ARCHIVE_INDEXES, Class, GroupId};
 use std::collections::VecDeque;
-
-/// What went wrong, in a sentence.
-pub(super) type Fault = String;
 
 /// What holds for all connections of a run.
 #[derive(Clone, Copy, Debug)]
@@ -531,7 +528,7 @@ impl Peer {
     fn break_off(&mut self, begun: Begun, rest: &[u8], was_slow: bool) -> Result<(), Fault> {
         let framing = self.profile.framing;
         let total = begun.wire.len();
-        let is_at_edge = begun.taken > 0 && begun.taken % framing.block_len() == 0;
+        let is_at_edge = begun.taken > 0 && begun.taken.is_multiple_of(framing.block_len());
         let wrong = |why: &str| {
             let (id, at) = (begun.wanted.id, begun.taken);
             let found = rest[0] ^ begun.key;

@@ -1,11 +1,13 @@
 //! What the model counts, and the comparison with what a worker has counted.
 
-use super::peer::Fault;
 use crate::net::count::{Close, Counters};
 use crate::protocol::handshake::Status;
 use crate::protocol::session::Violation;
 use std::cell::Cell;
 use std::ptr;
+
+/// What went wrong, in a sentence.
+pub(super) type Fault = String;
 
 /// Counts of one connection, or of all of a worker. Where there are two, prefetch comes first.
 #[derive(Clone, Debug, Default)]

@@ -6,8 +6,9 @@
 
 use super::catalog::{Catalog, GENERATIONS, catalog};
 use super::link::{Failure, Kernel, Link, Rate, Scene};
-use super::peer::{Fault, Peer, Rules};
+use super::peer::{Peer, Rules};
 use super::stats::Stats;
+use super::tally::Fault;
 use super::tally::Tally;
 use crate::catalog::SnapshotHandle;
 use crate::net::admission::Admission;
