@@ -58,24 +58,24 @@ pub struct Cli {
 pub enum Command {
     /// Serve a cache (the default command)
     Serve(Box<ServeArgs>),
-    /// Read a whole cache and report what is wrong with it, and what memory the settings may
-    /// come to; exit 65 if something is wrong, 78 if it is more than allowed
+    /// Read a whole cache, and report what is wrong with it and how much memory the settings may
+    /// take at worst; exit 65 if the cache is corrupt, 78 if the memory is more than allowed
     Check(Box<CheckArgs>),
-    /// Print every setting and where its value comes from; exit 78 if one is wrong
+    /// Print every setting with the place that its value comes from; exit 78 if one is wrong
     Config(Box<ConfigArgs>),
     /// Write a demo cache to a directory
     DemoCache(DemoCacheArgs),
     /// Mirror the cache of a running server
     Fetch(FetchArgs),
-    /// Write a cache in another form, its groups byte by byte as they are
+    /// Write a cache in another form; the bytes of its groups stay the same
     Convert(ConvertArgs),
     /// Print the checksums that a game server compares at login
     Crcs(CrcsArgs),
-    /// Say what is different between two caches, and what a player has to download
+    /// List what differs between two caches, and how much a player has to download
     Diff(DiffArgs),
-    /// Say how a running server does
+    /// Print the state of a running server
     Status(StatusArgs),
-    /// Have a running server load its cache again; exit 65 if it keeps the old content
+    /// Tell a running server to load its cache again; exit 65 if it keeps the old one
     Reload(ReloadArgs),
     /// Print the manual page, or write one for each command
     Man(ManArgs),
@@ -86,7 +86,8 @@ pub enum Command {
 /// Options of `serve`.
 #[derive(Clone, Debug, Args)]
 pub struct ServeArgs {
-    /// TOML file with settings; variables and options are stronger [default: none is read]
+    /// TOML file with settings; a variable beats it, and an option beats both [default: no file
+    /// is read]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
@@ -95,11 +96,11 @@ pub struct ServeArgs {
     #[arg(long, value_name = "PATH")]
     pub cache: Option<PathBuf>,
 
-    /// Serve what is sound of a cache with corrupt groups, instead of refusing to start
+    /// Serve the sound groups of a corrupt cache, instead of refusing to start
     #[arg(long)]
     pub skip_corrupt: bool,
 
-    /// Address to listen on; several may be given. An IPv6 one takes IPv6 connections only
+    /// Address to listen on; several may be given. An IPv6 address takes IPv6 connections only
     #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:43594")]
     #[arg(default_value_if("listen_proxy", ArgPredicate::IsPresent, None))]
     #[arg(value_parser = address)]
@@ -109,7 +110,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "N", value_parser = whole(1..=1024_u16))]
     pub workers: Option<u16>,
 
-    /// Bind each worker to a core of its own; there must be as many
+    /// Bind each worker to a core of its own; there must be at least as many cores as workers
     #[arg(long)]
     pub pin_workers: bool,
 
@@ -117,8 +118,8 @@ pub struct ServeArgs {
     #[arg(long, value_name = "WHAT", default_value = "ignore")]
     pub missing_group: MissingGroup,
 
-    /// Whether a prefetch response that has begun is broken off for an urgent one, where the wait
-    /// that is saved is worth what was sent in vain; auto: for clients that know it
+    /// Whether to break off a prefetch response that has begun, so that an urgent one goes first.
+    /// It is done only where the wait that it saves is worth the bytes that are sent again
     #[arg(long, value_name = "auto|off", default_value = "auto")]
     pub break_off: BreakOff,
 
@@ -159,78 +160,86 @@ pub struct ServeArgs {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Limits")]
 pub struct LimitArgs {
-    /// Peers served at once; more read status 7, full. Clamped to what descriptors allow
+    /// Most peers that are served at once; further ones read status 7, full. The server lowers it
+    /// to what the descriptors allow
     #[arg(long, value_name = "N", default_value_t = 50_000, value_parser = at_least::<0>)]
     pub connections_max: usize,
 
-    /// Peers served at once from one IPv4 address or IPv6 /64; more read status 9 [default: no
-    /// limit]
+    /// Most peers that are served at once from one IPv4 address or IPv6 /64; further ones read
+    /// status 9 [default: no limit]
     #[arg(long, value_name = "N", value_parser = at_least::<1>)]
     pub connections_per_ip_max: Option<usize>,
 
-    /// Connections at once from one IPv4 address or IPv6 /64 that have said nothing yet; more read
-    /// status 9 at once. If it is not given: 256 where a game server or a PROXY listener is, else
-    /// no limit
+    /// Most connections at once from one IPv4 address or IPv6 /64 that have said nothing yet;
+    /// further ones read status 9 at once. If it is not given: 256 with --game-server or
+    /// --listen-proxy, else no limit
     #[arg(long, value_name = "N", value_parser = at_least::<1>)]
     pub openings_per_ip_max: Option<usize>,
 
-    /// Refused peers that are being told so at once; while there are as many, none is accepted
+    /// Most refused peers at once that have not ended yet; while there are as many, no connection
+    /// is accepted
     #[arg(long, value_name = "N", default_value_t = 900, value_parser = at_least::<1>)]
     pub refusals_max: usize,
 
-    /// Requests a class and connection that wait; when as many do, no more is read
+    /// Most requests of each class that wait on one connection; while as many wait, the server
+    /// reads nothing more from that peer
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = at_least::<20>)]
     pub queue_len_max: usize,
 
-    /// Messages a second and connection that ask for nothing (rekeys, state changes, segments of
-    /// less than a message), 20 seconds' worth at once; a peer that says more is closed
+    /// Messages that ask for nothing (rekeys, state changes, parts of a message) that a peer may
+    /// send each second, and 20 seconds' worth of them at once; a peer that sends more is closed
     #[arg(long, value_name = "N", default_value_t = 100)]
     #[arg(value_parser = whole(1..=3000_u32))]
     pub chatter_max: u32,
 
-    /// Connections that wait to be accepted, a worker and address (net.core.somaxconn caps it)
+    /// Most connections that wait to be accepted, for each worker and address; the kernel caps it
+    /// at net.core.somaxconn
     #[arg(long, value_name = "N", default_value_t = 4096)]
     #[arg(value_parser = whole(1..=i32::MAX))]
     pub backlog: i32,
 
-    /// From accept to a complete handshake
+    /// How long a peer may take from accept to a complete handshake
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
     pub handshake_timeout: Duration,
 
-    /// Without a byte from the peer, and with nothing on its way to it; the real client is quiet
-    /// for up to 30 s and comes back
+    /// How long a peer may send no byte while nothing is on its way to it; the real client is
+    /// quiet for up to 30 s between requests
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
     pub idle_timeout: Duration,
 
-    /// Sending without any progress; a peer that takes in something is never cut
+    /// How long a peer may take in nothing of what it is sent; a peer that takes in anything is
+    /// never cut
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
     pub send_timeout: Duration,
 
-    /// For a peer to read a refusal, or the last responses, before its socket is closed
+    /// How long a peer may take to read a refusal, or its last responses, before its socket is
+    /// closed
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration)]
     pub linger_timeout: Duration,
 
-    /// From a reload on: quiet connections of an earlier generation are closed then, so that they
-    /// come back to the current one, busy ones after twice the time; or 'never'
+    /// How long after a reload the quiet connections of an earlier generation are closed, so that
+    /// their clients come back to the current one; busy ones after twice the time; or 'never'
     #[arg(long, value_name = "TIME", default_value = "10m")]
     pub generation_timeout: OrNever,
 
-    /// Generations in memory at once, the one being loaded included; a reload that would exceed
-    /// it is refused
+    /// Most generations in memory at once, the one being loaded included; a reload that would
+    /// exceed it is refused
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = at_least::<2>)]
     pub generations_max: usize,
 
-    /// Memory for all generations together, such as 500MB or 2GiB; a reload that would exceed it
-    /// is refused [default: three quarters of what the machine or container has]
+    /// Most memory for all generations together, such as 500MB or 2GiB; a reload that would exceed
+    /// it is refused [default: three quarters of what the machine or container has]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub generations_memory_max: Option<u64>,
 
-    /// Memory that these settings may come to at worst, as 'js5d check' prints it; more is refused
-    /// at start [default: no limit at start; 'js5d check' takes the container's]
+    /// Most memory that these settings may take at worst, by the sum that 'js5d check' prints; with
+    /// more, the server does not start [default: no limit; in a container, 'js5d check' takes
+    /// that of the container]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub memory_max: Option<u64>,
 
-    /// From SIGTERM or SIGINT to the end, for what was begun
+    /// How long after SIGTERM or SIGINT requests that have arrived are still answered; then the
+    /// process ends
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
     pub drain_timeout: Duration,
 }
@@ -243,7 +252,7 @@ pub struct LogArgs {
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub log_format: LogFormat,
 
-    /// What is said: error, warn, info, debug or trace, or a filter such as 'js5d::net=debug'
+    /// What is logged: error, warn, info, debug or trace, or a filter such as 'js5d::net=debug'
     #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = log_filter)]
     pub log_level: String,
 }
@@ -264,11 +273,11 @@ pub struct CheckArgs {
 /// Options of `demo-cache`.
 #[derive(Clone, Debug, Args)]
 pub struct DemoCacheArgs {
-    /// Where to write it; made if it is not there
+    /// Where to write it; a directory that does not exist is made
     #[arg(value_name = "DIR")]
     pub dir: PathBuf,
 
-    /// How many groups, archive indexes included; 71273 is a whole build 550 cache, 75 MB
+    /// How many groups, archive indexes included; 71273 is the size of a build 550 cache, 75 MB
     #[arg(long, value_name = "N", default_value_t = crate::catalog::DEMO_GROUPS)]
     #[arg(value_parser = at_least::<0>)]
     pub groups: usize,
@@ -290,7 +299,7 @@ pub struct StatusArgs {
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:9550")]
     pub admin: Address,
 
-    /// Print everything that the server tells, as JSON
+    /// Print all that the server publishes, as JSON
     #[arg(long)]
     pub json: bool,
 }

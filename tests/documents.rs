@@ -133,7 +133,7 @@ fn every_row_of_a_table_stands_in_one() {
 #[test]
 fn figures_that_are_taken_from_the_benchmarks_are_those() {
     let read = |path: &str| fs::read_to_string(root().join(path)).expect("UTF-8");
-    let (benchmarks, operations) = (read("docs/benchmarks.md"), read("docs/operations.md"));
+    let (benchmarks, operations) = (read("docs/benchmarks.md"), read("docs/operations/launch.md"));
     for workload in ["550 mix, 1,000, 20 + 20", "550 mix, 1,000, keyed"] {
         let row = format!("| {workload} | js5d | ");
         let row = benchmarks.lines().find_map(|line| line.strip_prefix(&row)).expect(workload);
@@ -142,7 +142,8 @@ fn figures_that_are_taken_from_the_benchmarks_are_those() {
         let mb = format!("{},{}", &mb[..mb.len() - 3], &mb[mb.len() - 3..]);
         let expected = format!("| {ns} ns; {mb} MB");
         let line = operations.lines().find(|line| line.contains(&format!("\"{workload}\"")));
-        let line = line.unwrap_or_else(|| panic!("docs/operations.md has no \"{workload}\""));
+        let line =
+            line.unwrap_or_else(|| panic!("docs/operations/launch.md has no \"{workload}\""));
         assert!(line.contains(&expected), "{expected}: {line}");
     }
 }
@@ -171,4 +172,54 @@ fn every_test_that_a_document_names_is_there() {
     }
     assert!(count > 0, "no name was found");
     assert!(offences.is_empty(), "\n{}", offences.join("\n"));
+}
+
+/// The book is made of the pages that the summary names; a page that is not there is found by
+/// nobody.
+#[test]
+fn every_page_of_the_manual_is_in_the_summary() {
+    let summary = fs::read_to_string(root().join("docs/SUMMARY.md")).expect("UTF-8");
+    let pages = files("md").into_iter().filter_map(|path| {
+        let page = path.strip_prefix(root().join("docs")).ok()?.to_str()?.to_owned();
+        (page != "SUMMARY.md").then_some(page)
+    });
+    let missing: Vec<_> = pages.filter(|page| !summary.contains(&format!("]({page})"))).collect();
+    assert!(missing.is_empty(), "not in docs/SUMMARY.md: {missing:?}");
+}
+
+/// `module::function`, `Type::function`, `Enum::Variant` or a type: each part is declared, and the
+/// last one in a file that has the one before it in its code or in its name.
+#[test]
+fn pictures_name_what_is_in_the_code() {
+    let sources: Vec<_> = files("rs")
+        .into_iter()
+        .filter(|path| path.starts_with(root().join("src")))
+        .map(|path| (fs::read_to_string(&path).expect("UTF-8"), path))
+        .collect();
+    let declares = |text: &str, name: &str| {
+        let words = ["fn ", "struct ", "enum ", "trait "].map(|kind| format!("{kind}{name}"));
+        let is_end = |c: char| !c.is_alphanumeric() && c != '_';
+        let declared = words.iter().any(|word| {
+            text.match_indices(word.as_str())
+                .any(|(at, _)| text[at + word.len()..].starts_with(is_end))
+        });
+        declared || text.lines().any(|line| line.trim() == format!("{name},"))
+    };
+    let mut count = 0;
+    for picture in ["request.svg", "process.svg"] {
+        let path = root().join("docs/images").join(picture);
+        let text = fs::read_to_string(path).expect("a picture");
+        for label in text.split("<text class=\"code\"").skip(1) {
+            let name = label.split(['>', '<']).nth(1).expect("a name");
+            let (owner, last) = name.split_once("::").unwrap_or(("", name));
+            let is_there = sources.iter().any(|(text, path)| {
+                let is_module = path.file_stem().is_some_and(|stem| stem == owner)
+                    || path.parent().is_some_and(|dir| dir.ends_with(owner));
+                declares(text, last) && (owner.is_empty() || is_module || declares(text, owner))
+            });
+            assert!(is_there, "{picture}: there is no {name}");
+            count += 1;
+        }
+    }
+    assert!(count >= 30, "only {count} names were found");
 }

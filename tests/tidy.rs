@@ -393,13 +393,12 @@ fn options_of(command: &[&str]) -> Vec<String> {
 #[test]
 fn every_option_is_documented() {
     let document = |name: &str| fs::read_to_string(root().join(name)).expect("a document");
-    let (readme, settings) = (document("README.md"), document("docs/settings.md"));
+    let (listed, settings) = (document("docs/commands.md"), document("docs/settings.md"));
     let serve = options_of(&[]);
     assert!(serve.len() >= 20, "{serve:?}");
     for option in &serve {
         assert!(names(&settings, option), "{option} is not in docs/settings.md");
     }
-    assert!(names(&readme, "docs/settings.md"), "README.md does not lead to the settings");
     let commands: [(&str, usize); 11] = [
         ("check", 2),
         ("config", 20),
@@ -414,23 +413,20 @@ fn every_option_is_documented() {
         ("reload", 1),
     ];
     for (command, count_min) in commands {
-        assert!(names(&readme, &format!("js5d {command}")), "{command} is not in README.md");
+        assert!(names(&listed, &format!("js5d {command}")), "{command} is not in docs/commands.md");
         let options = options_of(&[command]);
         assert!(options.len() >= count_min, "{command}: {options:?}");
         for option in options.iter().filter(|option| !serve.contains(option)) {
-            assert!(names(&readme, option), "{command}: {option} is not in README.md");
+            assert!(names(&listed, option), "{command}: {option} is not in docs/commands.md");
         }
     }
 }
 
-/// The rows of the README's tables of options are not checked against the help above, only
-/// named; so what they name must be there.
+/// The table of commands is not checked against the help above, only named; so what it names must
+/// be there.
 #[test]
-fn every_option_that_the_readme_shows_is_there() {
-    let readme = fs::read_to_string(root().join("README.md")).expect("a README");
-    let begin = readme.find("\n## Settings").expect("a section on settings");
-    let section = &readme[begin + 4..];
-    let section = &section[..section.find("\n## ").unwrap_or(section.len())];
+fn every_option_that_the_commands_page_shows_is_there() {
+    let section = fs::read_to_string(root().join("docs/commands.md")).expect("a page");
     let commands = [
         &[][..],
         &["check"],
@@ -441,6 +437,7 @@ fn every_option_that_the_readme_shows_is_there() {
         &["convert"],
         &["crcs"],
         &["diff"],
+        &["status"],
     ];
     let known: Vec<_> = commands.iter().flat_map(|command| options_of(command)).collect();
     let is_end = |c: char| !c.is_ascii_lowercase() && c != '-';
@@ -450,6 +447,9 @@ fn every_option_that_the_readme_shows_is_there() {
         .collect();
     assert!(shown.len() >= 8, "{shown:?}");
     for option in shown {
-        assert!(known.iter().any(|known| known == option), "README.md: there is no {option}");
+        assert!(
+            known.iter().any(|known| known == option),
+            "docs/commands.md: there is no {option}"
+        );
     }
 }

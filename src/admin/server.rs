@@ -38,7 +38,7 @@ const CONNECTION_AGE_MAX: Duration = Duration::from_secs(60);
 /// How long to leave a listener alone after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Connections beyond the limit that are being told so; more are closed without a word.
+/// Connections beyond the limit that are being told so; more are closed without an answer.
 const REFUSALS_MAX: usize = 32;
 
 /// How long one too many has to read why, before its socket is closed: closed with input that

@@ -15,24 +15,26 @@ pub struct AdminArgs {
     #[arg(long, value_name = "ADDR:PORT")]
     pub admin: Vec<Address>,
 
-    /// Name by which a reload may be asked for over HTTP, beside addresses and the host's own;
-    /// several may be given [default: none]
+    /// Host name under which a browser may ask for a reload, beside addresses and the machine's
+    /// own name; several may be given [default: none]
     #[arg(long, value_name = "NAME")]
     pub admin_host: Vec<String>,
 
-    /// Connections to the admin addresses at once; the next is answered 503
+    /// Most connections to the admin addresses at once; the next is answered 503
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = at_least::<1>)]
     pub admin_connections_max: usize,
 
-    /// For a request to the admin address to arrive, and for the next on its connection to begin
+    /// How long a request to the admin address may take to arrive, and the next one on the same
+    /// connection to begin
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
     pub admin_timeout: Duration,
 
-    /// Age of a worker's last heartbeat from which on /livez fails; one comes each 100ms
+    /// How old a worker's last heartbeat may be before /livez fails; a worker has one each 100ms
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
     pub heartbeat_age_max: Duration,
 
-    /// Generation without which /readyz fails, as the ready line prints it [default: any]
+    /// Generation that must be served for /readyz to succeed, as the ready line prints it
+    /// [default: any]
     #[arg(long, value_name = "GENERATION", value_parser = generation)]
     pub expect_generation: Option<u64>,
 }

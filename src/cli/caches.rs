@@ -12,11 +12,11 @@ pub struct ConvertArgs {
     #[arg(value_name = "FROM")]
     pub from: PathBuf,
 
-    /// What to write; it must not be there yet
+    /// The path to write to; nothing may be there yet
     #[arg(value_name = "TO")]
     pub to: PathBuf,
 
-    /// In which form
+    /// The form to write
     #[arg(long, value_name = "FORM")]
     pub format: TargetFormat,
 
@@ -44,7 +44,7 @@ pub struct DiffArgs {
     #[arg(value_name = "A")]
     pub a: String,
 
-    /// What they are to have: a cache, or the HOST:PORT of a running server
+    /// What they are to have next: a cache, or the HOST:PORT of a running server
     #[arg(value_name = "B")]
     pub b: String,
 
@@ -52,12 +52,12 @@ pub struct DiffArgs {
     #[arg(long)]
     pub json: bool,
 
-    /// Build that a server is told
+    /// Build to tell a server in the handshake
     #[arg(long, value_name = "BUILD", default_value_t = 550)]
     #[arg(value_parser = whole(0..=u32::MAX))]
     pub build: u32,
 
-    /// Without a byte from a server, before its connection is given up
+    /// How long a server may send nothing before its connection is given up
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
     pub timeout: Duration,
 }
@@ -69,32 +69,32 @@ pub struct FetchArgs {
     #[arg(value_name = "HOST:PORT")]
     pub server: String,
 
-    /// What to write; it must not be there yet, but for --update
+    /// The path to write to; nothing may be there yet, unless --update is given
     #[arg(value_name = "TO")]
     pub to: PathBuf,
 
-    /// In which form
+    /// The form to write
     #[arg(long, value_name = "FORM", default_value = "dat2")]
     pub format: TargetFormat,
 
-    /// Take what is there already for a mirror, and fetch only what has changed since
+    /// Take what is at that path for an earlier mirror, and fetch only what has changed since
     #[arg(long)]
     pub update: bool,
 
-    /// Build that the server is told
+    /// Build to tell the server in the handshake
     #[arg(long, value_name = "BUILD", default_value_t = 550)]
     #[arg(value_parser = whole(0..=u32::MAX))]
     pub build: u32,
 
-    /// Requests without an answer at once; a game client has 20
+    /// Most requests that wait for their answers at once; a game client has 20
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = whole(1..=500_u16))]
     pub window: u16,
 
-    /// Without a byte from the server, before its connection is given up
+    /// How long the server may send nothing before its connection is given up
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
     pub timeout: Duration,
 
-    /// Connections in a row that bring nothing, before the server is given up
+    /// How many connections in a row may bring nothing before the server is given up
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = whole(1..=1000_u16))]
     pub attempts: u16,
 
@@ -120,10 +120,10 @@ pub enum TargetFormat {
 /// How checksums are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum CrcsFormat {
-    /// A line each
+    /// One line for each archive
     Text,
-    /// For programs
+    /// Two JSON lists, signed and unsigned
     Json,
-    /// Four bytes each, the high one first
+    /// Four bytes for each archive, the high byte first
     Ints,
 }

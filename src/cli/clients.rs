@@ -18,8 +18,8 @@ pub const PROFILE_KEY: &str = "profile";
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Clients")]
 pub struct ClientArgs {
-    /// Builds to serve: one (550), a range (1..=399), several of these (530,634), or 'any' that
-    /// there is a profile of. Others read status 6, out of date
+    /// Builds to serve: one (550), a range (1..=399), several of these (530,634), or 'any': every
+    /// build that a profile describes. Other clients read status 6, out of date
     #[arg(long, value_name = "BUILDS", default_value = "550")]
     pub build: Vec<BuildArg>,
 
@@ -27,24 +27,23 @@ pub struct ClientArgs {
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     pub prefetch_bit: PrefetchBit,
 
-    /// A field of a profile that is to differ, such as rs2-718.ints=0; in the file,
-    /// [profile.NAME] tables. A name that is new makes a profile (docs/clients.md) [default: none
-    /// differs]
+    /// Field of a profile to change, such as rs2-718.ints=0; in the file, [profile.NAME] tables. A
+    /// name that no profile has makes a new one (docs/clients.md) [default: none is changed]
     #[arg(long, value_name = "NAME.FIELD=VALUE")]
     pub profile: Vec<ProfileArg>,
 
-    /// The token that clients of a build must show (742=TOKEN, or a range of builds); others are
-    /// refused [default: none is asked for one]
+    /// Token that clients of a build must send (742=TOKEN, or a range of builds); clients with
+    /// another one are refused [default: any token is accepted]
     #[arg(long, value_name = "BUILDS=TOKEN")]
     pub token: Vec<TokenArg>,
 
     /// File with the RSA key that signs master indexes of builds from 633 on: PEM, or modulus and
-    /// private exponent, a line each, decimal or hexadecimal [default: they are not signed]
+    /// private exponent, a line each, decimal or hexadecimal [default: nothing is signed]
     #[arg(long, value_name = "FILE")]
     pub rsa_key: Option<PathBuf>,
 
-    /// File with group 255/255 of this very cache, served as it is in the format that it has
-    /// [default: js5d makes it]
+    /// File with the stored group 255/255 of this cache, to be served unchanged [default: js5d
+    /// makes that group]
     #[arg(long, value_name = "FILE")]
     pub master_index: Option<PathBuf>,
 }
@@ -72,7 +71,7 @@ impl FromStr for BuildArg {
 /// When prefetch responses carry the prefetch bit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum PrefetchBit {
-    /// As the client's profile says
+    /// As the profile of the client says
     Auto,
     /// To every client
     On,

@@ -9,16 +9,17 @@ use std::str::FromStr;
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Bandwidth")]
 pub struct EgressArgs {
-    /// Response bytes that the whole server sends, as in 10MB/s or 80Mbit/s; urgent requests and
-    /// logged-in players first [default: no cap]
+    /// Most response bytes that the whole server sends, such as 10MB/s or 80Mbit/s; urgent
+    /// requests and logged-in players go first [default: no cap]
     #[arg(long, value_name = "RATE")]
     pub egress_max: Option<Rate>,
 
-    /// Response bytes that one connection is sent [default: no cap]
+    /// Most response bytes that one connection is sent, as a rate [default: no cap]
     #[arg(long, value_name = "RATE")]
     pub egress_max_per_connection: Option<Rate>,
 
-    /// Bytes of responses to prefetch requests that the whole server sends [default: no cap]
+    /// Most bytes of responses to prefetch requests that the whole server sends, as a rate
+    /// [default: no cap]
     #[arg(long, value_name = "RATE")]
     pub prefetch_egress_max: Option<Rate>,
 }

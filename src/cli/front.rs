@@ -12,22 +12,24 @@ use std::time::Duration;
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Behind a balancer (PROXY protocol)")]
 pub struct ProxyArgs {
-    /// Address whose connections must open with a PROXY header; several may be given. --listen
-    /// has no default then
+    /// Address to listen on for connections that must open with a PROXY header; several may be
+    /// given. With it, --listen has no default
     #[arg(long, value_name = "ADDR:PORT", value_parser = address)]
     pub listen_proxy: Vec<SocketAddr>,
 
-    /// Network whose PROXY headers are believed; several may be given. Others are closed
+    /// Network whose PROXY headers are believed; several may be given. A connection from anywhere
+    /// else is closed
     #[arg(long, value_name = "NET", default_values = ["127.0.0.0/8", "::1/128"])]
     #[arg(value_parser = network)]
     pub proxy_trusted: Vec<IpNet>,
 
-    /// From accept to a complete PROXY header
+    /// How long a connection may take from accept to a complete PROXY header
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
     pub proxy_timeout: Duration,
 
-    /// Connections at once that have not shown yet whose or what they are: without their PROXY
-    /// header, or with --game-server their first byte. While there are as many, none is accepted
+    /// Most connections at once that have not shown yet whose or what they are: that lack their
+    /// PROXY header or, with --game-server, their first byte. While there are as many, no
+    /// connection is accepted
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = at_least::<1>)]
     pub openings_max: usize,
 }
@@ -44,24 +46,24 @@ pub struct GameArgs {
     #[arg(long, value_name = "ON|OFF", default_value = "off")]
     pub game_server_proxy: Switch,
 
-    /// Connections to the game server at once; more are closed
+    /// Most connections to the game server at once; further ones are closed
     #[arg(long, value_name = "N", default_value_t = 2000, value_parser = at_least::<1>)]
     pub game_connections_max: usize,
 
-    /// Connections to the game server at once from one IPv4 address or IPv6 /64; more are
-    /// closed [default: no limit]
+    /// Most connections to the game server at once from one IPv4 address or IPv6 /64; further
+    /// ones are closed [default: no limit]
     #[arg(long, value_name = "N", value_parser = at_least::<1>)]
     pub game_connections_per_ip_max: Option<usize>,
 
-    /// For each address of the game server to take a connection
+    /// How long each address of the game server may take to accept a connection
     #[arg(long, value_name = "TIME", default_value = "3s", value_parser = duration)]
     pub game_connect_timeout: Duration,
 
-    /// Without a byte in either direction
+    /// How long a game connection may be without a byte in either direction
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = duration)]
     pub game_idle_timeout: Duration,
 
-    /// From SIGTERM or SIGINT to the end of game connections, which play on until then
+    /// How long game connections go on after SIGTERM or SIGINT
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = duration)]
     pub game_drain_timeout: Duration,
 
@@ -74,11 +76,11 @@ pub struct GameArgs {
 /// Whether a thread has real-time priority.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum RealtimeArg {
-    /// It takes its turn as the others do
+    /// It has ordinary priority, as the other threads
     Off,
-    /// If the system lets it
+    /// It has real-time priority if the system allows it
     BestEffort,
-    /// It has, or the server does not start
+    /// It has real-time priority, or the server does not start
     Require,
 }
 

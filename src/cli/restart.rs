@@ -15,23 +15,23 @@ const PATH_LEN_MAX: usize = 107;
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Restart and sandbox")]
 pub struct RestartArgs {
-    /// Listening socket that the process inherits, by its number, as 3, js5-proxy=4 or admin=5;
-    /// several may be given. With one, --listen and --listen-proxy (or --admin) bind nothing.
-    /// Sockets of systemd are found without this [default: none]
+    /// Descriptor of a listening socket that the process inherits, such as 3, js5-proxy=4 or
+    /// admin=5; several may be given. With it, --listen and --listen-proxy (or --admin) bind
+    /// nothing. Sockets from systemd need no option [default: none]
     #[arg(long, value_name = "[ROLE=]FD")]
     pub inherit_fds: Vec<InheritedFd>,
 
-    /// Unix socket over which a server that is started with the same one takes the listening
-    /// sockets over, and has this one drain [default: none]
+    /// Unix socket for hand-overs: a server that is started later with the same path takes the
+    /// listening sockets over, and this one finishes and ends [default: none]
     #[arg(long, value_name = "PATH", value_parser = socket_path)]
     pub handover: Option<PathBuf>,
 
-    /// For the other server to answer at a hand-over, and to begin to serve
+    /// How long the other server may take to answer at a hand-over, and to begin to serve
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
     pub handover_timeout: Duration,
 
-    /// Whether the process gives up, before it serves, what it needs no more (Landlock and
-    /// no_new_privs)
+    /// Whether the process gives up its rights to files, sockets and privileges that serving does
+    /// not need (Landlock and no_new_privs)
     #[arg(long, value_name = "WHETHER", default_value = "best-effort")]
     pub sandbox: SandboxArg,
 }
@@ -41,9 +41,9 @@ pub struct RestartArgs {
 pub enum SandboxArg {
     /// It keeps all its rights
     Off,
-    /// As far as the kernel can
+    /// It gives up what the kernel supports giving up
     BestEffort,
-    /// All of it, or the server does not start
+    /// It gives up all of them, or the server does not start
     Require,
 }
 

@@ -11,7 +11,8 @@ pub struct ConfigArgs {
     #[arg(long, help_heading = "What to print", conflicts_with_all = ["check", "example"])]
     pub json: bool,
 
-    /// Print no settings, only whether they are right, together and for this machine
+    /// Print no settings; exit with 0 if they are right, together and for this machine, else with
+    /// 78 and what is wrong
     #[arg(long, help_heading = "What to print", conflicts_with = "example")]
     pub check: bool,
 
@@ -19,8 +20,8 @@ pub struct ConfigArgs {
     #[arg(long, help_heading = "What to print")]
     pub example: bool,
 
-    /// Print what each client speaks, as tables of the settings file, those of the settings
-    /// included; a comment says which are served
+    /// Print all profiles, those of the settings included, as tables of the settings file; a
+    /// comment says which of them are served
     #[arg(long, help_heading = "What to print", conflicts_with_all = ["json", "check", "example"])]
     pub profiles: bool,
 
@@ -32,7 +33,7 @@ pub struct ConfigArgs {
 /// Options of `man`.
 #[derive(Clone, Debug, Args)]
 pub struct ManArgs {
-    /// Write a page for each command to this directory, instead of js5d(1) to stdout
+    /// Directory to write a page for each command to, instead of js5d(1) to stdout
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
 }
@@ -40,7 +41,7 @@ pub struct ManArgs {
 /// Options of `completions`.
 #[derive(Clone, Debug, Args)]
 pub struct CompletionsArgs {
-    /// For which shell
+    /// The shell to write it for
     #[arg(value_name = "SHELL")]
     pub shell: clap_complete::Shell,
 }

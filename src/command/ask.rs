@@ -11,13 +11,13 @@ use serde_json::Value as Json;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// For a server to say how it does. A reload may take as long as it takes.
+/// How long a server may take to print its state. A reload has no such limit.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What `--json` asks for: the history is the page's.
 const WITHOUT_HISTORY: &str = "/status.json?since=18446744073709551615";
 
-/// Prints how a server does; the exit code is 0 if it answers, whatever it says.
+/// Prints the state of a server; the exit code is 0 if it answers, whatever it says.
 ///
 /// # Errors
 /// It does not answer, or not as a js5d does.

@@ -67,8 +67,8 @@ fn accept_failed(listener: &Listener, error: &io::Error, shared: &Shared) -> boo
         add(&shared.counters.listeners_lost, 1);
         let address = listener.address;
         error!(
-            "nobody can be accepted on {address} any more: {error}; another process that had the \
-             socket, too, has shut it: start js5d again"
+            "nobody can be accepted on {address} any more: {error}; another process that holds the \
+             same socket has shut it: start js5d again"
         );
     }
     is_lost

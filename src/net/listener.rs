@@ -75,8 +75,8 @@ impl ListenError {
 /// The address is taken, not ours, or not permitted.
 pub fn bind(address: SocketAddr, count: usize, backlog: i32) -> Result<Vec<Listener>, ListenError> {
     let fail = |source| ListenError { address, source };
-    // SO_REUSEPORT would share a port with any process of this user without a word. A first
-    // socket without it finds out whether somebody is there.
+    // SO_REUSEPORT would share a port with any process of this user, and nothing would say
+    // so. A first socket without it finds out whether another process has the port.
     drop(open_when_free(address).map_err(fail)?);
     let mut listeners: Vec<Listener> = Vec::with_capacity(count);
     for _ in 0..count {

@@ -54,7 +54,7 @@ fn a_quiet_peer_is_cut_after_the_idle_timeout_and_not_before() {
 fn any_byte_renews_the_idle_deadline_as_its_text_says() {
     let help = js5d(&["serve", "--help"]).stdout;
     let (_, text) = help.split_once("--idle-timeout").expect("an option");
-    assert!(text.contains("Without a byte from the peer"), "{text:.300}");
+    assert!(text.contains("How long a peer may send no byte"), "{text:.300}");
     let server = Server::with_cache(&Cache::sample(), &["--idle-timeout", "2s"]);
     let mut client = Client::connect(&server, 0);
     for logged_in in [true, false] {

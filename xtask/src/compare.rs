@@ -175,7 +175,7 @@ fn start(args: &Args, binaries: &Path, bytes: &Bytes) -> Result<Vec<Server>> {
     server::pin_to(args.cores.server_core)?;
     // All clients have one address.
     let places = ["--openings-per-ip-max", "1000000"];
-    let js5d = ["--workers", "1", "--build", "550", "--log-level", "error", places[0], places[1]];
+    let js5d = ["--workers", "1", "--build", "550", places[0], places[1]];
     let mut servers = Vec::new();
     for (name, options) in [("js5d", &js5d[..]), ("ring-limit", &[]), ("epoll", &[])] {
         servers.push(Server::start(name, &binaries.join(name), options, &bytes.dir)?);

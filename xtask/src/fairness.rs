@@ -66,7 +66,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let (mut p50, mut p99) = (Vec::new(), Vec::new());
     for round in 1..=args.rounds {
         pin_to(args.cores.server_core)?;
-        let options = ["--workers", "1", "--build", "550", "--log-level", "error"];
+        let options = ["--workers", "1", "--build", "550"];
         let server = Server::start("js5d", &binaries.join("js5d"), &options, &bytes.dir)?;
         pin_to(args.cores.generator_core)?;
         server.await_ready()?;

@@ -1,5 +1,6 @@
 //! Chores of the project: `cargo xtask CHORE`.
 
+mod book;
 mod compare;
 mod docs;
 mod fairness;
@@ -50,6 +51,8 @@ enum Chore {
     Version(release::VersionArgs),
     /// Write what the documentation takes from the program: tables and example files.
     Docs,
+    /// Make a book of the documentation, with mdBook, into target/book/html.
+    Book,
 }
 
 fn main() -> ExitCode {
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
         Chore::Release(args) => release::run(&args),
         Chore::Version(args) => release::set_version(&args),
         Chore::Docs => docs::run(),
+        Chore::Book => book::run(),
     };
     match done {
         Ok(code) => code,

@@ -34,7 +34,7 @@ fn docs() -> String {
         "# Metrics\n\n\
          What `/metrics` of the admin address tells, in Prometheus' text format. Counters begin \
          at 0 with the process. No label has a value that a peer could choose. What to do about \
-         them: [operations.md](operations.md#what-each-metric-means).\n\n\
+         them: [monitoring](operations/monitoring.md#what-each-metric-means).\n\n\
          This page is made of `src/admin/metrics/table.rs` by `cargo xtask metrics`.\n\n\
          | metric | type | labels | |\n|---|---|---|---|\n",
     );

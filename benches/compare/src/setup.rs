@@ -17,7 +17,7 @@ pub struct Options {
     /// The cache to serve.
     #[arg(long, value_name = "DIR")]
     pub cache: PathBuf,
-    /// Where to listen.
+    /// Where to listen. With port 0 the system chooses one; the line on stderr says which.
     #[arg(long, value_name = "ADDR:PORT")]
     pub listen: SocketAddr,
 }
@@ -44,5 +44,7 @@ pub fn listen(options: &Options) -> Result<TcpListener, Box<dyn Error>> {
     socket.set_tcp_nodelay(true)?;
     socket.bind(&options.listen.into())?;
     socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    let listener = TcpListener::from(socket);
+    eprintln!("serving on {}", listener.local_addr()?);
+    Ok(listener)
 }

@@ -133,9 +133,9 @@ pub(crate) struct LoadOptions {
     pub(crate) crc_every: Option<u32>,
     /// Compare every byte with this cache.
     ///
-    /// A dat2 cache or flat files, as the server itself would load it; the word demo is the demo
-    /// cache that js5d serves without --cache.
-    #[arg(long, value_name = "DIR")]
+    /// A directory, zip, tar or tar.gz, read as js5d reads its own --cache; the word demo means the
+    /// demo cache that js5d serves without that option.
+    #[arg(long, value_name = "PATH")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) cache: Option<PathBuf>,
     /// Ask for these groups, not for what the server's indexes list: 0/0..4095,2/7.

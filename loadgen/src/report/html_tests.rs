@@ -97,7 +97,16 @@ fn the_page_is_well_formed_and_refers_to_nothing_outside() {
     assert!(!page.contains("NaN") && !page.contains("inf"));
 }
 
+/// Nothing was measured: no plot and no row is shown, and no rate is divided by no time.
 #[test]
-fn a_result_without_anything_still_makes_a_page() {
-    elements(&page(&Judged::of(RunResult::default(), &[])));
+fn a_page_of_a_result_without_anything_shows_zeros_and_no_plots() {
+    let page = page(&Judged::of(RunResult::default(), &[]));
+    let names = elements(&page);
+    let count = |wanted: &str| names.iter().filter(|name| *name == wanted).count();
+    assert_eq!([count("svg"), count("td"), count("h2")], [0, 0, 3], "{names:?}");
+    for card in ["<b>0.00/s</b>", "<b>0.00 B/s</b>", "no wrong answers"] {
+        assert!(page.contains(card), "{card}");
+    }
+    let figures = &page[page.find("<body>").expect("a body")..];
+    assert!(!figures.contains("NaN") && !figures.contains("inf"), "{figures}");
 }

@@ -10,10 +10,11 @@ pub const METRICS: &[Metric] = &[
     gauge(
         "js5d_connections",
         &["state"],
-        "Open connections. opening: its PROXY header or first byte is not there yet; handshake: \
-         the rest of it is not; refusing: it will be refused; idle: nothing is being sent to it; \
-         sending: the ring sends to it; slow: the same, and it takes it in slowly; credit: a cap \
-         on bandwidth lets it wait; lingering: it ends, and its peer may still read.",
+        "Open connections. opening: the PROXY header or the first byte has not arrived; \
+         handshake: the handshake is not complete; refusing: the peer will be refused; idle: \
+         nothing is being sent; sending: the ring sends to the peer; slow: the same, to a peer \
+         that takes it in slowly; credit: a cap on bandwidth makes the connection wait; \
+         lingering: our side has ended, and the peer may still read.",
         |s, out| {
             out.labelled("opening", s.totals.connections_opening);
             out.labelled("handshake", s.totals.connections_handshake);
@@ -166,13 +167,13 @@ pub const METRICS: &[Metric] = &[
     counter(
         "js5d_credit_waits_total",
         &[],
-        "Times that a cap on bandwidth let a connection wait.",
+        "Times that a cap on bandwidth made a connection wait.",
         |s, out| out.value(s.totals.credit_waits),
     ),
     gauge(
         "js5d_credit_waiting",
         &["rank"],
-        "Connections that a cap on bandwidth lets wait, by the rank that their next response has.",
+        "Connections that wait because of a cap on bandwidth, by the rank of their next response.",
         |s, out| {
             out.labelled("urgent_logged_in", s.totals.waiting_urgent_logged_in);
             out.labelled("urgent_logged_out", s.totals.waiting_urgent_logged_out);
@@ -185,8 +186,8 @@ pub const METRICS: &[Metric] = &[
         &["class"],
         "From reading a request until the kernel has taken the send that its response begins in. \
          A sample: about 1,000 requests a second and worker are timed, picked by chance, and each \
-         is counted for all that came in since the one before. Requests of connections that end \
-         first are left out.",
+         stands for all that arrived since the one before. Requests whose connection ends before \
+         that are left out.",
         |s, out| {
             out.latency("urgent", &s.totals.latency_urgent);
             out.latency("prefetch", &s.totals.latency_prefetch);
@@ -242,14 +243,14 @@ pub const METRICS: &[Metric] = &[
     gauge(
         "js5d_listeners_lost",
         &[],
-        "Listening sockets that listen no more, because another process that has them shut them.",
+        "Listening sockets that accept nobody: another process that holds them has shut them.",
         |s, out| out.value(s.totals.listeners_lost),
     ),
     counter(
         "js5d_ring_errors_total",
         &["errno"],
-        "Operations on connections that failed, those that are tried again included; what a peer \
-         brings about, such as a reset, is not.",
+        "Failed operations on connections, those that are tried again included. Failures that a \
+         peer causes, such as a reset, are not counted.",
         |s, out| {
             errno_names().zip(s.totals.ring_errnos).for_each(|(n, count)| {
                 out.labelled(n, count);
@@ -282,7 +283,7 @@ pub const METRICS: &[Metric] = &[
         "js5d_game_closed_total",
         &["reason"],
         "Game connections ended. ended: both sides did, in good order; reset: a side was reset; \
-         refused: a limit of game connections; unreachable: the game server did not take it.",
+         refused: a limit of game connections; unreachable: the game server did not accept it.",
         |s, out| {
             out.labelled("ended", s.totals.game_closed);
             out.labelled("reset", s.totals.game_closed_reset);
@@ -311,7 +312,7 @@ pub const METRICS: &[Metric] = &[
     gauge(
         "js5d_worker_heartbeat_age_seconds",
         &["worker"],
-        "Time since a worker's last heartbeat, which comes every 0.1 s.",
+        "Time since a worker's last heartbeat; a worker has one every 0.1 s.",
         |s, out| {
             for (number, worker) in s.workers.iter().enumerate() {
                 out.labelled_number(number, worker.heartbeat_age.as_secs_f64());
@@ -321,7 +322,7 @@ pub const METRICS: &[Metric] = &[
     counter(
         "js5d_late_heartbeats_total",
         &[],
-        "Heartbeats that came more than 0.1 s late: the core was overloaded, or js5d stopped.",
+        "Heartbeats more than 0.1 s late: the core was overloaded, or js5d was stopped.",
         |s, out| out.value(s.totals.late_heartbeats),
     ),
     gauge(
@@ -334,9 +335,14 @@ pub const METRICS: &[Metric] = &[
             }
         },
     ),
-    gauge("js5d_catalog_info", &["generation"], "Always 1, with what is served.", |s, out| {
-        out.labelled(format_args!("{:016x}", s.catalog.generation), 1);
-    }),
+    gauge(
+        "js5d_catalog_info",
+        &["generation"],
+        "Always 1; its label is the generation that is served.",
+        |s, out| {
+            out.labelled(format_args!("{:016x}", s.catalog.generation), 1);
+        },
+    ),
     gauge("js5d_catalog_archives", &[], "Archives that are served.", |s, out| {
         out.value(s.catalog.totals.archives as u64);
     }),
@@ -352,8 +358,8 @@ pub const METRICS: &[Metric] = &[
     counter(
         "js5d_reloads_total",
         &["result"],
-        "Reloads. changed: something else is served since; unchanged: the cache was the same; \
-         failed: the old content stayed, because the other could not be had.",
+        "Reloads. changed: another cache is served; unchanged: the cache was the same; \
+         failed: the new cache could not be loaded, and the old one is served.",
         |s, out| {
             out.labelled("changed", s.facts.reloads_changed);
             out.labelled("unchanged", s.facts.reloads_unchanged);
@@ -369,9 +375,14 @@ pub const METRICS: &[Metric] = &[
     gauge("js5d_draining", &[], "1 from the stop signal, or the hand-over, on.", |s, out| {
         out.value(s.draining.into());
     }),
-    gauge("js5d_build_info", &["version"], "Always 1, with the version of js5d.", |_, out| {
-        out.labelled(env!("CARGO_PKG_VERSION"), 1);
-    }),
+    gauge(
+        "js5d_build_info",
+        &["version"],
+        "Always 1; its label is the version of js5d.",
+        |_, out| {
+            out.labelled(env!("CARGO_PKG_VERSION"), 1);
+        },
+    ),
     counter("process_cpu_seconds_total", &[], "CPU time, user and system.", |s, out| {
         s.usage.iter().for_each(|usage| out.number(usage.cpu_seconds));
     }),
@@ -390,7 +401,12 @@ pub const METRICS: &[Metric] = &[
     gauge("process_threads", &[], "Threads.", |s, out| {
         s.usage.iter().for_each(|usage| out.value(usage.threads));
     }),
-    gauge("process_start_time_seconds", &[], "When it started, since 1970.", |s, out| {
-        s.usage.iter().for_each(|usage| out.number(usage.start_seconds));
-    }),
+    gauge(
+        "process_start_time_seconds",
+        &[],
+        "When the process started, in seconds since 1970.",
+        |s, out| {
+            s.usage.iter().for_each(|usage| out.number(usage.start_seconds));
+        },
+    ),
 ];

@@ -123,7 +123,12 @@ fn fetch(socket: &UnixStream) -> io::Result<Vec<Socket>> {
             (_, Some(role), Some(descriptor)) => sockets.push(Socket { role, kept, descriptor }),
             // A later version may have more kinds of sockets.
             (_, None, Some(_)) => warn!("a socket for '{word}' is not taken over"),
-            _ => return Err(io::Error::new(ErrorKind::InvalidData, "the other is no js5d")),
+            _ => {
+                return Err(io::Error::new(
+                    ErrorKind::InvalidData,
+                    "the process at the other end is no js5d",
+                ));
+            }
         }
     }
     Err(io::Error::new(ErrorKind::InvalidData, "there is no end of sockets"))

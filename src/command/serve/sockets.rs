@@ -100,10 +100,12 @@ impl Adopted {
 
     fn say_what_is_closed(self) {
         for Listener { address, .. } in self.js5 {
-            warn!("{address} was listened on, and is not any more");
+            warn!("{address} is no longer listened on: the settings do not name it");
         }
         for address in self.admin.iter().filter_map(|(bound, _)| bound.address()) {
-            warn!("the admin address {address} was listened on, and is not any more");
+            warn!(
+                "the admin address {address} is no longer listened on: the settings do not name it"
+            );
         }
     }
 }

@@ -35,7 +35,10 @@ pub(super) fn stopping(status: &str) {
 /// so. A server that hangs is then restarted.
 pub(super) fn watch(workers: Vec<Arc<Published>>, age_max: Duration) -> Result<(), Failure> {
     let Some(interval) = sd_notify::watchdog_enabled() else { return Ok(()) };
-    info!("the supervisor hears of the workers' heartbeats, and restarts without for {interval:?}");
+    info!(
+        "the supervisor is told of the workers' heartbeats, and restarts js5d after {interval:?} \
+         without one"
+    );
     spawn("watchdog", move || {
         loop {
             if workers.iter().all(|worker| worker.pulse.age() <= age_max) {
@@ -50,6 +53,6 @@ pub(super) fn watch(workers: Vec<Arc<Published>>, age_max: Duration) -> Result<(
 /// Nothing happens if there is no supervisor.
 fn tell(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
-        warn!(%error, "the supervisor ($NOTIFY_SOCKET) cannot be told how the server does");
+        warn!(%error, "the supervisor ($NOTIFY_SOCKET) cannot be told the state of the server");
     }
 }

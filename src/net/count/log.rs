@@ -100,7 +100,7 @@ impl LogState {
         }
         let late = counters.late_heartbeats.get();
         if let Some(times) = news(&mut self.late_heartbeats, late, &gates.late_heartbeats) {
-            warn!(times, "heartbeats came late: the core is overloaded, or js5d was stopped");
+            warn!(times, "heartbeats were late: the core is overloaded, or js5d was stopped");
         }
     }
 }

@@ -21,9 +21,9 @@ use std::rc::Rc;
 use std::time::Duration;
 use tracing::debug;
 
-/// A side that vanished without a word is found by the kernel's probes: after a minute of
-/// silence, every ten seconds, gone after six without an answer. A game that has nothing to say
-/// for an hour is not cut by this.
+/// The kernel's probes find a side that vanished without ending its connection: after a minute of
+/// silence they go out every ten seconds, and after six without an answer the side counts as gone.
+/// A game that is silent for an hour answers them, and is not cut.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_PROBES: u32 = 6;

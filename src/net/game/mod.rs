@@ -53,7 +53,7 @@ pub struct GameLimits {
 /// The workers' way to this thread.
 #[derive(Debug)]
 pub struct Door {
-    /// Who may come in. Refused connections are closed without a word: what a game client
+    /// Who may come in. Refused connections are closed and told nothing: what a game client
     /// understands is the game server's business.
     pub(super) admission: Arc<Admission>,
     /// Bounded by admission.

@@ -1,10 +1,12 @@
 //! The servers: ours, started and ended here, and others that run already.
 
 use super::Result;
-use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::io::{BufRead, BufReader, Read};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::str::FromStr;
+use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 use testkit::Ending;
 
@@ -57,22 +59,23 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts one of ours. It inherits the core of the calling thread.
+    /// Starts one of ours, and waits until it has loaded the cache and says where it serves: the
+    /// system chooses the port, so that nobody else can take it in between. The server inherits
+    /// the core of the calling thread.
     pub(crate) fn start(name: &str, binary: &Path, options: &[&str], cache: &Path) -> Result<Self> {
-        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let mut command = Command::new(binary);
-        command.arg("--cache").arg(cache).arg("--listen").arg(address.to_string()).args(options);
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
-        let child = child.map_err(|error| format!("{}: {error}", binary.display()))?;
+        command.arg("--cache").arg(cache).args(["--listen", "127.0.0.1:0"]).args(options);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let child = command.spawn();
+        let mut child = Ending(child.map_err(|error| format!("{}: {error}", binary.display()))?);
+        let (told, address) = channel();
+        let said = child.stderr.take().ok_or("standard error is piped")?;
+        std::thread::spawn(move || pass_on(said, &told));
+        let address = address
+            .recv_timeout(READY_TIMEOUT)
+            .map_err(|_| format!("{name} ended, or does not say where it serves"))?;
         let (name, pid) = (name.to_owned(), child.id());
-        Ok(Self {
-            name,
-            address,
-            pid,
-            urgent_only: false,
-            settle: None,
-            child: Some(Ending(child)),
-        })
+        Ok(Self { name, address, pid, urgent_only: false, settle: None, child: Some(child) })
     }
 
     /// One that runs already.
@@ -86,7 +89,7 @@ impl Server {
         self.child.is_none()
     }
 
-    /// Waits until it listens, which ours do when they have loaded the cache.
+    /// Waits until it listens; ours do from their start.
     pub(crate) fn await_ready(&self) -> Result<()> {
         let start = Instant::now();
         while TcpStream::connect(self.address).is_err() {
@@ -108,6 +111,26 @@ impl Server {
     }
 }
 
+/// Tells where a server serves, which it says on its standard error, and shows what else it says
+/// there but for what is in order.
+fn pass_on(said: impl Read, told: &Sender<SocketAddr>) {
+    for line in BufReader::new(said).lines().map_while(std::result::Result::ok) {
+        if let Some(address) = address_in(&line) {
+            // Whoever waited may have given up.
+            let _ = told.send(address);
+        } else if !line.contains(" INFO ") {
+            eprintln!("{line}");
+        }
+    }
+}
+
+/// The address in `serving … on ADDRESS …`, which each of ours says when it serves.
+fn address_in(line: &str) -> Option<SocketAddr> {
+    let (_, rest) = line.split_once("serving")?;
+    let (_, rest) = rest.split_once(" on ")?;
+    rest.split(' ').next()?.parse().ok()
+}
+
 /// Binds the calling thread, and what it starts from here on, to a core.
 pub(crate) fn pin_to(core: usize) -> Result<()> {
     let pinned = js5d::platform::cpu::pin_to(core);
@@ -117,6 +140,15 @@ pub(crate) fn pin_to(core: usize) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn servers_say_where_they_serve() {
+        let ours = "2026-11-26T04:09:21Z  INFO serving 14 archives, 1,959 groups, 1.7 MB, \
+                    generation ddb2d88f2f2275d5, on 127.0.0.1:43999 with 2 workers; at most 9";
+        assert_eq!(address_in(ours), Some("127.0.0.1:43999".parse().unwrap()));
+        assert_eq!(address_in("serving on 127.0.0.1:5"), Some("127.0.0.1:5".parse().unwrap()));
+        assert_eq!(address_in("INFO admin address 127.0.0.1:9550"), None);
+    }
 
     #[test]
     fn a_peer_is_named_with_its_address_and_process() {

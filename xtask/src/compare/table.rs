@@ -1,4 +1,4 @@
-//! The report in Markdown: for the terminal, the README and docs/benchmarks.md.
+//! The report in Markdown: for the terminal and docs/benchmarks.md.
 
 use super::measure::Ratio;
 use super::report::{Bound, Report, Row};

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 const RULES: &str = "deploy/prometheus/js5d.rules.yml";
 const RULE_TESTS: &str = "deploy/prometheus/js5d.rules.test.yml";
-const OPERATIONS: &str = "docs/operations.md";
+const OPERATIONS: &str = "docs/operations/monitoring.md";
 
 fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))

@@ -71,7 +71,7 @@ impl Bench {
         let root = self.root("archive")?;
         let name = release.name(target);
         let archive = release.dist.join(format!("{name}.tar.gz"));
-        // As the README says: over /usr/local.
+        // As docs/releasing.md says: over /usr/local.
         let local = root.0.join("usr/local");
         do_it(
             Command::new("tar")

@@ -117,7 +117,7 @@ impl ChangingCache {
 }
 
 /// Churn, resets, slow readers, rekeys, reloads, refusals: memory stays, descriptors come back,
-/// no byte is wrong, no heart misses a beat.
+/// no byte is wrong, no heartbeat is late.
 pub(super) fn soak(bench: &Bench, findings: &mut Findings) -> Result<()> {
     let time = if bench.quick { Duration::from_secs(20) } else { bench.soak };
     let options = [
