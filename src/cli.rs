@@ -13,7 +13,9 @@ mod tools;
 pub mod units;
 
 pub use admin::AdminArgs;
-pub use caches::{ConvertArgs, CrcsArgs, CrcsFormat, DiffArgs, FetchArgs, TargetFormat};
+pub use caches::{
+    AskingArgs, ConvertArgs, CrcsArgs, CrcsFormat, DiffArgs, FetchArgs, TargetFormat,
+};
 pub use clients::{BuildArg, ClientArgs, LIKE, PROFILE_KEY, PrefetchBit, ProfileArg, TokenArg};
 pub use egress::{EgressArgs, Rate};
 pub use front::{GameArgs, ProxyArgs, RealtimeArg};

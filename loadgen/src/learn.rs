@@ -6,15 +6,18 @@
 mod master;
 
 use crate::catalogue::Catalogue;
+use crate::speech::Speech;
 use js5d::protocol::archive_index::ArchiveIndex;
-use js5d::protocol::client::{Answered, Head, Matching, ResponseSink};
+use js5d::protocol::client::{Answered, Head, ResponseSink};
 use js5d::protocol::{
-    ARCHIVE_INDEXES, Class, ClientSession, GroupId, MASTER_INDEX, Status, container,
+    ARCHIVE_INDEXES, Class, ClientSession, GROUPS_MAX, GROUPS_NARROW, GroupId, MASTER_INDEX,
+    Status, container, master_index,
 };
 use js5d::proxy::{Endpoints, announce};
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// An index of 65,536 groups with all columns is 8 MB; nothing sound is longer than this.
@@ -24,11 +27,10 @@ const INDEX_LEN_MAX: usize = 64 << 20;
 const IN_FLIGHT: usize = 20;
 
 /// How to ask.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Manner {
-    pub(crate) build: u32,
+    pub(crate) speech: Arc<Speech>,
     pub(crate) proxy_header: bool,
-    pub(crate) matching: Matching,
     pub(crate) settle: Duration,
     pub(crate) timeout: Duration,
     pub(crate) seed: u64,
@@ -74,7 +76,9 @@ fn words(status: Status) -> String {
 pub(crate) fn learn(target: SocketAddr, manner: &Manner) -> Result<Catalogue, LearnError> {
     let mut reader = Reader::connect(target, manner)?;
     let master = reader.fetch(&[MASTER_INDEX])?;
-    let readings = master.first().map_or(Vec::new(), |(_, master)| master::readings(master));
+    let format = manner.speech.is_named.then_some(manner.speech.profile.master);
+    let readings =
+        master.first().map_or(Vec::new(), |(_, master)| master::readings(master, format));
     let mut wrong = LearnError::Wrong("255/255 is no master index".to_owned());
     for reading in readings {
         match reader.follow(&reading) {
@@ -99,15 +103,19 @@ struct Learnt {
     checksums: HashMap<GroupId, u32>,
 }
 
-/// The groups that an archive index lists, and the archive's version.
-fn decode(id: GroupId, bytes: &[u8]) -> Result<(u32, Vec<(GroupId, u32)>), LearnError> {
+/// The groups that an archive index lists below `groups_max`, and the archive's version.
+fn decode(
+    id: GroupId,
+    bytes: &[u8],
+    groups_max: u32,
+) -> Result<(u32, Vec<(GroupId, u32)>), LearnError> {
     let wrong = |reason: String| LearnError::Wrong(format!("{id} is no archive index: {reason}"));
     let payload = container::decompress(bytes, INDEX_LEN_MAX).map_err(|e| wrong(e.to_string()))?;
     let index = ArchiveIndex::decode(&payload).map_err(|e| wrong(e.to_string()))?;
     let archive = id.group as u8;
     let on_wire = index.groups.iter().filter_map(|entry| {
-        let group = u16::try_from(entry.id).ok()?.into();
-        Some((GroupId { archive, group }, entry.crc))
+        let group = entry.id;
+        (group < groups_max).then_some((GroupId { archive, group }, entry.crc))
     });
     Ok((index.version, on_wire.collect()))
 }
@@ -117,6 +125,8 @@ struct Reader {
     session: ClientSession<()>,
     target: SocketAddr,
     timeout: Duration,
+    /// Groups from this number on cannot be asked for.
+    groups_max: u32,
 }
 
 impl Reader {
@@ -125,14 +135,16 @@ impl Reader {
         let stream = TcpStream::connect_timeout(&target, manner.timeout).map_err(network)?;
         stream.set_read_timeout(Some(manner.timeout)).map_err(network)?;
         stream.set_nodelay(true).map_err(network)?;
-        let session = ClientSession::new(manner.matching);
-        let mut reader = Self { stream, session, target, timeout: manner.timeout };
+        let speech = &manner.speech;
+        let groups_max = if speech.profile.asks_wide() { GROUPS_MAX } else { GROUPS_NARROW };
+        let (session, timeout) = (speech.session(), manner.timeout);
+        let mut reader = Self { stream, session, target, timeout, groups_max };
         let mut out = Vec::new();
         if manner.proxy_header {
             let source = reader.stream.local_addr().map_err(network)?;
             out = announce(Endpoints { source, destination: target });
         }
-        reader.session.handshake(manner.build, &mut out);
+        speech.handshake(&mut reader.session, &mut out);
         reader.stream.write_all(&out).map_err(network)?;
         let mut taken = Taken::default();
         while reader.session.status().is_none() {
@@ -141,7 +153,7 @@ impl Reader {
         match reader.session.status() {
             Some(Status::Ok) => {}
             Some(status) => {
-                return Err(LearnError::Refused { target, build: manner.build, status });
+                return Err(LearnError::Refused { target, build: speech.build, status });
             }
             None => {}
         }
@@ -166,17 +178,23 @@ impl Reader {
             let ids: Vec<GroupId> = asked.iter().map(|(id, _)| *id).collect();
             let expected: HashMap<_, _> = asked.iter().copied().collect();
             for (id, container) in self.fetch(&ids)? {
-                let Some(&(crc, version)) = expected.get(&id) else { continue };
-                if crc32fast::hash(&container) != crc {
-                    let reason = format!("{id} has not the checksum that the master index gives");
-                    return Err(LearnError::Wrong(reason));
+                let Some(entry) = expected.get(&id) else { continue };
+                let differs = |what| {
+                    Err(LearnError::Wrong(format!(
+                        "{id} has not the {what} that the master index gives"
+                    )))
+                };
+                if crc32fast::hash(&container) != entry.crc {
+                    return differs("checksum");
                 }
-                let (found, groups) = decode(id, &container)?;
-                if version.is_some_and(|version| version != found) {
-                    let reason = format!("{id} has not the version that the master index gives");
-                    return Err(LearnError::Wrong(reason));
+                if entry.digest.is_some_and(|digest| digest != master_index::digest(&container)) {
+                    return differs("digest");
                 }
-                learnt.checksums.insert(id, crc);
+                let (found, groups) = decode(id, &container, self.groups_max)?;
+                if entry.version.is_some_and(|version| version != found) {
+                    return differs("version");
+                }
+                learnt.checksums.insert(id, entry.crc);
                 learnt.checksums.extend(groups.iter().copied());
                 learnt.groups.extend(groups.into_iter().map(|(id, _)| id));
             }
@@ -229,18 +247,30 @@ impl Reader {
     }
 }
 
-/// Containers as they come.
+/// Containers as they come. Those that are asked for here are urgent and none is asked for twice,
+/// so its group names each.
 #[derive(Default)]
 struct Taken {
     bytes: Vec<u8>,
+    /// What `bytes` is of, and those of which blocks of others have come between.
+    id: Option<GroupId>,
+    suspended: HashMap<GroupId, Vec<u8>>,
     done: Vec<(GroupId, Vec<u8>)>,
 }
 
 impl ResponseSink<()> for Taken {
     fn status(&mut self, _: Status) {}
 
-    fn begin(&mut self, _: &Head) -> bool {
+    fn begin(&mut self, head: &Head) -> bool {
+        self.suspend();
+        self.id = Some(head.id);
         true
+    }
+
+    fn resume(&mut self, answered: &Answered<()>) {
+        self.suspend();
+        self.id = Some(answered.head.id);
+        self.bytes = self.suspended.remove(&answered.head.id).unwrap_or_default();
     }
 
     fn data(&mut self, bytes: &[u8]) {
@@ -248,6 +278,15 @@ impl ResponseSink<()> for Taken {
     }
 
     fn end(&mut self, answered: Answered<()>) {
+        self.id = None;
         self.done.push((answered.head.id, std::mem::take(&mut self.bytes)));
+    }
+}
+
+impl Taken {
+    fn suspend(&mut self) {
+        if let Some(id) = self.id.take() {
+            self.suspended.insert(id, std::mem::take(&mut self.bytes));
+        }
     }
 }

@@ -18,6 +18,7 @@ mod result;
 mod ring;
 mod scenario;
 mod settings;
+mod speech;
 mod stats;
 mod trace;
 mod units;

@@ -2,9 +2,8 @@
 
 use crate::engine::checker::Expected;
 use js5d::cache::{Store, block_on};
-use js5d::catalog::{DEMO_GROUPS, DEMO_SEED, Demo, LoadOptions, Loaded, Snapshot, load};
-use js5d::protocol::GroupId;
-use js5d::protocol::frame::{BLOCK_LEN, RESPONSE_HEADER_LEN};
+use js5d::catalog::{DEMO_GROUPS, DEMO_SEED, Demo, LoadOptions, Loaded, Readers, Snapshot, load};
+use js5d::protocol::{Dialect, GroupId, MASTER_INDEX, Profile};
 use std::path::Path;
 
 /// In place of a directory: the demo cache that the server makes up without one.
@@ -14,13 +13,18 @@ const DEMO: &str = "demo";
 #[derive(Debug)]
 pub(crate) struct Reference {
     snapshot: Snapshot,
+    dialect: Dialect,
 }
 
+/// The byte 10 and the digest at the end of a master index that has them.
+const DIGEST_LEN: usize = 65;
+
 impl Reference {
-    /// Loads a cache; the word `demo` is the demo cache.
-    pub(crate) fn load(path: &Path) -> Result<Self, String> {
+    /// Loads a cache, as it is served to clients of `profile`; the word `demo` is the demo cache.
+    pub(crate) fn load(path: &Path, profile: &Profile) -> Result<Self, String> {
         // What is not sound is not served either, and shows as a group that is not in the cache.
-        let options = LoadOptions { skip_corrupt: true, ..LoadOptions::default() };
+        let readers = Readers::new(vec![profile.clone()]);
+        let options = LoadOptions { skip_corrupt: true, readers, ..LoadOptions::default() };
         let mut silent = |_, _| {};
         let loaded = block_on(async {
             if path == Path::new(DEMO) && !path.exists() {
@@ -29,22 +33,28 @@ impl Reference {
             load(&Store::open(path).await?, options, &mut silent).await
         });
         let Loaded { snapshot, .. } = loaded.map_err(|e| e.to_string())?;
-        Ok(Self { snapshot })
+        Ok(Self { snapshot, dialect: profile.dialect() })
     }
 
-    /// The checksum of a group's container, without what frames it: three bytes in front, and
-    /// one in front of each further block.
+    /// The checksum of a group's container, without what frames it.
     pub(crate) fn checksum(&self, id: GroupId) -> Option<u32> {
-        let mut blocks = self.snapshot.response(id)?.chunks(BLOCK_LEN);
+        let framed = self.framed(id)?;
         let mut hasher = crc32fast::Hasher::new();
-        hasher.update(blocks.next()?.get(RESPONSE_HEADER_LEN..)?);
-        blocks.for_each(|block| hasher.update(&block[1..]));
+        self.dialect.framing.container_pieces(framed).for_each(|piece| hasher.update(piece));
         Some(hasher.finalize())
     }
 }
 
 impl Expected for Reference {
     fn framed(&self, id: GroupId) -> Option<&[u8]> {
-        self.snapshot.response(id)
+        self.snapshot.response_in(self.dialect, id)
+    }
+
+    fn digest_at(&self, id: GroupId) -> Option<usize> {
+        if id != MASTER_INDEX || !self.dialect.master.has_digests() {
+            return None;
+        }
+        let pieces = self.dialect.framing.container_pieces(self.framed(id)?);
+        pieces.map(<[u8]>::len).sum::<usize>().checked_sub(DIGEST_LEN)
     }
 }

@@ -34,6 +34,8 @@ pub(crate) struct Load {
     pub(crate) prefetch_window: u32,
     pub(crate) seed: u64,
     pub(crate) build: u32,
+    /// The profile of the clients, as in `rs2-530`.
+    pub(crate) client: String,
     /// How much of the bytes was checked, in words.
     pub(crate) verification: String,
     /// Other options that were given.

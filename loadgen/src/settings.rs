@@ -12,9 +12,10 @@ use crate::human::{Ramp, Span};
 use crate::learn::{LearnError, Manner, learn};
 use crate::reference::Reference;
 use crate::scenario::{Arrivals, Kind, Paced, Rhythm, Scenario, Then, Trick, Tricks, Work};
+use crate::speech::Speech;
 use clap::ValueEnum;
 use js5d::protocol::Status;
-use js5d::protocol::client::Matching;
+use js5d::protocol::profile::{Handshake, is_token};
 use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -35,9 +36,6 @@ const OPENING_MAX: u32 = 1024;
 const INTERVAL_NS: u64 = 1_000_000_000;
 const FINE_INTERVAL_NS: u64 = 100_000_000;
 const FINE_BELOW_NS: u64 = 15_000_000_000;
-
-/// What the real client keeps in flight.
-const WINDOW: u32 = 20;
 
 /// Reads a scenario file.
 pub(crate) fn read_file(path: &Path) -> Result<LoadOptions, Failure> {
@@ -87,6 +85,8 @@ pub(crate) struct Settings {
     pub(crate) options: LoadOptions,
     pub(crate) targets: Vec<SocketAddr>,
     pub(crate) kinds: Vec<Kind>,
+    /// Who the clients are.
+    pub(crate) speech: Arc<Speech>,
     key: KeyPolicy,
 }
 
@@ -97,7 +97,8 @@ impl Settings {
         let names = options.target.as_deref().unwrap_or(TARGET);
         let targets: Result<Vec<_>, _> = names.split(',').map(target).collect();
         let targets = targets?;
-        let kinds = kinds(&options).map_err(usage)?;
+        let speech = speech(&options).map_err(usage)?;
+        let kinds = kinds(&options, speech.profile.in_flight).map_err(usage)?;
         if kinds.iter().any(|kind| kind.urgent == 0 && kind.prefetch == 0) {
             return Err(usage("--urgent 0 with --prefetch 0 asks for nothing".to_owned()));
         }
@@ -151,7 +152,7 @@ impl Settings {
                 return Err(usage(format!("--{name} must be at least 1")));
             }
         }
-        Ok(Self { options, targets, kinds, key })
+        Ok(Self { options, targets, kinds, speech: Arc::new(speech), key })
     }
 
     /// Refuses options, given by hand, that nothing in this load heeds.
@@ -264,13 +265,6 @@ impl Settings {
         self.options.stall_timeout.map_or(Duration::from_secs(5), |span| span.0)
     }
 
-    fn matching(&self) -> Matching {
-        match self.options.no_prefetch_bit {
-            Some(true) => Matching::ByGroup,
-            _ => Matching::ByPrefetchBit,
-        }
-    }
-
     /// Learns from the server, or from `--groups`, what can be asked for.
     pub(crate) fn catalogue(&self) -> Result<Catalogue, Failure> {
         let options = &self.options;
@@ -281,9 +275,8 @@ impl Settings {
             return Ok(Catalogue::new(Vec::new(), groups, HashMap::new(), seed, zipf));
         }
         let manner = Manner {
-            build: options.build.unwrap_or(550),
+            speech: Arc::clone(&self.speech),
             proxy_header: options.proxy_header == Some(true),
-            matching: self.matching(),
             settle: options.settle.map_or(Duration::ZERO, |span| span.0),
             timeout: self.stall_timeout(),
             seed,
@@ -305,8 +298,12 @@ impl Settings {
             LearnError::NotJs5 { .. } | LearnError::NoStatus { .. } => {
                 Failure::setup(error, JS5_WANTED)
             }
-            LearnError::Refused { status: Status::OutOfDate, .. } => {
-                Failure::setup(error, "Give the build that the server serves with --build.")
+            LearnError::Refused { status: Status::OutOfDate, .. } => Failure::setup(
+                error,
+                "Give a client that the server serves with --client, as in --client 718.",
+            ),
+            LearnError::Refused { status: Status::SessionExpired, .. } => {
+                Failure::setup(error, "Give the token that the server wants with --token.")
             }
             LearnError::Refused { .. } => {
                 Failure::setup(error, "Wait for a place, or raise the server's limits.")
@@ -341,9 +338,8 @@ impl Settings {
         Plan {
             targets: self.targets.clone(),
             sources: source::plan(self.targets[0].ip(), sources, own, self.churns(), part.index),
-            build: options.build.unwrap_or(550),
+            speech: Arc::clone(&self.speech),
             proxy_header: options.proxy_header == Some(true),
-            matching: self.matching(),
             seed: options.seed.unwrap_or(1),
             connections,
             part,
@@ -400,13 +396,45 @@ fn parse_key(text: &str) -> Result<KeyPolicy, String> {
     }
 }
 
-/// The kinds of clients that the options name, with their weights.
+/// How the clients speak.
+///
+/// # Errors
+/// No client is called so, or it has no use for an option, in words.
+fn speech(options: &LoadOptions) -> Result<Speech, String> {
+    let mut speech = Speech::of(options.client.as_deref())?;
+    if let Some(build) = options.build {
+        speech.build = build;
+    }
+    if let Some(token) = &options.token {
+        if !matches!(speech.profile.handshake, Handshake::Prefixed(_)) {
+            let name = &speech.profile.name;
+            return Err(format!("--token: clients of {name} do not send one; see --client"));
+        }
+        if !is_token(token) {
+            return Err("--token: a token has 1 to 64 bytes, none of them 0".to_owned());
+        }
+        speech.token.clone_from(token);
+    }
+    if options.no_break_off == Some(true) {
+        if !speech.profile.break_off {
+            let name = &speech.profile.name;
+            return Err(format!("--no-break-off: clients of {name} never take one broken off"));
+        }
+        speech.takes_break_offs = false;
+    }
+    speech.by_group = options.no_prefetch_bit == Some(true);
+    Ok(speech)
+}
+
+/// The kinds of clients that the options name, with their weights, and with what clients keep
+/// `in_flight` of each class.
 ///
 /// # Errors
 /// A mix that cannot be read, in words.
-fn kinds(options: &LoadOptions) -> Result<Vec<Kind>, String> {
+fn kinds(options: &LoadOptions, in_flight: [u16; 2]) -> Result<Vec<Kind>, String> {
+    let kind = |scenario, weight| kind(scenario, weight, options, in_flight);
     let Some(mix) = &options.mix else {
-        return Ok(vec![kind(options.scenario.unwrap_or(Scenario::Download), 1, options)]);
+        return Ok(vec![kind(options.scenario.unwrap_or(Scenario::Download), 1)]);
     };
     let mut kinds = Vec::new();
     for part in mix.split(',') {
@@ -420,7 +448,7 @@ fn kinds(options: &LoadOptions) -> Result<Vec<Kind>, String> {
             Ok(weight @ 1..=10_000) => weight,
             _ => return Err(format!("--mix: {weight:?} is no weight from 1 to 10000")),
         };
-        kinds.push(kind(scenario, weight, options));
+        kinds.push(kind(scenario, weight));
     }
     Ok(kinds)
 }
@@ -434,12 +462,13 @@ pub(crate) fn scenario_name(options: &LoadOptions) -> String {
     scenario.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
 }
 
-fn kind(scenario: Scenario, weight: u32, options: &LoadOptions) -> Kind {
+fn kind(scenario: Scenario, weight: u32, options: &LoadOptions, in_flight: [u16; 2]) -> Kind {
+    let [urgent, prefetch] = in_flight.map(u32::from);
     let base = Kind {
         scenario,
         weight,
-        urgent: options.urgent.unwrap_or(WINDOW),
-        prefetch: options.prefetch.unwrap_or(WINDOW),
+        urgent: options.urgent.unwrap_or(urgent),
+        prefetch: options.prefetch.unwrap_or(prefetch),
         work: Work::Everything,
         visit_requests: None,
         rhythm: Rhythm::Eager,
@@ -511,12 +540,12 @@ mod tests {
     #[test]
     fn a_mix_is_read_by_weight() {
         let options = LoadOptions { mix: Some("play=8, churn=2".to_owned()), ..<_>::default() };
-        let kinds = kinds(&options).unwrap();
+        let kinds = kinds(&options, [20, 20]).unwrap();
         let found: Vec<_> = kinds.iter().map(|kind| (kind.scenario, kind.weight)).collect();
         assert_eq!(found, [(Scenario::Play, 8), (Scenario::Churn, 2)]);
         for wrong in ["dance=1", "play=0", "play=x", "priority=1"] {
             let options = LoadOptions { mix: Some(wrong.to_owned()), ..<_>::default() };
-            assert!(super::kinds(&options).is_err(), "{wrong}");
+            assert!(super::kinds(&options, [20, 20]).is_err(), "{wrong}");
         }
     }
 }

@@ -24,7 +24,9 @@ const RATE_MOMENTS: usize = 3;
 /// What has a curve. Of a counter it is the rate a second.
 const CURVES: &[&str] = &[
     "js5d_connections",
+    "js5d_profile_connections",
     "js5d_responses_total",
+    "js5d_profile_responses_total",
     "js5d_response_bytes_total",
     "js5d_egress_bytes_total",
     "js5d_credit_waiting",

@@ -49,6 +49,8 @@ pub struct Sources {
     pub snapshots: Arc<SnapshotHandle>,
     /// Bounds that the page compares with what is used.
     pub bounds: Bounds,
+    /// The names of the profiles that are served, by number.
+    pub profiles: Arc<[String]>,
     /// What only the process knows; asked at each scrape.
     pub facts: Box<dyn Fn() -> Facts + Send + Sync>,
     /// What `POST /reload` does. It may take long; the other routes are answered meanwhile.

@@ -19,6 +19,8 @@ pub(super) struct Scrape {
     pub(super) catalog: Arc<CatalogView>,
     pub(super) facts: Facts,
     pub(super) bounds: Bounds,
+    /// The names of the profiles that are served, by number.
+    pub(super) profiles: Arc<[String]>,
     pub(super) draining: bool,
     pub(super) usage: Option<Usage>,
 }
@@ -76,6 +78,7 @@ impl Watch {
             catalog: self.catalog(sources),
             facts: (sources.facts)(),
             bounds: sources.bounds,
+            profiles: Arc::clone(&sources.profiles),
             draining: sources.is_draining(),
             usage: process::usage(),
         }

@@ -133,6 +133,7 @@ pub(super) mod tests {
             control: Arc::new(Control::default()),
             snapshots: Arc::new(SnapshotHandle::new(snapshot.expect("small"))),
             bounds: Bounds::default(),
+            profiles: Arc::default(),
             facts: Box::new(Facts::default),
             reload: Arc::new(|| Err(ReloadRefused::Failed("not here".into()))),
             notes: Vec::new(),

@@ -52,10 +52,26 @@ pub struct DiffArgs {
     #[arg(long)]
     pub json: bool,
 
-    /// Build to tell a server in the handshake
-    #[arg(long, value_name = "BUILD", default_value_t = 550)]
+    /// How a server is asked
+    #[command(flatten)]
+    pub asking: AskingArgs,
+}
+
+/// How a server is asked, by the commands that are its client.
+#[derive(Clone, Debug, Args)]
+pub struct AskingArgs {
+    /// Client that the server is asked as: a build (718), a profile (osrs-223), oldschool or nxt
+    #[arg(long, value_name = "CLIENT")]
+    pub client: Option<String>,
+
+    /// Build that the server is told, if not the client's; without --client it names the client
+    #[arg(long, value_name = "BUILD")]
     #[arg(value_parser = whole(0..=u32::MAX))]
-    pub build: u32,
+    pub build: Option<u32>,
+
+    /// Token that the server is told by a client that has one (718 and younger)
+    #[arg(long, value_name = "TOKEN")]
+    pub token: Option<String>,
 
     /// How long a server may send nothing before its connection is given up
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
@@ -81,18 +97,13 @@ pub struct FetchArgs {
     #[arg(long)]
     pub update: bool,
 
-    /// Build to tell the server in the handshake
-    #[arg(long, value_name = "BUILD", default_value_t = 550)]
-    #[arg(value_parser = whole(0..=u32::MAX))]
-    pub build: u32,
+    /// How the server is asked
+    #[command(flatten)]
+    pub asking: AskingArgs,
 
     /// Most requests that wait for their answers at once; a game client has 20
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = whole(1..=500_u16))]
     pub window: u16,
-
-    /// How long the server may send nothing before its connection is given up
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
-    pub timeout: Duration,
 
     /// How many connections in a row may bring nothing before the server is given up
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = whole(1..=1000_u16))]

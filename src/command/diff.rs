@@ -8,12 +8,12 @@ use super::crcs::load_cache;
 use super::fetch::plan::{self, MasterEntry};
 use super::fetch::remote::{Remote, Server};
 use super::text::{counted, megabytes, print, thousands};
-use crate::catalog::{LoadOptions, Snapshot};
+use crate::catalog::{LoadOptions, Readers, Snapshot};
 use crate::cli::DiffArgs;
 use crate::failure::{Exit, Failure};
 use crate::protocol::archive_index::{ArchiveIndex, FLAG_LENGTHS};
-use crate::protocol::frame::{container_pieces, framed_len};
-use crate::protocol::{GroupId, MASTER_INDEX};
+use crate::protocol::frame::Framing;
+use crate::protocol::{Dialect, GroupId, MASTER_INDEX, Profile};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -28,7 +28,9 @@ const EXAMPLES_MAX: usize = 5;
 /// # Errors
 /// One of the two cannot be read.
 pub fn run(args: &DiffArgs) -> Result<ExitCode, Failure> {
-    let (a, b) = (Side::open(&args.a, args)?, Side::open(&args.b, args)?);
+    // Lengths on the wire are those of the client that a server is asked as.
+    let profile = Server::new("", &args.asking)?.profile;
+    let (a, b) = (Side::open(&args.a, args, &profile)?, Side::open(&args.b, args, &profile)?);
     let diff = Diff::new(&a, &b);
     let text = if args.json { format!("{:#}\n", diff.to_json()) } else { diff.to_text() };
     print(text.as_bytes())?;
@@ -63,36 +65,37 @@ struct Group {
 
 impl Side {
     /// A cache, if there is one by this name; a server otherwise.
-    fn open(name: &str, args: &DiffArgs) -> Result<Self, Failure> {
+    fn open(name: &str, args: &DiffArgs, profile: &Profile) -> Result<Self, Failure> {
         let path = Path::new(name);
         let is_server = !path.exists()
             && name.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
         if is_server {
-            return Self::of_server(&Server::new(name, args.build, args.timeout)?);
+            return Self::of_server(&Server::new(name, &args.asking)?);
         }
-        let options = LoadOptions { skip_corrupt: true, ..LoadOptions::default() };
-        Ok(Self::of_snapshot(&load_cache(path, options)?.snapshot))
+        let readers = Readers::new(vec![profile.clone()]);
+        let options = LoadOptions { skip_corrupt: true, readers, ..LoadOptions::default() };
+        Ok(Self::of_snapshot(&load_cache(path, options)?.snapshot, profile.dialect()))
     }
 
-    fn of_snapshot(snapshot: &Snapshot) -> Self {
+    fn of_snapshot(snapshot: &Snapshot, dialect: Dialect) -> Self {
+        let response = |id| snapshot.response_in(dialect, id).unwrap_or_default();
         let mut archives = BTreeMap::new();
-        for (id, framed) in snapshot.groups(255).filter(|(id, _)| *id != MASTER_INDEX) {
+        for (id, _) in snapshot.groups(255).filter(|(id, _)| *id != MASTER_INDEX) {
             let Ok(archive) = u8::try_from(id.group) else { continue };
-            let container: Vec<u8> = container_pieces(snapshot.response(id).unwrap_or_default())
-                .flatten()
-                .copied()
-                .collect();
+            let framed = response(id);
+            let pieces = dialect.framing.container_pieces(framed);
+            let container: Vec<u8> = pieces.flatten().copied().collect();
             let crc = crc32fast::hash(&container);
             let entry = MasterEntry { archive, crc, version: None };
             // It was decoded when the cache was loaded.
             let Ok(index) = plan::index(&entry, &container) else { continue };
             let bytes = |group| {
-                let id = GroupId { archive, group };
-                snapshot.response(id).map(|response| response.len() as u64)
+                let len = response(GroupId { archive, group }).len() as u64;
+                (len > 0).then_some(len)
             };
-            archives.insert(archive, Archive::new(crc, &index, framed as u64, bytes));
+            archives.insert(archive, Archive::new(crc, &index, framed.len() as u64, bytes));
         }
-        let master_bytes = snapshot.response(MASTER_INDEX).map_or(0, <[u8]>::len) as u64;
+        let master_bytes = response(MASTER_INDEX).len() as u64;
         Self { archives, master_bytes, generation: Some(snapshot.generation()) }
     }
 
@@ -104,11 +107,11 @@ impl Side {
             Failure::new(Exit::CorruptCache, cause, "try again, or ask another server")
         };
         let mut wrong = "its master index is empty".to_owned();
-        for entries in plan::readings(&master).map_err(lies)? {
-            match Self::indexes(&mut remote, &entries)? {
+        for entries in plan::readings(&master, server.profile.master).map_err(lies)? {
+            match Self::indexes(&mut remote, &entries, server.profile.framing)? {
                 Ok(archives) => {
                     remote.end();
-                    let master_bytes = framed_len(master.len()) as u64;
+                    let master_bytes = server.profile.framing.framed_len(master.len()) as u64;
                     return Ok(Self { archives, master_bytes, generation: None });
                 }
                 Err(what) => wrong = what,
@@ -122,6 +125,7 @@ impl Side {
     fn indexes(
         remote: &mut Remote,
         entries: &[MasterEntry],
+        framing: Framing,
     ) -> Result<Result<BTreeMap<u8, Archive>, String>, Failure> {
         let mut archives = BTreeMap::new();
         for entry in entries.iter().rev() {
@@ -135,9 +139,9 @@ impl Side {
                 index.groups.iter().map(|group| (group.id, group.lengths[0])).collect();
             let bytes = |group: u32| {
                 let len = lengths.get(&group).filter(|_| has_lengths)?;
-                Some(framed_len(*len as usize) as u64)
+                Some(framing.framed_len(*len as usize) as u64)
             };
-            let index_bytes = framed_len(container.len()) as u64;
+            let index_bytes = framing.framed_len(container.len()) as u64;
             archives.insert(entry.archive, Archive::new(entry.crc, &index, index_bytes, bytes));
         }
         Ok(Ok(archives))

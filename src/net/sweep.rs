@@ -4,12 +4,13 @@
 //! It goes in slices, with pauses. Ending a connection takes the kernel 20 microseconds, and when
 //! 15,000 are late at once, as after an outage, those who are served would wait for all of them.
 
-use super::connection::{Check, Connection, Deadlines, Doing};
+use super::connection::{Check, Connection, Deadlines, Doing, Machine};
 use super::connections::Connections;
 use super::count::{Counters, Published};
 use super::driver::{pause_us, wake};
 use super::generations::Generations;
 use super::shared::Shared;
+use crate::protocol::profile::PROFILES_MAX;
 use tokio::sync::Notify;
 
 /// What a slice may cost, in looks at a connection, which take some 20 ns.
@@ -117,6 +118,7 @@ struct States {
     slow: u64,
     credit: u64,
     lingering: u64,
+    by_profile: [u64; PROFILES_MAX],
 }
 
 impl States {
@@ -135,6 +137,10 @@ impl States {
             },
         };
         *state += 1;
+        let profile = connection.machine().and_then(Machine::profile_number);
+        if let Some(count) = profile.and_then(|number| self.by_profile.get_mut(number)) {
+            *count += 1;
+        }
     }
 
     fn publish(&self, counters: &Counters) {
@@ -146,5 +152,8 @@ impl States {
         counters.connections_slow.set(self.slow);
         counters.connections_credit.set(self.credit);
         counters.connections_lingering.set(self.lingering);
+        for (counter, count) in counters.profile_connections.iter().zip(self.by_profile) {
+            counter.set(count);
+        }
     }
 }

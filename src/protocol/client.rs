@@ -194,6 +194,14 @@ impl<T: Copy> ClientSession<T> {
         Self { speech, takes_break_offs: profile.break_off, ..Self::new(matching) }
     }
 
+    /// Tells answers apart by their group alone, whether or not they carry the prefetch bit: for
+    /// servers that do not set it as the client would want.
+    #[must_use]
+    pub fn matching_by_group(mut self) -> Self {
+        self.matching = Matching::ByGroup;
+        self
+    }
+
     /// Takes a response that is broken off for a wrong marker, as clients do that do not know it.
     #[must_use]
     pub fn without_break_offs(mut self) -> Self {
@@ -232,6 +240,14 @@ impl<T: Copy> ClientSession<T> {
         self.send(Message::LoggedIn(logged_in), out);
         if key != 0 {
             self.rekey(key, out);
+        }
+    }
+
+    /// Appends what the client says before it goes. Those that do not send opcode 6 do not send
+    /// this one either: they say nothing.
+    pub fn say_goodbye(&self, out: &mut Vec<u8>) {
+        if self.speech.connected.is_some() {
+            self.send(Message::Disconnect, out);
         }
     }
 

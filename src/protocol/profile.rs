@@ -19,8 +19,9 @@ use std::ops::RangeInclusive;
 /// The most integers that may follow status 0. The clients that were read want up to 32.
 pub const INTS_MAX: usize = 64;
 
-/// The most profiles that a server admits: the table's and as many again.
-pub const PROFILES_MAX: usize = 64;
+/// The most profiles that a server admits: the table's and as many again. What is counted by
+/// profile has as many places in each worker.
+pub const PROFILES_MAX: usize = 32;
 
 /// How a client opens a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

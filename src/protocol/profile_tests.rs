@@ -17,6 +17,27 @@ fn the_table_is_in_order_and_without_contradictions() {
     assert_eq!(names.len(), table.len());
 }
 
+#[test]
+fn a_client_is_named_by_its_build_or_its_profile() {
+    for (text, name, build) in [
+        ("550", "rs2-530", 550),
+        ("rs2-530", "rs2-530", 530),
+        ("rs2-718", "rs2-718", 718),
+        ("718", "rs2-718", 718),
+        ("osrs", "osrs", 1),
+        ("oldschool", "osrs-223", 223),
+        ("nxt", "nxt-926", 926),
+        ("4000000000", "nxt-926", 4_000_000_000),
+    ] {
+        let (profile, found) = table::client(text).expect(text);
+        assert_eq!((&*profile.name, found), (name, build), "{text}");
+    }
+    for wrong in ["", "0", "800", "rs2", "RS2-530", "-1"] {
+        assert_eq!(table::client(wrong), None, "{wrong}");
+    }
+    assert!(table::names().starts_with("osrs, osrs-223, ") && table::names().ends_with(", nxt"));
+}
+
 /// A build, its handshake, the number of integers, the length of messages, header and block, where
 /// the prefetch bit is, the master index, requests in flight, the status to a bad token, whether it
 /// lets a response be broken off.

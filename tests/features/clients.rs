@@ -1,6 +1,8 @@
 //! Every revision of the client at one server, each by a client that knows docs/clients.md only.
 
-use crate::support::{Asked, Cache, PlainClient, ROWS, Row, Server, js5d, read_to_end};
+use crate::support::{
+    Asked, Cache, Http, PlainClient, ROWS, Row, Server, eventually, js5d, read_to_end,
+};
 use std::fs;
 use std::io::Write;
 use std::net::TcpStream;
@@ -24,7 +26,7 @@ fn edge_container(group: u32) -> Vec<u8> {
 }
 
 /// The sample, and archive 7 whose index is of format 7.
-fn write_cache(dir: &Path) {
+pub(crate) fn write_cache(dir: &Path) {
     Cache::sample().write_flat(dir);
     let groups: Vec<u32> = [0, WIDE]
         .iter()
@@ -148,6 +150,52 @@ fn clients_of_every_revision_are_served_by_one_server_at_once() {
             }
         }
     });
+}
+
+#[test]
+fn connections_and_responses_are_counted_by_the_clients_profile() {
+    let dir = tempfile::tempdir().expect("a scratch directory");
+    let options = ["--build", "1..=222,550,718,946", "--admin", "127.0.0.1:0"];
+    let server = serve(dir.path(), &options);
+    let http = Http::of(&server);
+    let row = |build| ROWS.into_iter().find(|row| row.build == build).expect("a row");
+    let mut clients = Vec::new();
+    // How many of each, and how many groups each of them asks for; a keyed one among them.
+    for (build, count, groups) in [(222, 1, 3), (550, 2, 5), (946, 3, 26)] {
+        for at in 0..count {
+            let (status, mut client) = PlainClient::connect(row(build), server.address, "");
+            assert_eq!(status, 0, "{build}");
+            client.greet(at);
+            let asked: Vec<_> = (0..groups).map(|group| (group % 2 == 0, 7, group)).collect();
+            assert_eq!(client.fetch(&asked).len(), asked.len());
+            clients.push(client);
+        }
+    }
+    let (refused, _) = PlainClient::connect(row(435), server.address, "");
+    assert_eq!(refused, 6);
+    // One of each number leaves.
+    clients.truncate(4);
+    let value = |name: &str, profile: &str| {
+        http.metrics().value(&format!("js5d_profile_{name}{{profile=\"{profile}\"}}"))
+    };
+    eventually("who left is gone", || value("connections", "nxt-926") == 1.0);
+    for (profile, open, handshakes, responses) in [
+        ("osrs", 1.0, 1.0, 3.0),
+        ("rs2-530", 2.0, 2.0, 10.0),
+        ("rs2-718", 0.0, 0.0, 0.0),
+        ("nxt-926", 1.0, 3.0, 78.0),
+    ] {
+        assert_eq!(value("connections", profile), open, "{profile}");
+        assert_eq!(value("handshakes_total", profile), handshakes, "{profile}");
+        assert_eq!(value("responses_total", profile), responses, "{profile}");
+    }
+    let metrics = http.metrics();
+    for (all, by_profile) in [
+        ("js5d_responses_total", "js5d_profile_responses_total"),
+        ("js5d_connections_open", "js5d_profile_connections"),
+    ] {
+        assert_eq!(metrics.sum(all), metrics.sum(by_profile), "{by_profile}");
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! `js5d fetch`: a mirror is exact or none, whatever kills it and whatever the server does.
 
 use crate::caches::files;
+use crate::clients::write_cache;
 use crate::support::{Cache, Ended, Http, Server, eventually, framed_by_hand, id, js5d};
 use js5d::protocol::{GroupId, MASTER_INDEX};
 use std::collections::BTreeMap;
@@ -57,6 +58,58 @@ fn a_mirror_is_exact_in_every_form_and_brought_up_to_date_by_what_has_changed() 
     assert!(ended.stdout.contains("asked for 103 groups"), "{ended:?}");
     assert_exact(&new, &flat, &[]);
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 8, "nothing temporary is left");
+}
+
+#[test]
+fn a_server_is_mirrored_as_whichever_client_it_is_asked() {
+    let dir = tempfile::tempdir().expect("a scratch directory");
+    let source = dir.path().join("source");
+    fs::create_dir(&source).expect("a directory");
+    write_cache(&source);
+    let builds = "223..=399,400..=460,550,634,718,831..=910,946";
+    let tokens = ["--token", "718=right", "--token", "910=other"];
+    let options = [&["--cache", text(&source), "--build", builds], &tokens[..]].concat();
+    let server = Server::start(&options);
+    let generation = |cache: &Path, build: &str| {
+        let ended = js5d(&["check", "--cache", text(cache), "--build", build]);
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        let (_, rest) = ended.stdout.split_once("generation ").expect("one");
+        rest[..16].to_owned()
+    };
+    let whole = files(&source);
+    for (client, build, is_wide) in [
+        ("oldschool", "223", false),
+        ("435", "435", false),
+        ("634", "634", false),
+        ("718", "718", true),
+        ("rs3-831", "831", true),
+        ("876", "876", true),
+        ("nxt", "946", true),
+    ] {
+        let to = dir.path().join(client);
+        let mut options = vec!["--format", "flat", "--client", client, "--build", build];
+        options.extend(["--token", "right"].iter().filter(|_| client == "718"));
+        let ended = fetch(server.address, &to, &options);
+        assert_eq!(ended.code, Some(0), "{client}: {ended:?}");
+        let left_out = "26 groups left out whose numbers clients of ";
+        assert_eq!(ended.stdout.contains(left_out), !is_wide, "{client}: {ended:?}");
+        let mut mirror = files(&to);
+        for (path, bytes) in &whole {
+            let group = path.file_stem().and_then(|name| name.to_str()?.parse::<u32>().ok());
+            if is_wide || group < Some(65_536) {
+                assert!(mirror.remove(path).as_ref() == Some(bytes), "{client}: {path:?}");
+            }
+        }
+        assert!(mirror.is_empty(), "{client}: {:?}", mirror.keys());
+        assert_eq!(generation(&to, build), generation(&source, build), "{client}");
+    }
+    let ended = fetch(server.address, &dir.path().join("x"), &["--client", "910"]);
+    assert_eq!(ended.code, Some(71), "{ended:?}");
+    assert!(ended.stderr.contains("--token"), "{ended:?}");
+    for wrong in [&["--client", "rs4"][..], &["--build", "800"], &["--token", "x"]] {
+        let ended = fetch(server.address, &dir.path().join("x"), wrong);
+        assert_eq!(ended.code, Some(64), "{wrong:?}: {ended:?}");
+    }
 }
 
 #[test]

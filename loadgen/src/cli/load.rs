@@ -64,11 +64,11 @@ pub(crate) struct LoadOptions {
     #[arg(long, short = 'w', value_name = "TIME")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) warmup: Option<Span>,
-    /// Urgent requests that a client keeps in flight [default: 20, as the real client].
+    /// Urgent requests that a client keeps in flight [default: as the real client: 20 of build 550].
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) urgent: Option<u32>,
-    /// Prefetch requests that a client keeps in flight [default: 20, as the real client].
+    /// Prefetch requests that a client keeps in flight [default: as the real client: 20 of build 550].
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) prefetch: Option<u32>,
@@ -84,10 +84,30 @@ pub(crate) struct LoadOptions {
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) seed: Option<u64>,
-    /// The client build to announce [default: 550].
+    /// Who the clients are: a profile, as in oldschool or rs2-718, or a build, as in 718.
+    ///
+    /// Handshake, messages, framing, master index, prefetch bit and windows are those of that
+    /// revision's client (docs/clients.md; js5d config --profiles lists the profiles); a server
+    /// that speaks otherwise is wrong. Without it they are of build 550, and a server may have its
+    /// master index in any format.
+    #[arg(long, value_name = "NAME|BUILD")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) client: Option<String>,
+    /// The build to announce [default: that of --client, or 550].
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) build: Option<u32>,
+    /// The token in the handshake of clients that have one, from build 718 on [default: empty].
+    #[arg(long, value_name = "TOKEN")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) token: Option<String>,
+    /// Call a prefetch response wrong that is broken off for an urgent one.
+    ///
+    /// Real clients from 508 to 742 take it, and so do these; each is to come again, whole. With
+    /// this every response must come in one piece.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) no_break_off: Option<bool>,
     /// The server sends no prefetch bit (old-school revisions): match by group alone.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     #[serde(skip_serializing_if = "Option::is_none")]

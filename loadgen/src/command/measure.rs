@@ -57,7 +57,7 @@ impl Bench {
         let reference = match &settings.options.cache {
             None => None,
             Some(path) => {
-                let loaded = Reference::load(path).map_err(|e| {
+                let loaded = Reference::load(path, &settings.speech.profile).map_err(|e| {
                     let remedy = "Give --cache the directory that the server loads.";
                     Failure::setup(format!("--cache: {e}"), remedy)
                 })?;
@@ -148,7 +148,7 @@ impl Bench {
     fn load(&self, plan: &Plan) -> Load {
         let options = &self.settings.options;
         let given = toml::Table::try_from(options).unwrap_or_default();
-        let known = ["target", "scenario", "mix", "connections", "rate", "seed", "build"];
+        let known = ["target", "scenario", "mix", "connections", "rate", "seed", "build", "client"];
         let rest = given.into_iter().filter(|(key, _)| !known.contains(&key.as_str()));
         let options: BTreeMap<_, _> = rest
             .map(|(key, value)| (key, value.as_str().map_or(value.to_string(), str::to_owned)))
@@ -162,7 +162,8 @@ impl Bench {
             urgent_window: plan.kinds.first().map_or(0, |kind| kind.urgent),
             prefetch_window: plan.kinds.first().map_or(0, |kind| kind.prefetch),
             seed: plan.seed,
-            build: plan.build,
+            build: plan.speech.build,
+            client: plan.speech.profile.name.to_string(),
             verification: match (&plan.verify.cache, plan.verify.crc_every) {
                 (Some(_), _) => "every byte against a cache".to_owned(),
                 (None, 0) => "framing".to_owned(),

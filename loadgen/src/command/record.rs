@@ -10,8 +10,9 @@ use crate::failure::Exit;
 use crate::failure::Failure;
 use crate::settings;
 use crate::trace;
-use js5d::protocol::handshake::{HANDSHAKE_LEN, OPCODE_JS5};
-use js5d::protocol::request::{MESSAGE_LEN, Message};
+use js5d::protocol::profile::table;
+use js5d::protocol::session::Step;
+use js5d::protocol::{Builds, Clients, Profile, ServerSession};
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -72,7 +73,7 @@ fn begin(client_socket: TcpStream, to: SocketAddr, client: u32, book: &Arc<Mutex
     let Ok((client_reads, server_reads, server)) = both() else { return };
     let book = Arc::clone(book);
     std::thread::spawn(move || {
-        let mut parser = Parser { client, pending: Vec::new(), phase: Phase::Handshake };
+        let mut parser = Parser::new(client);
         copy(client_reads, server, |bytes| parser.take(bytes, &book));
     });
     std::thread::spawn(move || copy(server_reads, client_socket, |_| {}));
@@ -90,42 +91,44 @@ fn copy(mut from: TcpStream, mut to: TcpStream, mut see: impl FnMut(&[u8])) {
     let _ = to.shutdown(Shutdown::Write);
 }
 
-#[derive(PartialEq)]
-enum Phase {
-    Handshake,
-    Messages,
-    NotJs5,
-}
-
+/// Reads a client's side along as a server of every revision would.
 struct Parser {
     client: u32,
-    pending: Vec<u8>,
-    phase: Phase,
+    session: ServerSession,
+    /// Whether all that came is what a JS5 client sends.
+    is_js5: bool,
 }
 
 impl Parser {
+    fn new(client: u32) -> Self {
+        // Of builds that nobody knows, those with the oldest handshake are read as build 550.
+        let unknown = Profile { builds: 0..=u32::MAX, ..Profile::build_550() };
+        let profiles = table::all().into_iter().chain([unknown]).collect();
+        let clients = Clients::new(profiles, Builds::Any, 1)
+            .unwrap_or_else(|_| Clients::like_550(Builds::Any, true, 1));
+        Self { client, session: ServerSession::new(Arc::new(clients), None), is_js5: true }
+    }
+
     fn take(&mut self, bytes: &[u8], book: &Mutex<Book>) {
-        self.pending.extend_from_slice(bytes);
-        if self.phase == Phase::Handshake {
-            if self.pending.first().is_some_and(|opcode| *opcode != OPCODE_JS5) {
-                self.phase = Phase::NotJs5;
-            } else if self.pending.len() >= HANDSHAKE_LEN {
-                self.pending.drain(..HANDSHAKE_LEN);
-                self.phase = Phase::Messages;
-            }
-        }
-        if self.phase != Phase::Messages {
-            return;
-        }
         let mut book = book.lock().unwrap_or_else(PoisonError::into_inner);
         let at_ns = u64::try_from(book.start.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        let whole = self.pending.len() / MESSAGE_LEN * MESSAGE_LEN;
-        for message in self.pending.drain(..whole).collect::<Vec<_>>().chunks_exact(MESSAGE_LEN) {
-            let Some(message) = message.first_chunk() else { continue };
-            if let Ok(Message::Request(class, id)) = Message::parse(*message) {
-                book.requests += 1;
-                // A full disk shows when the trace is ended.
-                let _ = trace::write_line(&mut book.out, at_ns, self.client, class, id);
+        for byte in bytes {
+            // One at a time, so that requests are written in the order in which they came.
+            self.is_js5 &= self.session.receive(&[*byte]).is_ok();
+            if !self.is_js5 {
+                return;
+            }
+            loop {
+                match self.session.next_step() {
+                    Step::Response(response) => {
+                        book.requests += 1;
+                        let (class, id) = (response.class(), response.id());
+                        // A full disk shows when the trace is ended.
+                        let _ = trace::write_line(&mut book.out, at_ns, self.client, class, id);
+                    }
+                    Step::Status(_) => {}
+                    Step::Idle | Step::Close(_) => break,
+                }
             }
         }
     }

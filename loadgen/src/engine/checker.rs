@@ -8,9 +8,11 @@
 use super::faults::{Token, Wrong};
 use super::tally::Tally;
 use crate::catalogue::Catalogue;
-use js5d::protocol::client::{Answered, Fault, Head, Matching, ResponseSink};
-use js5d::protocol::frame::{framed_len, wire_offset};
-use js5d::protocol::{Class, ClientSession, GroupId, MASTER_INDEX, Status};
+use crate::speech::Speech;
+use js5d::protocol::client::{Answered, Fault, Head, ResponseSink};
+use js5d::protocol::frame::Framing;
+use js5d::protocol::request::Message;
+use js5d::protocol::{Class, ClientSession, GroupId, Status};
 use std::sync::Arc;
 
 /// How deep responses are verified.
@@ -32,15 +34,33 @@ impl Verify {
 pub(crate) trait Expected: std::fmt::Debug + Send + Sync {
     /// The framed, unkeyed, urgent response; `None` if there is none.
     fn framed(&self, id: GroupId) -> Option<&[u8]>;
+    /// Where in its container the digest stands that a server with a key signs; `None` if the
+    /// group has none.
+    fn digest_at(&self, id: GroupId) -> Option<usize>;
 }
 
-/// How the current container is verified.
-#[derive(Debug, Default)]
+/// How a container is verified.
+#[derive(Debug)]
 enum Depth {
-    #[default]
     Framing,
     Crc(crc32fast::Hasher, u32),
-    Bytes,
+    Bytes(Comparison),
+}
+
+/// A container that is being compared, and how far.
+#[derive(Clone, Copy, Debug, Default)]
+struct Comparison {
+    offset: usize,
+    wrong_at: Option<usize>,
+    /// Under a key that is not known here, from this place on: its length is another one, too.
+    signed_from: Option<usize>,
+}
+
+/// A response that has begun.
+#[derive(Debug)]
+struct Running {
+    head: Head,
+    depth: Depth,
 }
 
 /// How many answers a client remembers, to tell one that came twice from one never asked for.
@@ -71,26 +91,42 @@ pub(crate) struct Books<'a> {
 #[derive(Debug)]
 pub(crate) struct Checker {
     client: u32,
-    matching: Matching,
+    speech: Arc<Speech>,
     session: ClientSession<Token>,
     check: Check,
 }
 
 impl Checker {
     /// Of client number `client`, which has sent nothing.
-    pub(crate) fn new(client: u32, matching: Matching) -> Self {
-        Self { client, matching, session: ClientSession::new(matching), check: Check::default() }
+    pub(crate) fn new(client: u32, speech: &Arc<Speech>) -> Self {
+        let (speech, session) = (Arc::clone(speech), speech.session());
+        Self { client, speech, session, check: Check::default() }
     }
 
     /// A new connection.
     pub(crate) fn renew(&mut self) {
-        self.session = ClientSession::new(self.matching);
+        self.session = self.speech.session();
         self.check = Check::default();
     }
 
+    /// How this client speaks.
+    pub(crate) fn speech(&self) -> &Speech {
+        &self.speech
+    }
+
     /// Appends the handshake.
-    pub(crate) fn handshake(&mut self, build: u32, out: &mut Vec<u8>) {
-        self.session.handshake(build, out);
+    pub(crate) fn handshake(&mut self, out: &mut Vec<u8>) {
+        self.speech.handshake(&mut self.session, out);
+    }
+
+    /// Appends a message, and keeps no account of it.
+    pub(crate) fn send(&self, message: Message, out: &mut Vec<u8>) {
+        self.session.send(message, out);
+    }
+
+    /// Appends what the client says before it goes, if it is one that says something.
+    pub(crate) fn say_goodbye(&self, out: &mut Vec<u8>) {
+        self.session.say_goodbye(out);
     }
 
     /// Appends what the real client says after the status.
@@ -147,8 +183,9 @@ impl Checker {
 
     /// Takes in what the server sent.
     pub(crate) fn receive(&mut self, bytes: &[u8], books: Books<'_>) -> Received {
-        let Self { client, session, check, .. } = self;
-        let mut sink = Sink { books, check, client: *client, status: None, answers: 0 };
+        let Self { client, session, check, speech } = self;
+        let framing = speech.profile.framing;
+        let mut sink = Sink { books, check, framing, client: *client, status: None, answers: 0 };
         let result = session.receive(bytes, &mut sink);
         let Sink { status, answers, check, .. } = sink;
         let fault = result.err().map(|fault| match fault {
@@ -160,34 +197,18 @@ impl Checker {
 }
 
 /// What is remembered for the verification.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Check {
-    depth: Depth,
+    /// The response that is coming in, ...
+    current: Option<Running>,
+    /// ... and those of which blocks of others have come between, the last one at the end.
+    suspended: Vec<Running>,
     /// Responses until the next one that is summed.
     until_crc: u32,
-    /// The group that is being compared, and how far.
-    id: GroupId,
-    offset: usize,
-    wrong_at: Option<usize>,
     recent: Vec<GroupId>,
     recent_at: usize,
     /// When the latest answered request of each class was written.
     answered_written_ns: [u64; 2],
-}
-
-impl Default for Check {
-    fn default() -> Self {
-        Self {
-            depth: Depth::Framing,
-            until_crc: 0,
-            id: MASTER_INDEX,
-            offset: 0,
-            wrong_at: None,
-            recent: Vec::new(),
-            recent_at: 0,
-            answered_written_ns: [0; 2],
-        }
-    }
 }
 
 impl Check {
@@ -210,6 +231,7 @@ impl Check {
 struct Sink<'a> {
     books: Books<'a>,
     check: &'a mut Check,
+    framing: Framing,
     client: u32,
     status: Option<Status>,
     answers: u32,
@@ -221,48 +243,48 @@ impl ResponseSink<Token> for Sink<'_> {
     }
 
     fn begin(&mut self, head: &Head) -> bool {
-        let check = &mut *self.check;
-        check.depth = Depth::Framing;
-        if self.books.verify.cache.is_some() {
-            (check.id, check.offset, check.wrong_at) = (head.id, 0, None);
-            check.depth = Depth::Bytes;
-            return true;
-        }
-        if self.books.verify.crc_every == 0 {
-            return false;
-        }
-        if check.until_crc > 0 {
-            check.until_crc -= 1;
-            return false;
-        }
-        let Some(checksum) = self.books.catalogue.checksum(head.id) else { return false };
-        check.until_crc = self.books.verify.crc_every - 1;
-        check.depth = Depth::Crc(crc32fast::Hasher::new(), checksum);
-        true
+        let depth = self.depth(head);
+        let is_wanted = !matches!(depth, Depth::Framing);
+        self.check.suspended.extend(self.check.current.take());
+        self.check.current = Some(Running { head: *head, depth });
+        is_wanted
     }
 
     fn data(&mut self, bytes: &[u8]) {
-        let check = &mut *self.check;
-        match &mut check.depth {
+        let Some(Running { head, depth }) = &mut self.check.current else { return };
+        match depth {
             Depth::Framing => {}
             Depth::Crc(hasher, _) => hasher.update(bytes),
-            Depth::Bytes => {
+            Depth::Bytes(comparison) => {
                 // The session's pieces never cross a block's edge.
-                let expected = self.books.verify.framed(check.id);
-                let at = wire_offset(check.offset);
+                let expected = self.books.verify.framed(head.id);
+                let at = self.framing.wire_offset(comparison.offset);
                 let same = expected.and_then(|framed| framed.get(at..at + bytes.len()));
-                if same != Some(bytes) && check.wrong_at.is_none() {
-                    check.wrong_at = Some(check.offset);
+                if same != Some(bytes) && comparison.wrong_at.is_none() {
+                    let found = comparison.first_wrong(bytes, expected, self.framing);
+                    comparison.wrong_at = found;
                 }
-                check.offset += bytes.len();
+                comparison.offset += bytes.len();
             }
         }
     }
 
+    fn resume(&mut self, answered: &Answered<Token>) {
+        let check = &mut *self.check;
+        check.suspended.extend(check.current.take());
+        // As the session does: of two that look alike the one that came last goes on.
+        let place = check.suspended.iter().rposition(|running| running.head == answered.head);
+        check.current = place.map(|place| check.suspended.remove(place));
+    }
+
+    fn broken_off(&mut self, _: Answered<Token>) {
+        self.check.current = None;
+    }
+
     fn end(&mut self, answered: Answered<Token>) {
         let Answered { class, head, token } = answered;
-        let wire_bytes = framed_len(head.container_len as usize);
-        match std::mem::take(&mut self.check.depth) {
+        let wire_bytes = self.framing.framed_len(head.container_len as usize);
+        match self.check.current.take().map_or(Depth::Framing, |running| running.depth) {
             Depth::Framing => {}
             Depth::Crc(hasher, checksum) => {
                 self.books.tally.checked_by_crc();
@@ -270,7 +292,7 @@ impl ResponseSink<Token> for Sink<'_> {
                     self.books.tally.wrong(self.client, &Wrong::Checksum { id: head.id });
                 }
             }
-            Depth::Bytes => self.end_compared(head.id, wire_bytes),
+            Depth::Bytes(comparison) => self.end_compared(head.id, comparison, wire_bytes),
         }
         if self.books.is_measured {
             self.books.tally.response(class, &token, self.books.now_ns, wire_bytes as u64);
@@ -283,13 +305,43 @@ impl ResponseSink<Token> for Sink<'_> {
 }
 
 impl Sink<'_> {
-    fn end_compared(&mut self, id: GroupId, wire_bytes: usize) {
+    /// How deep a response is verified that begins.
+    fn depth(&mut self, head: &Head) -> Depth {
+        let verify = self.books.verify;
+        if let Some(cache) = &verify.cache {
+            let wire_bytes = self.framing.framed_len(head.container_len as usize);
+            let has_length = |framed: &[u8]| framed.len() == wire_bytes;
+            let signed_from = match cache.digest_at(head.id) {
+                Some(at) if !cache.framed(head.id).is_some_and(has_length) => Some(at),
+                _ => None,
+            };
+            return Depth::Bytes(Comparison { signed_from, ..Comparison::default() });
+        }
+        if verify.crc_every == 0 {
+            return Depth::Framing;
+        }
+        if self.check.until_crc > 0 {
+            self.check.until_crc -= 1;
+            return Depth::Framing;
+        }
+        match self.books.catalogue.checksum(head.id) {
+            Some(checksum) => {
+                self.check.until_crc = verify.crc_every - 1;
+                Depth::Crc(crc32fast::Hasher::new(), checksum)
+            }
+            None => Depth::Framing,
+        }
+    }
+
+    fn end_compared(&mut self, id: GroupId, comparison: Comparison, wire_bytes: usize) {
         self.books.tally.compared();
         let expected = self.books.verify.framed(id);
-        let wrong = match (expected, self.check.wrong_at) {
+        let wrong = match (expected, comparison.wrong_at) {
             (None, _) => Some(Wrong::NotInCache { id }),
             (Some(_), Some(offset)) => Some(Wrong::Byte { id, offset }),
-            (Some(framed), None) if framed.len() != wire_bytes => {
+            (Some(framed), None)
+                if framed.len() != wire_bytes && comparison.signed_from.is_none() =>
+            {
                 Some(Wrong::Length { id, expected: framed.len(), found: wire_bytes })
             }
             _ => None,
@@ -297,6 +349,19 @@ impl Sink<'_> {
         if let Some(wrong) = wrong {
             self.books.tally.wrong(self.client, &wrong);
         }
+    }
+}
+
+impl Comparison {
+    /// Where the container is wrong, of which `bytes` come next and are not as expected.
+    fn first_wrong(self, bytes: &[u8], expected: Option<&[u8]>, framing: Framing) -> Option<usize> {
+        let Some(signed_from) = self.signed_from else { return Some(self.offset) };
+        // The container's length, and what is signed, are the server's own affair.
+        let is_free = |offset: usize| (1..5).contains(&offset) || offset >= signed_from;
+        (self.offset..).zip(bytes).find_map(|(offset, byte)| {
+            let wanted = expected.and_then(|framed| framed.get(framing.wire_offset(offset)));
+            (wanted != Some(byte) && !is_free(offset)).then_some(offset)
+        })
     }
 }
 

@@ -17,7 +17,6 @@ use super::visit::{Ask, Next, Room, Visit};
 use crate::ring::Buffer;
 use crate::scenario::{Kind, Paced, Work};
 use crate::trace::Written;
-use js5d::protocol::request::Message;
 use js5d::protocol::{Class, GroupId, Status};
 use rustix::net::Shutdown;
 use std::io;
@@ -115,7 +114,7 @@ impl Client {
             kind,
             phase: Phase::Waiting,
             connection: Connection::new(slot),
-            checker: Checker::new(number, plan.matching),
+            checker: Checker::new(number, &plan.speech),
             visit: Visit::new(number, &plan.kinds[kind], plan),
             hostile: None,
             timer_ns: u64::MAX,
@@ -285,7 +284,7 @@ impl Client {
         if let Work::Hostile(tricks) = &self.kind(&plan).work {
             self.hostile = Some(Hostile::begin(tricks, core.now_ns, self.visit.rng()));
         } else {
-            self.checker.handshake(plan.build, self.connection.out());
+            self.checker.handshake(self.connection.out());
         }
         self.receive(core);
         self.go_on(core);
@@ -503,7 +502,7 @@ impl Client {
             Next::Reconnect => {
                 // Half of the clients say good-bye, and the server closes.
                 if self.visit.rng().bool() {
-                    self.connection.out().extend(Message::Disconnect.to_bytes());
+                    self.checker.say_goodbye(self.connection.out());
                     self.flush(core);
                 }
                 self.close(core, After::Reopen(now));
@@ -615,7 +614,6 @@ impl Client {
         let act = hostile.act(&mut Talk {
             now_ns: core.now_ns,
             is_open: self.phase == Phase::Open,
-            build: plan.build,
             catalogue: &plan.catalogue,
             rng: self.visit.rng(),
             checker: &mut self.checker,

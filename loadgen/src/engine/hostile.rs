@@ -10,7 +10,6 @@ use super::faults::Token;
 use crate::catalogue::Catalogue;
 use crate::scenario::{Trick, Tricks};
 use fastrand::Rng;
-use js5d::protocol::handshake::handshake;
 use js5d::protocol::request::Message;
 use js5d::protocol::{Class, GroupId};
 
@@ -42,6 +41,8 @@ pub(crate) struct Hostile {
     received: usize,
     answers: u32,
     reset_after: usize,
+    /// What a client that drips sends once, and what over and over.
+    drip: Option<(Vec<u8>, Vec<u8>)>,
 }
 
 /// What a trick may use: the client's means of saying something.
@@ -49,7 +50,6 @@ pub(crate) struct Talk<'a> {
     pub(crate) now_ns: u64,
     /// The status has come, and is OK.
     pub(crate) is_open: bool,
-    pub(crate) build: u32,
     pub(crate) catalogue: &'a Catalogue,
     pub(crate) rng: &'a mut Rng,
     pub(crate) checker: &'a mut Checker,
@@ -85,6 +85,7 @@ impl Hostile {
             received: 0,
             answers: 0,
             reset_after: rng.usize(..=RESET_WITHIN_BYTES),
+            drip: None,
         }
     }
 
@@ -118,7 +119,7 @@ impl Hostile {
     /// The next step of the trick.
     pub(crate) fn act(&mut self, talk: &mut Talk<'_>) -> Act {
         if !std::mem::replace(&mut self.has_begun, true) && self.is_handshake_of_js5() {
-            talk.out.extend(handshake(talk.build));
+            talk.checker.handshake(talk.out);
         }
         match self.trick {
             Trick::Silent => {}
@@ -129,7 +130,7 @@ impl Hostile {
                 self.step = 1;
                 for _ in 0..OVER_WINDOW_REQUESTS {
                     let id = talk.catalogue.popular(talk.rng);
-                    talk.out.extend(Message::Request(Class::Urgent, id).to_bytes());
+                    talk.checker.send(Message::Request(Class::Urgent, id), talk.out);
                 }
             }
             Trick::OverWindow => {}
@@ -153,10 +154,14 @@ impl Hostile {
         self.step = 1;
         match self.trick {
             Trick::HalfRequest if first => talk.out.extend([1, 255]),
-            Trick::UnknownOpcode if first => talk.out.extend([99, 0, 0, 0]),
+            Trick::UnknownOpcode if first => {
+                let message_len = talk.checker.speech().profile.frame.message_len();
+                talk.out.push(99);
+                talk.out.extend(std::iter::repeat_n(0, message_len - 1));
+            }
             Trick::Useless if first => {
                 for i in 0..USELESS_MESSAGES {
-                    talk.out.extend(Message::LoggedIn(i % 2 == 0).to_bytes());
+                    talk.checker.send(Message::LoggedIn(i % 2 == 0), talk.out);
                     talk.checker.rekey(i as u8, talk.out);
                 }
                 ask_for_popular(talk, 1);
@@ -196,10 +201,15 @@ impl Hostile {
         if self.next_step_ns > talk.now_ns {
             return;
         }
-        // The handshake, then what a real client says next, over and over.
-        let connected = Message::Connected.to_bytes();
-        let byte = handshake(talk.build).get(self.step as usize).copied();
-        talk.out.push(byte.unwrap_or(connected[(self.step as usize + 3) % 4]));
+        // The handshake, then what every real client says next.
+        let (once, again) = self.drip.get_or_insert_with(|| {
+            let (mut handshake, mut message) = (Vec::new(), Vec::new());
+            talk.checker.handshake(&mut handshake);
+            talk.checker.send(Message::LoggedIn(false), &mut message);
+            (handshake, message)
+        });
+        let bytes = once.iter().chain(again.iter().cycle());
+        talk.out.extend(bytes.skip(self.step as usize).take(1));
         self.step += 1;
         self.next_step_ns = talk.now_ns + DRIP_NS;
     }

@@ -4,7 +4,7 @@ use super::checker::Verify;
 use crate::catalogue::Catalogue;
 use crate::human::Ramp;
 use crate::scenario::{Kind, Work};
-use js5d::protocol::client::Matching;
+use crate::speech::Speech;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
@@ -15,10 +15,10 @@ pub(crate) struct Plan {
     /// Servers, of which each client has its own: one, unless a server's descriptors run out.
     pub(crate) targets: Vec<SocketAddr>,
     pub(crate) sources: Vec<IpAddr>,
-    pub(crate) build: u32,
+    /// Who the clients are.
+    pub(crate) speech: Arc<Speech>,
     /// Whether a PROXY header stands before everything else.
     pub(crate) proxy_header: bool,
-    pub(crate) matching: Matching,
     pub(crate) seed: u64,
     /// Clients of the whole run, all processes together.
     pub(crate) connections: u32,

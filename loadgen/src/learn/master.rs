@@ -5,6 +5,7 @@
 //! still ambiguous is settled by the archive indexes themselves.
 
 use js5d::protocol::container;
+use js5d::protocol::master_index::{self, MasterEntry, MasterFormat, decode};
 
 /// 255 rows of 80 bytes, a count, and a digest under a long key.
 const PAYLOAD_LEN_MAX: usize = 32 << 10;
@@ -12,12 +13,33 @@ const PAYLOAD_LEN_MAX: usize = 32 << 10;
 /// A whirlpool digest, and the byte 10 before it, unencrypted.
 const DIGEST_LEN: usize = 65;
 
-/// One way to read a master index: the checksum of each archive index, `None` where the archive
-/// is absent, and its version where the format has one.
-pub(super) type Reading = Vec<Option<(u32, Option<u32>)>>;
+/// What a master index says of an archive that is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) crc: u32,
+    /// Where the format has one.
+    pub(super) version: Option<u32>,
+    /// Where the format is known to have one.
+    pub(super) digest: Option<[u8; master_index::DIGEST_LEN]>,
+}
 
-/// The ways in which a master index can be read, the likeliest first.
-pub(super) fn readings(master: &[u8]) -> Vec<Reading> {
+/// One way to read a master index: `None` where the archive is absent.
+pub(super) type Reading = Vec<Option<Entry>>;
+
+/// The ways in which a master index can be read, the likeliest first; one at most if the format is
+/// known.
+pub(super) fn readings(master: &[u8], format: Option<MasterFormat>) -> Vec<Reading> {
+    if let Some(format) = format {
+        let entry = |entry: MasterEntry| {
+            (entry != MasterEntry::default()).then_some(Entry {
+                crc: entry.crc,
+                version: (format != MasterFormat::Original).then_some(entry.version),
+                digest: format.has_digests().then_some(entry.digest),
+            })
+        };
+        let reading = |entries: Vec<_>| entries.into_iter().map(entry).collect();
+        return decode(format, master).map(reading).into_iter().collect();
+    }
     let Ok(payload) = container::decompress(master, PAYLOAD_LEN_MAX) else { return Vec::new() };
     let mut readings = Vec::new();
     if payload.len().is_multiple_of(8) {
@@ -51,7 +73,7 @@ fn rows(bytes: &[u8], row: usize) -> Reading {
         .map(|row| {
             let is_absent = row.iter().all(|byte| *byte == 0);
             let crc = int(row).filter(|_| !is_absent)?;
-            Some((crc, row.get(4..).and_then(int)))
+            Some(Entry { crc, version: row.get(4..).and_then(int), digest: None })
         })
         .collect()
 }
@@ -62,15 +84,16 @@ mod tests {
     use js5d::protocol::container::{Compression, compress};
 
     fn first(payload: &[u8]) -> Reading {
-        readings(&compress(Compression::None, payload).unwrap()).swap_remove(0)
+        readings(&compress(Compression::None, payload).unwrap(), None).swap_remove(0)
     }
 
     #[test]
     fn each_format_is_read() {
         let entry = [1, 2, 3, 4, 0, 0, 0, 9];
-        let known = Some((0x0102_0304, Some(9)));
+        let entry_of = |version| Entry { crc: 0x0102_0304, version, digest: None };
+        let known = Some(entry_of(Some(9)));
         assert_eq!(first(&[&entry[..], &[0; 8], &entry].concat()), [known, None, known]);
-        let bare = Some((0x0102_0304, None));
+        let bare = Some(entry_of(None));
         assert_eq!(first(&[&entry[..4], &[0; 4], &entry[..4]].concat()), [bare, None, bare]);
         for row in [72, 80] {
             let mut table = vec![2];
@@ -80,6 +103,20 @@ mod tests {
             table.extend([0xAA; DIGEST_LEN]);
             assert_eq!(first(&table), [known, None], "rows of {row}");
         }
-        assert_eq!(readings(&[0, 0, 0, 0, 2, 1, 1]), Vec::<Reading>::new());
+        assert_eq!(readings(&[0, 0, 0, 0, 2, 1, 1], None), Vec::<Reading>::new());
+    }
+
+    #[test]
+    fn a_format_that_is_known_is_the_only_one_that_is_read() {
+        let mut payload = vec![1, 1, 2, 3, 4, 0, 0, 0, 9];
+        payload.extend([0x55; 64]);
+        payload.push(10);
+        payload.extend([0xAA; 64]);
+        let master = compress(Compression::None, &payload).unwrap();
+        let entry = Entry { crc: 0x0102_0304, version: Some(9), digest: Some([0x55; 64]) };
+        assert_eq!(readings(&master, Some(MasterFormat::Digests)), [[Some(entry)]]);
+        for other in [MasterFormat::Original, MasterFormat::Versioned, MasterFormat::Lengths] {
+            assert_eq!(readings(&master, Some(other)), Vec::<Reading>::new(), "{other}");
+        }
     }
 }

@@ -330,7 +330,8 @@ fn environment(judged: &Judged) -> Markup {
             dl {
                 (entry("windows", &format!("{} urgent, {} prefetch a client",
                     load.urgent_window, load.prefetch_window)))
-                (entry("seed, build", &format!("{}, {}", load.seed, load.build)))
+                (entry("seed", &load.seed.to_string()))
+                (entry("client", &format!("{}, build {}", load.client, load.build)))
                 @for (name, value) in &load.options { (entry(name, value)) }
                 (entry("checked", &table::checked(result)))
                 (entry("connections", &table::outcomes(&result.stats)))

@@ -56,6 +56,7 @@ pub(crate) fn result() -> RunResult {
         prefetch_window: 20,
         seed: 550,
         build: 550,
+        client: "rs2-530".to_owned(),
         verification: "framing, and 1 checksum in 100".to_owned(),
         ..Load::default()
     };

@@ -1,5 +1,6 @@
 //! The real program over real sockets, against a server that can be made to do wrong.
 
+mod clients;
 mod features;
 mod modules;
 mod refusals;

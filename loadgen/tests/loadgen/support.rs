@@ -5,6 +5,7 @@ use js5d::protocol::archive_index::{ArchiveIndex, IndexEntry};
 use js5d::protocol::container::{self, Compression};
 use js5d::protocol::frame::{append_keyed, frame};
 use js5d::protocol::master_index::{self, MasterEntry, MasterFormat};
+use js5d::protocol::profile::table;
 use js5d::protocol::session::{Response, Step};
 use js5d::protocol::{
     ARCHIVE_INDEXES, Builds, Class, Clients, GroupId, MASTER_INDEX, ServerSession, Status,
@@ -12,9 +13,9 @@ use js5d::protocol::{
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// What the server does wrong.
@@ -40,6 +41,20 @@ pub(crate) enum Misbehaviour {
     Refuses,
     /// Some time before each answer.
     Slow(Duration),
+    /// A prefetch response is broken off at its first block's edge for an urgent one, and comes
+    /// again, whole: what clients from 508 to 742 take.
+    BreaksOff,
+    /// Blocks of all responses that are due alternate, each with its response's name, as clients
+    /// from 831 on take them.
+    Interleaves,
+    /// The same, and a byte of a later block is wrong.
+    InterleavesWrongly,
+}
+
+impl Misbehaviour {
+    fn interleaves(self) -> bool {
+        matches!(self, Self::Interleaves | Self::InterleavesWrongly)
+    }
 }
 
 /// Answers on one connection before the server misbehaves. The generator's own questions for
@@ -122,7 +137,10 @@ fn serve(
     misbehaviour: Misbehaviour,
 ) -> std::io::Result<()> {
     socket.set_nodelay(true)?;
-    let clients = Clients::like_550(Builds::Any, true, 200);
+    let clients = match misbehaviour.interleaves() {
+        true => Clients::new(table::all(), Builds::Any, 500).expect("the table"),
+        false => Clients::like_550(Builds::Any, true, 200),
+    };
     let refusal = (misbehaviour == Misbehaviour::Refuses).then_some(Status::ServerFull);
     let mut session = ServerSession::new(Arc::new(clients), refusal);
     let mut answers = 0;
@@ -130,13 +148,20 @@ fn serve(
     let mut pending = Vec::new();
     loop {
         let mut out = Vec::new();
+        let mut due = Vec::new();
         loop {
             match session.next_step() {
                 Step::Status(status) => {
                     socket.write_all(&[status.to_byte()])?;
+                    socket.write_all(session.greeting())?;
                     if misbehaviour == Misbehaviour::LosesEarlyRequests {
                         lose(&mut socket, &mut buffer)?;
                     }
+                }
+                Step::Response(response)
+                    if misbehaviour.interleaves() || misbehaviour == Misbehaviour::BreaksOff =>
+                {
+                    due.extend(containers.get(&response.id()).map(|c| (response, &c[..])));
                 }
                 Step::Response(response) => {
                     if let Misbehaviour::Slow(pause) = misbehaviour {
@@ -153,6 +178,10 @@ fn serve(
                 Step::Close(_) => return socket.write_all(&out),
                 Step::Idle => break,
             }
+        }
+        match misbehaviour {
+            Misbehaviour::BreaksOff => out.extend(broken_off(&due)),
+            _ => out.extend(interleaved(&due, misbehaviour)),
         }
         socket.write_all(&out)?;
         if misbehaviour == Misbehaviour::CutsOff && answers >= GOOD_ANSWERS {
@@ -205,6 +234,53 @@ fn answer(
     let mut out = Vec::new();
     for _ in 0..times {
         append_keyed(&mut out, &framed, response.key());
+    }
+    out
+}
+
+/// All that is due, with the first block of a long prefetch response before an urgent one.
+fn broken_off(due: &[(Response, &[u8])]) -> Vec<u8> {
+    let whole = |&(response, container): &(Response, &[u8])| {
+        answer(&response, container, 0, Misbehaviour::None)
+    };
+    let is_long = |(response, container): &&(Response, &[u8])| {
+        response.class() == Class::Prefetch && container.len() > 509
+    };
+    let first_block = due.iter().find(is_long).map(|long| whole(long)[..512].to_vec());
+    // The byte in a marker's place must not look like one.
+    let is_urgent = |(response, _): &(Response, &[u8])| {
+        response.class() == Class::Urgent && response.id().archive != ARCHIVE_INDEXES
+    };
+    let place = due.iter().position(is_urgent);
+    let mut out = Vec::new();
+    for (at, response) in due.iter().enumerate() {
+        if Some(at) == place {
+            out.extend(first_block.iter().flatten());
+        }
+        out.extend(whole(response));
+    }
+    out
+}
+
+/// All that is due in blocks of 512 that name their response, one of each in turn.
+fn interleaved(due: &[(Response, &[u8])], misbehaviour: Misbehaviour) -> Vec<u8> {
+    let mut rests: Vec<_> = due.to_vec();
+    let mut out = Vec::new();
+    let mut turn = 0;
+    while rests.iter().any(|(_, rest)| !rest.is_empty()) {
+        for (response, rest) in rests.iter_mut().filter(|(_, rest)| !rest.is_empty()) {
+            let (piece, later) = rest.split_at(rest.len().min(507));
+            *rest = later;
+            let mut block = vec![response.id().archive];
+            let bit = if response.prefetch_bit() { 0x8000_0000 } else { 0 };
+            block.extend((response.id().group | bit).to_be_bytes());
+            block.extend(piece);
+            if misbehaviour == Misbehaviour::InterleavesWrongly && turn == 1 {
+                block[5] ^= 1;
+            }
+            append_keyed(&mut out, &block, response.key());
+        }
+        turn += 1;
     }
     out
 }
@@ -265,4 +341,65 @@ pub(crate) fn run_json(arguments: &[&str], code: i32) -> serde_json::Value {
     let output = loadgen(&all);
     assert_exit(&output, code);
     serde_json::from_slice(&output.stdout).expect("the result is JSON")
+}
+
+/// js5d itself, as a process of its own; it ends with the test.
+pub(crate) struct Js5d {
+    pub(crate) address: String,
+    process: Child,
+}
+
+impl Js5d {
+    /// Serves with these options, on a port of its own.
+    pub(crate) fn start(options: &[&str]) -> Self {
+        let own = ["--listen", "127.0.0.1:0", "--workers", "1"];
+        let mut process = Command::new(js5d_program())
+            .args(own)
+            .args(options)
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it was built");
+        let mut log = BufReader::new(process.stderr.take().expect("a pipe"));
+        let (mut said, mut line) = (String::new(), String::new());
+        while log.read_line(&mut line).expect("text") > 0 {
+            said += &line;
+            if let Some((_, rest)) = line.split_once(", on 127.0.0.1:") {
+                let port = rest.split(' ').next().expect("a port").to_owned();
+                // What it says later must not fill the pipe.
+                std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+                return Self { address: format!("127.0.0.1:{port}"), process };
+            }
+            line.clear();
+        }
+        panic!("js5d {options:?} does not serve:\n{said}");
+    }
+}
+
+impl Drop for Js5d {
+    fn drop(&mut self) {
+        self.process.kill().expect("it runs until now");
+        self.process.wait().expect("it has ended");
+    }
+}
+
+/// The program of js5d, which cargo knows to be another package's: it is built where it would be.
+fn js5d_program() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let directory = Path::new(env!("CARGO_BIN_EXE_js5-loadgen")).parent().expect("a directory");
+        let profile = match directory.file_name().and_then(|name| name.to_str()) {
+            None | Some("debug") => "dev",
+            Some(name) => name,
+        };
+        let target = directory.parent().expect("a target directory");
+        let built = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "--locked", "--workspace", "--bin", "js5d"])
+            .args(["--profile", profile, "--target-dir"])
+            .arg(target)
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .status()
+            .expect("cargo runs");
+        assert!(built.success(), "js5d cannot be built");
+        directory.join("js5d")
+    })
 }

@@ -105,6 +105,12 @@ impl Samples {
         self.0.push((vec![label.to_string()], Value::Number(value)));
     }
 
+    /// A sample a profile that is served.
+    fn by_profile(&mut self, scrape: &Scrape, counts: &[u64]) {
+        let profiles = scrape.profiles.iter().zip(counts);
+        profiles.for_each(|(name, count)| self.labelled(name, *count));
+    }
+
     fn latency(&mut self, label: impl ToString, row: &[u64; LATENCY_LEN]) {
         self.0.push((vec![label.to_string()], Value::Latency(Box::new(*row))));
     }

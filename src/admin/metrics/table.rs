@@ -47,6 +47,12 @@ pub const METRICS: &[Metric] = &[
         "Open connections that serve from an earlier generation.",
         |s, out| out.value(s.totals.connections_outdated),
     ),
+    gauge(
+        "js5d_profile_connections",
+        &["profile"],
+        "Open connections that are served, by the profile of their clients.",
+        |s, out| out.by_profile(s, &s.totals.profile_connections),
+    ),
     counter(
         "js5d_accepted_total",
         &[],
@@ -76,6 +82,12 @@ pub const METRICS: &[Metric] = &[
             out.labelled("server_full", s.totals.refused_server_full);
             out.labelled("too_many_connections", s.totals.refused_address);
         },
+    ),
+    counter(
+        "js5d_profile_handshakes_total",
+        &["profile"],
+        "Handshakes answered 0, by the profile of the client.",
+        |s, out| out.by_profile(s, &s.totals.profile_handshakes),
     ),
     counter(
         "js5d_closed_total",
@@ -120,6 +132,12 @@ pub const METRICS: &[Metric] = &[
         out.labelled("urgent", s.totals.responses_urgent);
         out.labelled("prefetch", s.totals.responses_prefetch);
     }),
+    counter(
+        "js5d_profile_responses_total",
+        &["profile"],
+        "Responses begun, by the profile of the client.",
+        |s, out| out.by_profile(s, &s.totals.profile_responses),
+    ),
     counter(
         "js5d_response_bytes_total",
         &["class"],

@@ -1,6 +1,6 @@
 //! What was fetched so far: a file to which each container is appended, checked, as it comes.
 //!
-//! A record is `JS5G`, archive (u8), group (u16), length (u32), the container's CRC-32 (u32), all
+//! A record is `JS5G`, archive (u8), group (u32), length (u32), the container's CRC-32 (u32), all
 //! big-endian, and the container. Whatever ends the process, the records before the one that was
 //! being written are whole; what follows the last whole one is cut off when the file is opened.
 

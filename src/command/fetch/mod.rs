@@ -17,14 +17,14 @@ use super::convert::{form, unwritten};
 use super::crcs::load_cache;
 use super::text::{counted, megabytes, print};
 use crate::cache::{StagedStore, StoreError, StoreWriter, WriteSummary};
-use crate::catalog::LoadOptions;
+use crate::catalog::{LoadOptions, Readers};
 use crate::cli::FetchArgs;
 use crate::failure::{Exit, Failure};
 use crate::platform::probe;
 use crate::protocol::{ARCHIVE_INDEXES, Class, GroupId, MASTER_INDEX};
 use journal::Journal;
 use plan::MasterEntry;
-use remote::{Remote, RemoteError, Server};
+use remote::{BUILD, Remote, RemoteError, Server};
 use show::Show;
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
@@ -46,7 +46,7 @@ const MISSING_SHOWN_MAX: usize = 20;
 /// It cannot be reached, stands still, lies or lacks groups; or the mirror cannot be written.
 pub fn run(args: &FetchArgs) -> Result<ExitCode, Failure> {
     probe::ring()?;
-    let server = Server::new(&args.server, args.build, args.timeout)?;
+    let server = Server::new(&args.server, &args.asking)?;
     let is_there = std::fs::symlink_metadata(&args.to).is_ok();
     if is_there && !args.update {
         let cause = format!("{} is there already", args.to.display());
@@ -85,7 +85,7 @@ struct Plan {
     master: Vec<u8>,
     archives: Vec<MasterEntry>,
     wants: BTreeMap<GroupId, Want>,
-    /// Groups of 65,536 and more, which cannot be asked for.
+    /// Groups with numbers that this client cannot ask for.
     beyond_wire: u64,
 }
 
@@ -192,7 +192,7 @@ impl Mirror {
             let remedy = "try again: it may have loaded another cache meanwhile";
             Ended::Failed(Failure::new(Exit::CorruptCache, cause, remedy))
         };
-        let readings = plan::readings(&master)
+        let readings = plan::readings(&master, self.server.profile.master)
             .map_err(|error| lies(&format!("its master index is none: {error}")))?;
         let mut wrong = None;
         for archives in readings {
@@ -246,12 +246,10 @@ impl Mirror {
             }
             for group in index.groups {
                 let want = Want { crc: group.crc, version: group.version, tries: 0 };
-                match u16::try_from(group.id) {
-                    Ok(group) => {
-                        let id = GroupId { archive: entry.archive, group: group.into() };
-                        wants.insert(id, want);
-                    }
-                    Err(_) => beyond_wire += 1,
+                if group.id < self.server.groups_max() {
+                    wants.insert(GroupId { archive: entry.archive, group: group.id }, want);
+                } else {
+                    beyond_wire += 1;
                 }
             }
         }
@@ -361,15 +359,23 @@ impl Mirror {
     /// Writes the mirror, and sees that a server would serve it.
     fn write(mut self, args: &FetchArgs) -> Result<String, Failure> {
         let (written, missing) = (self.store(args).map_err(unwritten)?, self.missing.len());
-        let loaded = load_cache(&args.to, LoadOptions::default())?;
+        let profile = &self.server.profile;
+        let readers = Readers::new(vec![profile.clone()]);
+        let loaded = load_cache(&args.to, LoadOptions { readers, ..LoadOptions::default() })?;
         self.journal.remove().map_err(unwritten)?;
         let totals = loaded.snapshot.totals();
         let to = args.to.display();
+        // Whom a server serves that is not told is what it was asked as.
+        let build = match self.server.build() {
+            BUILD => String::new(),
+            build => format!(" --build {build}"),
+        };
         let mut text = String::new();
         if self.plan.beyond_wire > 0 {
             text = format!(
-                "{} numbered 65,536 or more, which no client can ask for\n",
-                counted(self.plan.beyond_wire, "group")
+                "{} left out whose numbers clients of {} cannot ask for\n",
+                counted(self.plan.beyond_wire, "group"),
+                profile.name,
             );
         }
         if missing > 0 {
@@ -377,7 +383,7 @@ impl Mirror {
         }
         Ok(format!(
             "{text}asked for {}\nmirrored {}, {}, {}, generation {:016x}, to {to}\nserve it with: \
-             js5d --cache {to}\n",
+             js5d --cache {to}{build}\n",
             counted(self.asked, "group"),
             counted(totals.archives as u64, "archive"),
             counted(written.groups as u64, "group"),

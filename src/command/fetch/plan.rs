@@ -2,6 +2,7 @@
 
 use crate::protocol::archive_index::ArchiveIndex;
 use crate::protocol::container::decompress;
+use crate::protocol::master_index::MasterFormat;
 use crate::protocol::{ARCHIVE_INDEXES, GroupId};
 
 /// No archive index unpacks to more.
@@ -30,27 +31,33 @@ impl MasterEntry {
 }
 
 /// The ways in which the container of a master index can be read, the likeliest first: nothing in
-/// it says of which format it is. The first archive index that comes decides.
-pub(in crate::command) fn readings(container: &[u8]) -> Result<Vec<Vec<MasterEntry>>, String> {
+/// it says of which format it is. That of `format`, which the client reads, is the likeliest of
+/// all. The first archive index that comes decides.
+pub(in crate::command) fn readings(
+    container: &[u8],
+    format: MasterFormat,
+) -> Result<Vec<Vec<MasterEntry>>, String> {
     let payload = decompress(container, MASTER_LEN_MAX).map_err(|error| error.to_string())?;
     let (count, entries) =
         payload.split_first().map_or((0, &[][..]), |(&count, rest)| (usize::from(count), rest));
     let mut readings = Vec::new();
     // DIGESTS and LENGTHS begin with a count; what follows the entries is the signature.
-    for len in [72, 80] {
+    for (like, len) in [(MasterFormat::Digests, 72), (MasterFormat::Lengths, 80)] {
         let signature = entries.len().checked_sub(count * len);
         if count > 0 && signature.is_some_and(|len| len >= SIGNATURE_LEN_MIN) {
-            readings.push(read(&entries[..count * len], len, true));
+            readings.push((like, read(&entries[..count * len], len, true)));
         }
     }
     // VERSIONED, then ORIGINAL.
-    for (len, has_version) in [(8, true), (4, false)] {
+    for (like, len) in [(MasterFormat::Versioned, 8), (MasterFormat::Original, 4)] {
         if payload.len() % len == 0 && payload.len() / len <= usize::from(ARCHIVE_INDEXES) {
-            readings.push(read(&payload, len, has_version));
+            readings.push((like, read(&payload, len, like != MasterFormat::Original)));
         }
     }
-    readings.retain(|entries: &Vec<_>| !entries.is_empty());
-    Ok(readings)
+    readings.retain(|(_, entries): &(_, Vec<_>)| !entries.is_empty());
+    // The order of the others stays.
+    readings.sort_by_key(|(like, _)| *like != format);
+    Ok(readings.into_iter().map(|(_, entries)| entries).collect())
 }
 
 fn read(bytes: &[u8], len: usize, has_version: bool) -> Vec<MasterEntry> {
@@ -112,12 +119,18 @@ mod tests {
             payload.push(10);
             payload.extend([9; 64]);
         }
-        for payload in [&versioned, &digests, &lengths] {
-            let readings = readings(&container(payload)).expect("a container");
-            assert!(readings.contains(&expected.to_vec()), "{readings:?}");
+        for (payload, format) in [
+            (&versioned, MasterFormat::Versioned),
+            (&digests, MasterFormat::Digests),
+            (&lengths, MasterFormat::Lengths),
+        ] {
+            let likeliest = readings(&container(payload), format).expect("a container");
+            assert_eq!(likeliest[0], expected, "as the client reads it");
+            let others = readings(&container(payload), MasterFormat::Original).expect("one");
+            assert!(others.contains(&expected.to_vec()), "{others:?}");
         }
         let original = ints(&[0x0102_0304, 0, 0x0506_0708]);
-        let readings = readings(&container(&original)).expect("a container");
+        let readings = readings(&container(&original), MasterFormat::Versioned).expect("one");
         assert_eq!(readings, [[entry(0, 0x0102_0304, None), entry(2, 0x0506_0708, None)].to_vec()]);
     }
 }

@@ -1,12 +1,13 @@
 //! One connection to a running server, as a game client holds it: plain blocking TCP around the
 //! pure client session.
 
+use crate::cli::AskingArgs;
 use crate::failure::{Exit, Failure};
-use crate::protocol::client::{Answered, ClientSession, Fault, Head, Matching, ResponseSink};
+use crate::protocol::client::{Answered, ClientSession, Fault, Head, ResponseSink};
 use crate::protocol::handshake::Status;
-use crate::protocol::request::Message;
-use crate::protocol::{Class, GroupId};
-use std::collections::VecDeque;
+use crate::protocol::profile::{Handshake, is_token, table};
+use crate::protocol::{Class, GROUPS_MAX, GROUPS_NARROW, GroupId, Profile};
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs};
 use std::time::Duration;
@@ -14,21 +15,19 @@ use std::time::Duration;
 /// How much is received at a time.
 const RECEIVE_BYTES: usize = 64 << 10;
 
-/// Builds that speak what is spoken here: a handshake of 5 bytes, or 21 with a key (Old School
-/// from 223 on), no numbers behind the status, requests of four bytes, markers of one.
-const BUILD_MAX: u32 = 632;
-/// Old School builds whose handshake has four numbers behind the build, which may be zeros.
-const KEYED: std::ops::RangeInclusive<u32> = 223..=399;
-/// The first build whose client begins with opcode 6.
-const CONNECTED_MIN: u32 = 530;
+/// What a server is told that is asked as nobody in particular.
+pub(super) const BUILD: u32 = 550;
 
 /// How a server is reached.
 #[derive(Clone, Debug)]
 pub(in crate::command) struct Server {
     /// `HOST:PORT`.
     pub(in crate::command) name: String,
+    /// As whom.
+    pub(in crate::command) profile: Profile,
     /// What it is told.
-    pub(in crate::command) build: u32,
+    build: u32,
+    token: String,
     /// Without a byte, before the connection is given up.
     pub(in crate::command) timeout: Duration,
 }
@@ -59,7 +58,7 @@ pub(in crate::command) enum RemoteError {
 impl RemoteError {
     /// Whether another try could end otherwise.
     pub(in crate::command) fn is_final(&self) -> bool {
-        matches!(self, Self::Refused { status: Status::OutOfDate, .. })
+        matches!(self, Self::Refused { status: Status::OutOfDate | Status::SessionExpired, .. })
     }
 }
 
@@ -67,11 +66,14 @@ impl From<RemoteError> for Failure {
     fn from(error: RemoteError) -> Self {
         let remedy = match &error {
             RemoteError::Refused { status: Status::OutOfDate, .. } => {
-                "name the build that it serves with --build"
+                "name a client that it serves with --client, or the build alone with --build"
+            }
+            RemoteError::Refused { status: Status::SessionExpired, .. } => {
+                "name the token that it wants with --token"
             }
             RemoteError::Refused { .. } => "try again later",
             RemoteError::Fault { .. } => {
-                "is it a JS5 server, and of this --build? Other builds speak otherwise"
+                "is it a JS5 server, and of this --client? Others speak otherwise"
             }
             _ => "is it running, and a JS5 server? What was fetched is kept for the next time",
         };
@@ -84,24 +86,48 @@ fn status_text(status: Status) -> String {
         Status::OutOfDate => "out of date",
         Status::ServerFull => "full",
         Status::TooManyConnections => "too many connections from this address",
-        _ => "go on",
+        Status::SessionExpired => "session expired",
+        Status::Ok => "go on",
     };
     format!("status {}, {what}", status.to_byte())
 }
 
 impl Server {
-    /// A server that can be asked as these builds ask.
-    pub(in crate::command) fn new(
-        name: &str,
-        build: u32,
-        timeout: Duration,
-    ) -> Result<Self, Failure> {
-        if build > BUILD_MAX {
-            let cause = format!("clients of build {build} speak otherwise than js5d fetches");
-            let remedy = format!("name a --build of up to {BUILD_MAX} that the server takes");
-            return Err(Failure::new(Exit::Usage, cause, remedy));
+    /// A server, and how it is asked.
+    pub(in crate::command) fn new(name: &str, args: &AskingArgs) -> Result<Self, Failure> {
+        let named = match (&args.client, args.build) {
+            (Some(client), _) => table::client(client),
+            (None, Some(build)) => table::client(&build.to_string()),
+            (None, None) => Some((Profile::build_550(), BUILD)),
+        };
+        let usage = |cause, remedy| Failure::new(Exit::Usage, cause, remedy);
+        let Some((profile, build)) = named else {
+            let cause = match (&args.client, args.build) {
+                (None, Some(build)) => format!("what clients of build {build} speak is not known"),
+                (client, _) => format!("no client is '{}'", client.as_deref().unwrap_or_default()),
+            };
+            let remedy = format!("name one with --client: a build, or {}", table::names());
+            return Err(usage(cause, remedy));
+        };
+        let token = args.token.clone().unwrap_or_default();
+        let has_token = matches!(profile.handshake, Handshake::Prefixed(_));
+        if args.token.is_some() && !(has_token && is_token(&token)) {
+            let cause = format!("--token: clients of {} do not send this", profile.name);
+            let remedy = "a token has 1 to 64 bytes, and goes with a --client of 718 or younger";
+            return Err(usage(cause, remedy.to_owned()));
         }
-        Ok(Self { name: name.to_owned(), build, timeout })
+        let (build, timeout) = (args.build.unwrap_or(build), args.timeout);
+        Ok(Self { name: name.to_owned(), profile, build, token, timeout })
+    }
+
+    /// The build that it is told.
+    pub(super) fn build(&self) -> u32 {
+        self.build
+    }
+
+    /// Groups from this number on cannot be asked for.
+    pub(in crate::command) fn groups_max(&self) -> u32 {
+        if self.profile.asks_wide() { GROUPS_MAX } else { GROUPS_NARROW }
     }
 
     /// Connects, and shakes hands.
@@ -126,7 +152,7 @@ impl Server {
         let mut remote = Remote {
             server: self.clone(),
             stream,
-            session: ClientSession::new(Matching::ByGroup),
+            session: ClientSession::of(&self.profile).matching_by_group(),
             sink: Sink::default(),
             out: Vec::new(),
             buf: vec![0; RECEIVE_BYTES],
@@ -149,11 +175,8 @@ pub(in crate::command) struct Remote {
 
 impl Remote {
     fn shake_hands(&mut self) -> Result<(), RemoteError> {
-        let build = self.server.build;
-        self.session.handshake(build, &mut self.out);
-        if KEYED.contains(&build) {
-            self.out.extend([0; 16]);
-        }
+        let Server { build, token, .. } = &self.server;
+        self.session.handshake_with(*build, token.as_bytes(), &mut self.out);
         self.send()?;
         while self.session.status().is_none() {
             self.receive_once()?;
@@ -164,11 +187,7 @@ impl Remote {
                 return Err(RemoteError::Refused { server: self.server.name.clone(), status });
             }
         }
-        if build >= CONNECTED_MIN {
-            self.session.greet(false, 0, &mut self.out);
-        } else {
-            self.out.extend(Message::LoggedIn(false).to_bytes());
-        }
+        self.session.greet(false, 0, &mut self.out);
         Ok(())
     }
 
@@ -212,7 +231,7 @@ impl Remote {
 
     /// Ends the connection as a client does.
     pub(in crate::command) fn end(mut self) {
-        self.out.extend(Message::Disconnect.to_bytes());
+        self.session.say_goodbye(&mut self.out);
         // All has come that was wanted.
         drop(self.send());
         drop(self.stream.shutdown(Shutdown::Both));
@@ -253,26 +272,41 @@ impl Remote {
     }
 }
 
-/// Puts containers together.
+/// Puts containers together. None is asked for twice at a time, so its group names each.
 #[derive(Default)]
 struct Sink {
     /// The one that is coming in. It grows as it comes, whatever length it claims.
-    coming: Vec<u8>,
+    coming: Option<(GroupId, Vec<u8>)>,
+    /// Those of which blocks of others have come between.
+    suspended: BTreeMap<GroupId, Vec<u8>>,
     whole: VecDeque<(GroupId, Vec<u8>)>,
 }
 
 impl ResponseSink<()> for Sink {
     fn status(&mut self, _: Status) {}
 
-    fn begin(&mut self, _: &Head) -> bool {
+    fn begin(&mut self, head: &Head) -> bool {
+        self.suspended.extend(self.coming.take());
+        self.coming = Some((head.id, Vec::new()));
         true
     }
 
     fn data(&mut self, bytes: &[u8]) {
-        self.coming.extend_from_slice(bytes);
+        if let Some((_, container)) = &mut self.coming {
+            container.extend_from_slice(bytes);
+        }
     }
 
-    fn end(&mut self, answered: Answered<()>) {
-        self.whole.push_back((answered.head.id, std::mem::take(&mut self.coming)));
+    fn resume(&mut self, answered: &Answered<()>) {
+        self.suspended.extend(self.coming.take());
+        self.coming = self.suspended.remove_entry(&answered.head.id);
+    }
+
+    fn broken_off(&mut self, _: Answered<()>) {
+        self.coming = None;
+    }
+
+    fn end(&mut self, _: Answered<()>) {
+        self.whole.extend(self.coming.take());
     }
 }

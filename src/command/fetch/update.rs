@@ -35,10 +35,8 @@ impl GroupVisitor for TakeOver<'_> {
     fn complete(&mut self, slot: usize) {
         let stored = self.begun.remove(&slot).unwrap_or_default();
         let StoredGroup { archive, group, .. } = self.groups[slot];
-        let (Ok(group), Some(container)) = (u16::try_from(group), container(&stored)) else {
-            return;
-        };
-        let id = GroupId { archive, group: group.into() };
+        let Some(container) = container(&stored) else { return };
+        let id = GroupId { archive, group };
         if self.error.is_none() && !self.journal.has(id, crc32fast::hash(container)) {
             self.error = self.journal.append(id, container).err();
         }

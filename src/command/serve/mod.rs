@@ -72,6 +72,8 @@ pub fn run(args: &ServeArgs) -> Result<ExitCode, Failure> {
     events::watch_signals(signals, reloader.clone(), events.clone())?;
     let control = Arc::new(Control::default());
     let bounds = bounds(args, &settings);
+    let profiles = settings.clients.profiles().iter().map(|profile| profile.name.to_string());
+    let profiles = profiles.collect();
     let (shared, listeners) = (Arc::clone(&snapshots), mem::take(&mut listening.workers));
     let threads = workers::start(args, settings, game, shared, listeners, &control, &events)?;
     let published: Vec<_> = threads.all().cloned().collect();
@@ -83,6 +85,7 @@ pub fn run(args: &ServeArgs) -> Result<ExitCode, Failure> {
         facts: facts(reloader.clone(), Arc::clone(&snapshots)),
         snapshots,
         bounds,
+        profiles,
         reload: Arc::new(move || match reloader.reload() {
             Ok(done) => Ok(done.to_string()),
             Err(error) => Err(ReloadRefused::Failed(error.to_string())),

@@ -237,6 +237,12 @@ impl Machine {
         self.snapshot.ordinal()
     }
 
+    /// The number of the profile that it is served by, if it is.
+    #[must_use]
+    pub fn profile_number(&self) -> Option<usize> {
+        self.session.profile().map(|_| self.session.profile_number())
+    }
+
     /// Why it ends, if it does.
     #[must_use]
     pub fn ending(&self) -> Option<Close> {
@@ -549,6 +555,7 @@ impl Machine {
         let queued = (self.picked != NOT_PICKED).then(|| self.session.queued());
         let was_begun = self.begun.is_some();
         let (mut went_on, mut is_broken_off) = (0, false);
+        let responses = shared.counters.responses();
         if let Some(cursor) = self.begun.take() {
             let len = batch.len();
             is_broken_off = self.push_begun(batch, cursor, len_max, allowance, shared);
@@ -557,6 +564,7 @@ impl Machine {
         if self.begun.is_none() {
             self.fill_with_steps(batch, len_max, allowance, is_broken_off, shared);
         }
+        shared.counters.count_responses_since(responses, self.session.profile_number());
         if let Some(before) = queued {
             let (urgent, prefetch) = self.session.queued();
             let left = (before.0 - urgent, before.1.saturating_sub(prefetch));
@@ -611,6 +619,7 @@ impl Machine {
                     }
                     batch.push_status(status.to_byte());
                     if status == Status::Ok {
+                        shared.counters.count_profile(self.session.profile_number());
                         batch.push_plain(self.session.greeting());
                     }
                 }

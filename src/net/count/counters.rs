@@ -7,6 +7,7 @@ use super::bounds::LATENCY_LEN;
 use super::cell::add;
 use super::errnos::ERRNOS_LEN;
 use super::pulse::Pulse;
+use crate::protocol::profile::PROFILES_MAX;
 use crate::protocol::session::Violation;
 use crate::protocol::{Class, Status};
 use std::cell::Cell;
@@ -157,6 +158,9 @@ counters! {
     ring_errnos[ERRNOS_LEN]: "Failed operations on connections by errno, passing ones included.",
     latency_urgent[LATENCY_LEN]: "How long urgent requests waited.",
     latency_prefetch[LATENCY_LEN]: "How long prefetch requests waited.",
+    profile_connections[PROFILES_MAX]: "Open connections that are served, by profile.",
+    profile_handshakes[PROFILES_MAX]: "Handshakes answered 0, by profile.",
+    profile_responses[PROFILES_MAX]: "Responses given to the kernel, by profile.",
 }
 
 /// Why a connection ended.
@@ -270,6 +274,29 @@ impl Counters {
             Status::TooManyConnections => &self.refused_address,
         };
         add(counter, 1);
+    }
+
+    /// Counts a handshake that was answered 0, by the number of its profile.
+    pub fn count_profile(&self, number: usize) {
+        if let Some(counter) = self.profile_handshakes.get(number) {
+            add(counter, 1);
+        }
+    }
+
+    /// Responses begun so far, of all profiles.
+    #[inline]
+    #[must_use]
+    pub fn responses(&self) -> u64 {
+        self.responses_urgent.get().wrapping_add(self.responses_prefetch.get())
+    }
+
+    /// Counts the responses begun since there were `before` for the profile of this number: once
+    /// a batch, as its responses are all of one profile.
+    #[inline]
+    pub fn count_responses_since(&self, before: u64, number: usize) {
+        if let Some(counter) = self.profile_responses.get(number) {
+            add(counter, self.responses().wrapping_sub(before));
+        }
     }
 
     /// Counts a response of as many bytes.

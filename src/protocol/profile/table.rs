@@ -41,6 +41,35 @@ pub fn all() -> Vec<Profile> {
     all
 }
 
+/// Short names of the youngest of a family.
+const SHORT_NAMES: [(&str, &str); 2] = [("oldschool", "osrs-223"), ("nxt", "nxt-926")];
+
+/// The client that a build or a name stands for, and the build that it announces: the one that the
+/// profile is named for, or else the first of its builds. `oldschool` and `nxt` are the youngest of
+/// these.
+#[must_use]
+pub fn client(text: &str) -> Option<(Profile, u32)> {
+    let mut profiles = all().into_iter();
+    if let Ok(build) = text.parse() {
+        return profiles.find(|p| p.builds.contains(&build)).map(|profile| (profile, build));
+    }
+    let short = SHORT_NAMES.iter().find(|(short, _)| *short == text);
+    let name = short.map_or(text, |(_, name)| name);
+    let profile = profiles.find(|profile| profile.name == name)?;
+    let named = profile.name.rsplit('-').next().and_then(|end| end.parse().ok());
+    let build = named.filter(|build| profile.builds.contains(build));
+    let build = build.unwrap_or(*profile.builds.start());
+    Some((profile, build))
+}
+
+/// What [`client`] takes, for messages.
+#[must_use]
+pub fn names() -> String {
+    let short = SHORT_NAMES.iter().map(|(short, _)| (*short).to_owned());
+    let names = all().into_iter().map(|profile| profile.name.into_owned());
+    names.chain(short).collect::<Vec<_>>().join(", ")
+}
+
 /// Old School, and what came before opcode 6.
 fn old(rs2_530: &Profile) -> Vec<Profile> {
     let rs2_474 = Profile {

@@ -108,6 +108,7 @@ const ROWS: [(&str, [Panel; 3]); 4] = [
                 series: &[
                     series("js5d_connections", "", Of::Sum),
                     series("js5d_game_connections", "game", Of::Sum),
+                    series("js5d_profile_connections", "of these, served:", Of::SumNotZero),
                     series("js5d_connections_logged_in", "of these, logged in", Of::Sum),
                     series("js5d_connections_outdated", "of these, of an old generation", Of::Sum),
                 ],
@@ -119,6 +120,7 @@ const ROWS: [(&str, [Panel; 3]); 4] = [
                 series: &[
                     series("js5d_accepted_total", "accepted", Of::Sum),
                     series("js5d_handshakes_total", "handshake:", Of::Sum),
+                    series("js5d_profile_handshakes_total", "served:", Of::SumNotZero),
                     series("js5d_refused_total", "refused:", Of::SumNotZero),
                     series("js5d_proxy_headers_total", "PROXY header:", Of::SumNotZero),
                     series("js5d_game_accepted_total", "game", Of::SumNotZero),
@@ -145,6 +147,7 @@ const ROWS: [(&str, [Panel; 3]); 4] = [
                 series: &[
                     series("js5d_requests_total", "requests:", Of::Sum),
                     series("js5d_responses_total", "responses:", Of::Sum),
+                    series("js5d_profile_responses_total", "responses to:", Of::SumNotZero),
                     series("js5d_broken_off_total", "broken off", Of::SumNotZero),
                     series("js5d_rekeys_total", "rekeys", Of::SumNotZero),
                     series("js5d_state_changes_total", "log-ins and log-outs", Of::SumNotZero),

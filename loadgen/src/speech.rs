@@ -1,0 +1,66 @@
+//! How the clients of a run speak: who they are, what they announce, and how strict they are.
+//!
+//! js5d's table of profiles says what each revision's client sends and takes. Without `--client`
+//! the clients are of build 550, and what they announce is free.
+
+use js5d::protocol::profile::table;
+use js5d::protocol::{ClientSession, Profile};
+
+/// The build that is announced without `--client` and `--build`.
+pub(crate) const BUILD: u32 = 550;
+
+/// What all clients of a run have in common on the wire.
+#[derive(Clone, Debug)]
+pub(crate) struct Speech {
+    pub(crate) profile: Profile,
+    pub(crate) build: u32,
+    /// Of a handshake that has room for one.
+    pub(crate) token: String,
+    /// Whether answers are told apart without the prefetch bit.
+    pub(crate) by_group: bool,
+    /// Whether a prefetch response that is broken off is taken, by a client that knows it.
+    pub(crate) takes_break_offs: bool,
+    /// Whether it was said who they are: a master index in another format is then wrong.
+    pub(crate) is_named: bool,
+}
+
+impl Speech {
+    /// Of the client that `--client` names.
+    ///
+    /// # Errors
+    /// There is none, in words.
+    pub(crate) fn of(client: Option<&str>) -> Result<Self, String> {
+        let named = client.map(|client| {
+            table::client(client).ok_or_else(|| {
+                let names = table::names();
+                format!("--client {client}: no client has this name or build; there are {names}")
+            })
+        });
+        let (profile, build) = named.transpose()?.unwrap_or((Profile::build_550(), BUILD));
+        Ok(Self {
+            profile,
+            build,
+            token: String::new(),
+            by_group: false,
+            takes_break_offs: true,
+            is_named: client.is_some(),
+        })
+    }
+
+    /// A session that has sent nothing.
+    pub(crate) fn session<T: Copy>(&self) -> ClientSession<T> {
+        let mut session = ClientSession::of(&self.profile);
+        if self.by_group {
+            session = session.matching_by_group();
+        }
+        if !self.takes_break_offs {
+            session = session.without_break_offs();
+        }
+        session
+    }
+
+    /// Appends the handshake.
+    pub(crate) fn handshake<T: Copy>(&self, session: &mut ClientSession<T>, out: &mut Vec<u8>) {
+        session.handshake_with(self.build, self.token.as_bytes(), out);
+    }
+}
