@@ -115,8 +115,9 @@ impl DataFile {
         let mut still = Vec::new();
         while !waiting.is_empty() {
             waiting.sort_unstable();
-            let mut groups = waiting.chunk_by(|a, b| a.window() == b.window());
-            let ordinals = groups.clone().filter_map(|group| group.first().map(Waiting::window));
+            let by_window = || waiting.chunk_by(|a, b| a.window() == b.window());
+            let mut groups = by_window();
+            let ordinals = by_window().filter_map(|group| group.first().map(Waiting::window));
             let mut reads = Reads::new(file, WAVE, ordinals);
             while let (Some((ordinal, bytes)), Some(group)) = (reads.next().await?, groups.next()) {
                 let window = window(WAVE, ordinal, &bytes);
