@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+use testkit::Ending;
 
 /// What the server does wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -346,19 +347,16 @@ pub(crate) fn run_json(arguments: &[&str], code: i32) -> serde_json::Value {
 /// js5d itself, as a process of its own; it ends with the test.
 pub(crate) struct Js5d {
     pub(crate) address: String,
-    process: Child,
+    _process: Ending,
 }
 
 impl Js5d {
     /// Serves with these options, on a port of its own.
     pub(crate) fn start(options: &[&str]) -> Self {
         let own = ["--listen", "127.0.0.1:0", "--workers", "1"];
-        let mut process = Command::new(js5d_program())
-            .args(own)
-            .args(options)
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("it was built");
+        let mut command = Command::new(js5d_program());
+        command.args(own).args(options).stderr(Stdio::piped());
+        let mut process = Ending(command.spawn().expect("it was built"));
         let mut log = BufReader::new(process.stderr.take().expect("a pipe"));
         let (mut said, mut line) = (String::new(), String::new());
         while log.read_line(&mut line).expect("text") > 0 {
@@ -367,18 +365,11 @@ impl Js5d {
                 let port = rest.split(' ').next().expect("a port").to_owned();
                 // What it says later must not fill the pipe.
                 std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-                return Self { address: format!("127.0.0.1:{port}"), process };
+                return Self { address: format!("127.0.0.1:{port}"), _process: process };
             }
             line.clear();
         }
         panic!("js5d {options:?} does not serve:\n{said}");
-    }
-}
-
-impl Drop for Js5d {
-    fn drop(&mut self) {
-        self.process.kill().expect("it runs until now");
-        self.process.wait().expect("it has ended");
     }
 }
 
