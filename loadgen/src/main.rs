@@ -2,6 +2,7 @@
 
 mod assertion;
 mod catalogue;
+mod changes;
 mod cli;
 mod command;
 mod comparison;

@@ -2,6 +2,7 @@
 
 use crate::trace::TracedClient;
 use clap::ValueEnum;
+use js5d::protocol::GroupId;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -106,6 +107,8 @@ pub(crate) enum Work {
     Everything,
     /// The indexes, then this part of the groups.
     Changed(f64),
+    /// Exactly these, in this order.
+    Listed(Arc<Vec<GroupId>>),
     /// Groups by popularity, without end.
     Popular,
     /// The master index.

@@ -2,6 +2,7 @@
 //! place that knows both the command line and what the engine wants.
 
 use crate::catalogue::Catalogue;
+use crate::changes;
 use crate::cli::LoadOptions;
 use crate::engine::checker::Verify;
 use crate::engine::limits::Needs;
@@ -98,7 +99,12 @@ impl Settings {
         let targets: Result<Vec<_>, _> = names.split(',').map(target).collect();
         let targets = targets?;
         let speech = speech(&options).map_err(usage)?;
-        let kinds = kinds(&options, speech.profile.in_flight).map_err(usage)?;
+        let mut kinds = kinds(&options, speech.profile.in_flight).map_err(usage)?;
+        if let Some(path) = &options.diff {
+            let changed = Arc::new(changes::read(path).map_err(usage)?);
+            let days = kinds.iter_mut().filter(|kind| kind.scenario == Scenario::UpdateDay);
+            days.for_each(|kind| kind.work = Work::Listed(Arc::clone(&changed)));
+        }
         if kinds.iter().any(|kind| kind.urgent == 0 && kind.prefetch == 0) {
             return Err(usage("--urgent 0 with --prefetch 0 asks for nothing".to_owned()));
         }
@@ -179,6 +185,7 @@ impl Settings {
                 "the scenarios play, churn, priority and hostile",
             ),
             ("changed", given.changed.is_some(), has(&[UpdateDay]), "the scenario update-day"),
+            ("diff", given.diff.is_some(), has(&[UpdateDay]), "the scenario update-day"),
             ("read-rate", given.read_rate.is_some(), has(&[Slow]), "the scenario slow"),
             ("churn-requests", given.churn_requests.is_some(), has(&[Churn]), "the scenario churn"),
             ("keepalive", given.keepalive.is_some(), has(&[Idle]), "the scenario idle"),
@@ -317,6 +324,21 @@ impl Settings {
                 Failure::wrong(error, "The server's indexes are wrong; --groups goes around them.")
             }
         })
+    }
+
+    /// Refuses to ask for groups that the server does not list.
+    ///
+    /// # Errors
+    /// Names the first of them.
+    pub(crate) fn refuse_unlisted(&self, catalogue: &Catalogue) -> Result<(), Failure> {
+        let unlisted = self.kinds.iter().find_map(|kind| match &kind.work {
+            Work::Listed(groups) => changes::first_unlisted(groups, catalogue),
+            _ => None,
+        });
+        let Some(id) = unlisted else { return Ok(()) };
+        let name = &self.speech.profile.name;
+        let cause = format!("--diff: the server lists no {id} that a client of {name} can ask for");
+        Err(Failure::setup(cause, "It must serve NEW of: js5d diff OLD NEW --json."))
     }
 
     /// The plan of a process's part in the run.

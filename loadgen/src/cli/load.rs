@@ -198,6 +198,13 @@ pub(crate) struct LoadOptions {
     #[arg(long, value_name = "0..1")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) changed: Option<f64>,
+    /// update-day: ask for exactly what has changed, as js5d diff OLD NEW --json says.
+    ///
+    /// Each client asks for the master index, the indexes of the archives that differ, and the
+    /// groups that were added or changed: what a player who has OLD downloads for NEW.
+    #[arg(long, value_name = "FILE", conflicts_with = "changed")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) diff: Option<PathBuf>,
     /// slow: bytes that each client reads in a second [default: 7000].
     #[arg(long, value_name = "BYTES")]
     #[serde(skip_serializing_if = "Option::is_none")]

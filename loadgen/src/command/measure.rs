@@ -65,6 +65,7 @@ impl Bench {
             }
         };
         let catalogue = Arc::new(settings.catalogue()?);
+        settings.refuse_unlisted(&catalogue)?;
         Ok(Self { settings, catalogue, reference, interrupt })
     }
 

@@ -237,12 +237,13 @@ impl Visit {
         if self.budget == 0 || self.requests_left == 0 {
             return true;
         }
-        match kind.work {
+        match &kind.work {
             Work::Everything => self.place >= plan.catalogue.len(),
             Work::Changed(part) => {
                 let changed = (plan.catalogue.groups.len() as f64 * part).ceil() as usize;
                 self.place >= plan.catalogue.indexes.len() + changed
             }
+            Work::Listed(groups) => self.place >= groups.len(),
             Work::MasterIndex => self.place > 0,
             _ => false,
         }
@@ -256,6 +257,7 @@ impl Visit {
         match work {
             Work::Popular => catalogue.popular(&mut self.rng),
             Work::MasterIndex => MASTER_INDEX,
+            Work::Listed(groups) => groups.get(place).copied().unwrap_or(MASTER_INDEX),
             _ => match place.checked_sub(catalogue.indexes.len()) {
                 None => catalogue.indexes[place],
                 // Changed groups are the same for all clients; a whole download begins

@@ -4,7 +4,7 @@ use super::support::{
     Js5d, Misbehaviour, ReferenceServer, assert_exit, command, loadgen, run_json,
 };
 use js5d::protocol::archive_index::{ArchiveIndex, IndexEntry};
-use js5d::protocol::container::{Compression, compress};
+use js5d::protocol::container::{Compression, compress, decompress};
 use js5d::protocol::profile;
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
@@ -279,4 +279,45 @@ fn blocks_that_alternate_are_put_together_and_a_wrong_byte_in_one_is_found() {
     let server = ReferenceServer::start(Misbehaviour::InterleavesWrongly);
     let stats = &download(&server, &["--client", "831"], 3)["stats"];
     assert!(stats["faults"]["wrong-bytes"].as_u64() > Some(0), "{}", stats["faults"]);
+}
+
+#[test]
+fn an_update_day_asks_for_exactly_what_a_diff_says() {
+    let bench = Bench::start(&[]);
+    let old = tempfile::tempdir().unwrap();
+    write_cache(old.path());
+    // Of archive 1 the player has an index that lists two groups less, and one with another sum.
+    let path = old.path().join("255/1.dat");
+    let packed = std::fs::read(&path).unwrap();
+    let mut index = ArchiveIndex::decode(&decompress(&packed, 1 << 20).unwrap()).unwrap();
+    index.groups.truncate(index.groups.len() - 2);
+    index.groups[4].version += 1;
+    std::fs::write(&path, compress(Compression::Gzip, &index.encode()).unwrap()).unwrap();
+    let (old, new) = (old.path().display().to_string(), bench.cache());
+    let diff = Js5d::run(&["diff", &old, &new, "--json"]);
+    let scratch = tempfile::tempdir().unwrap();
+    let file = scratch.path().join("diff.json").display().to_string();
+    std::fs::write(&file, diff).unwrap();
+    let trace = scratch.path().join("trace").display().to_string();
+    let more = ["-s", "update-day", "--diff", &file, "-c", "2", "--downloads", "1"];
+    let more = [&more[..], &["--trace", &trace, "--cache", &new]].concat();
+    bench.run("nxt", &more);
+    let text = std::fs::read_to_string(&trace).unwrap();
+    let mut asked: Vec<&str> = text.lines().filter_map(|line| line.split(' ').nth(3)).collect();
+    asked.retain(|id| id.contains('/'));
+    asked.sort_unstable();
+    let last = 65_536 + lens().count() - 1;
+    let mut expected: Vec<String> = ["255/255", "255/1", "1/65540"].map(str::to_owned).to_vec();
+    expected.extend([last - 1, last].map(|group| format!("1/{group}")));
+    let mut expected = [&expected[..], &expected].concat();
+    expected.sort_unstable();
+    assert_eq!(asked, expected);
+    // Those of Old School cannot ask for these, and a server of the old cache has them not.
+    let output =
+        loadgen(&[&["run", &bench.server.address][..], &more, &["--client", "oldschool"]].concat());
+    assert_exit(&output, 6);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("lists no ") && said.contains("js5d diff"), "{said}");
+    std::fs::write(&file, "{}").unwrap();
+    assert_exit(&loadgen(&[&["run", &bench.server.address][..], &more].concat()), 2);
 }

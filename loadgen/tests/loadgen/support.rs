@@ -373,6 +373,15 @@ impl Js5d {
     }
 }
 
+impl Js5d {
+    /// Runs one of its commands; what it prints.
+    pub(crate) fn run(arguments: &[&str]) -> Vec<u8> {
+        let output = Command::new(js5d_program()).args(arguments).output().expect("it was built");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    }
+}
+
 /// The program of js5d, which cargo knows to be another package's: it is built where it would be.
 fn js5d_program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
