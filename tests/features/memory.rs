@@ -8,11 +8,13 @@ use socket2::SockRef;
 use std::thread;
 use std::time::Duration;
 
-/// Whether a connection was found to take what the sum says, to a tenth.
-fn check(state: &str, growth_kb: u64, connections: u64, said: u64) {
+/// Whether a connection was found to take what the sum says: a tenth more at most, and this
+/// percentage of it at least.
+fn check(state: &str, growth_kb: u64, connections: u64, said: u64, least: u64) {
     let found = growth_kb * 1024 / connections;
-    let off = found.abs_diff(said) * 100 / said;
-    assert!(off <= 10, "{state}: {found} bytes a connection, and {said} are said, {off} % off");
+    let share = found * 100 / said;
+    let is_said = (least..=110).contains(&share);
+    assert!(is_said, "{state}: {found} bytes a connection, {share} % of the {said} that are said");
     println!("{state}: {found} bytes a connection of the {said} that are said");
 }
 
@@ -46,7 +48,7 @@ fn an_idle_connection_takes_what_the_sum_says_before_and_after_it_was_served() {
     let mut clients: Vec<_> = (0..COUNT).map(|_| Client::connect(&server, 0)).collect();
     let idle = "js5d_connections{state=\"idle\"}";
     eventually("all are idle", || http.metrics().value(idle) == COUNT as f64);
-    check("idle", settled_kb(&server).saturating_sub(before_kb), COUNT, CONNECTION_BYTES);
+    check("idle", settled_kb(&server).saturating_sub(before_kb), COUNT, CONNECTION_BYTES, 90);
     // What a connection needed while it was served it does not keep.
     for client in &mut clients {
         client.request((0..40).map(|group| (Class::Prefetch, id(1, group))));
@@ -55,7 +57,7 @@ fn an_idle_connection_takes_what_the_sum_says_before_and_after_it_was_served() {
         client.receive_many(40);
     }
     eventually("all are idle again", || http.metrics().value(idle) == COUNT as f64);
-    check("served", settled_kb(&server).saturating_sub(before_kb), COUNT, CONNECTION_BYTES);
+    check("served", settled_kb(&server).saturating_sub(before_kb), COUNT, CONNECTION_BYTES, 90);
     drop(clients);
 }
 
@@ -92,7 +94,8 @@ fn a_peer_that_reads_nothing_holds_what_the_sum_says() {
         let waiting = http.metrics().value("js5d_queue_depth{class=\"prefetch\"}");
         waiting >= (COUNT * 250) as f64
     });
-    check("held up", settled_kb(&server).saturating_sub(before_kb), COUNT, said);
+    // Who was read from late, on a busy machine, had less sent to it at once when it was held up.
+    check("held up", settled_kb(&server).saturating_sub(before_kb), COUNT, said, 70);
     drop(clients);
 }
 
