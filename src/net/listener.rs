@@ -1,7 +1,6 @@
 //! Listening sockets: bound before the workers start, one a worker and address.
 
-use super::connection::UNSENT_MAX;
-use crate::platform::socket::bound_unsent;
+use super::connection::{Held, apply};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::SocketAddr;
@@ -139,7 +138,7 @@ fn open(address: SocketAddr, share: bool, backlog: Option<i32>) -> io::Result<So
 /// Inherited by what is accepted: no system call a connection.
 fn prepare(socket: &Socket) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
-    bound_unsent(socket, UNSENT_MAX)?;
+    apply(socket, Held::UNKNOWN);
     socket.set_nonblocking(true)
 }
 

@@ -4,6 +4,7 @@
 use std::io;
 use std::mem::{MaybeUninit, size_of};
 use std::os::fd::{AsFd, AsRawFd};
+use std::time::Duration;
 
 /// How many bytes the peer has acknowledged since the connection began: the only sight of
 /// progress while a large send is under way.
@@ -21,6 +22,27 @@ pub fn acknowledged_bytes(socket: impl AsFd) -> io::Result<u64> {
 pub fn is_delivered(socket: impl AsFd) -> io::Result<bool> {
     let info = tcp_info(socket)?;
     Ok(info.tcpi_unacked == 0 && info.tcpi_notsent_bytes == 0)
+}
+
+/// How what was sent arrives.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Delivery {
+    /// Bytes that the peer has acknowledged since the connection began.
+    pub acknowledged_bytes: u64,
+    /// The shortest time that anything took to the peer and back.
+    pub round_trip_min: Duration,
+}
+
+/// How what was sent arrives, by one question to the kernel.
+///
+/// # Errors
+/// Not a TCP socket, or one that is gone.
+pub fn delivery(socket: impl AsFd) -> io::Result<Delivery> {
+    let info = tcp_info(socket)?;
+    Ok(Delivery {
+        acknowledged_bytes: info.tcpi_bytes_acked,
+        round_trip_min: Duration::from_micros(info.tcpi_min_rtt.into()),
+    })
 }
 
 fn tcp_info(socket: impl AsFd) -> io::Result<libc::tcp_info> {
@@ -49,15 +71,47 @@ fn tcp_info(socket: impl AsFd) -> io::Result<libc::tcp_info> {
 /// # Errors
 /// Not a TCP socket.
 pub fn bound_unsent(socket: impl AsFd, bytes: usize) -> io::Result<()> {
-    let value = libc::c_uint::try_from(bytes).unwrap_or(libc::c_uint::MAX);
+    let value = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
+    set_option(socket, libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, value)
+}
+
+/// Bounds what the kernel holds of this socket's output that the peer has not acknowledged, what
+/// it needs to hold it included (`SO_SNDBUF`). None lets the kernel choose again. A listener's
+/// bound holds for what it accepts.
+///
+/// # Errors
+/// No socket.
+pub fn bound_unacknowledged(socket: impl AsFd, bytes: Option<usize>) -> io::Result<()> {
+    let Some(bytes) = bytes else {
+        let chooses = set_option(&socket, libc::SOL_SOCKET, SO_BUF_LOCK, 0);
+        // Before Linux 5.14 it cannot be told to choose again: what it may hold at most then.
+        return chooses.or_else(|_| bound_unacknowledged(socket, Some(UNACKNOWLEDGED_ANY)));
+    };
+    // The kernel doubles it.
+    let value = libc::c_int::try_from(bytes / 2).unwrap_or(libc::c_int::MAX);
+    set_option(socket, libc::SOL_SOCKET, libc::SO_SNDBUF, value)
+}
+
+/// Which buffer sizes are set by hand, since Linux 5.14.
+const SO_BUF_LOCK: libc::c_int = 72;
+
+/// More than `net.core.wmem_max` usually allows.
+const UNACKNOWLEDGED_ANY: usize = 8 << 20;
+
+fn set_option(
+    socket: impl AsFd,
+    level: libc::c_int,
+    option: libc::c_int,
+    value: libc::c_int,
+) -> io::Result<()> {
     // SAFETY: the option's value is a C int of the stated length.
     let result = unsafe {
         libc::setsockopt(
             socket.as_fd().as_raw_fd(),
-            libc::IPPROTO_TCP,
-            libc::TCP_NOTSENT_LOWAT,
+            level,
+            option,
             (&raw const value).cast(),
-            size_of::<libc::c_uint>() as libc::socklen_t,
+            size_of::<libc::c_int>() as libc::socklen_t,
         )
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }

@@ -6,7 +6,7 @@
 //! when, and the sweep asks it whether that is over.
 
 use super::chatter::Chatter;
-use super::pace::Pace;
+use super::pace::{Held, Pace};
 use crate::catalog::{Place, View};
 use crate::net::batch::{Cursor, Filling, Sealed, SnapshotRef};
 use crate::net::control::millis;
@@ -255,10 +255,16 @@ impl Machine {
         self.is_held_up || self.pace.is_slow()
     }
 
-    /// Unsent bytes that the kernel should hold at most.
+    /// Whether it gets little at a time: it takes in slowly, or it is not known how fast.
+    #[inline]
     #[must_use]
-    pub fn unsent_max(&self) -> usize {
-        self.pace.unsent_max()
+    pub fn is_careful(&self) -> bool {
+        self.is_held_up || self.pace.is_careful()
+    }
+
+    /// What the kernel should hold for it, of whom something takes so long to it and back.
+    pub(super) fn held(&self, round_trip: Duration) -> Held {
+        self.pace.held(round_trip)
     }
 
     /// Milliseconds without progress.
@@ -317,11 +323,7 @@ impl Machine {
     pub fn sent_directly(&mut self, len: usize, whole: bool, shared: &Shared) {
         add(&shared.counters.sent_bytes, len as u64);
         if whole {
-            if !self.wants_room_after_this() {
-                let was_slow = self.pace.is_slow();
-                self.pace.went_through(len);
-                self.count_slow(was_slow, shared);
-            }
+            self.pace.went_through(len);
             self.sent_whole(shared);
         }
     }
@@ -329,26 +331,27 @@ impl Machine {
     /// The kernel has taken `len` bytes of a batch, since it was given them `took` ago.
     pub fn sent(&mut self, len: usize, took: Duration, whole: bool, shared: &Shared) {
         add(&shared.counters.sent_bytes, len as u64);
-        let was_slow = self.pace.is_slow();
-        if !was_slow {
+        let was_slow = self.is_slow();
+        if !self.pace.is_careful() {
             self.pace.was_sent(len, took, shared.is_busy());
-            if self.is_held_up {
-                self.pace.slow_down();
-            }
-            self.count_slow(was_slow || self.is_held_up, shared);
         }
-        self.is_held_up = false;
+        if std::mem::take(&mut self.is_held_up) {
+            self.pace.slow_down();
+        }
+        self.count_slow(was_slow, shared);
         if whole {
             self.sent_whole(shared);
         }
     }
 
-    /// There is room for more, `took` after the last `len` bytes were given to the kernel.
-    pub fn has_room(&mut self, len: usize, took: Duration, shared: &Shared) {
-        let was_slow = self.pace.is_slow();
-        self.pace.was_sent(len, took, shared.is_busy());
-        self.count_slow(was_slow || self.is_held_up, shared);
+    /// There is room for more. The peer has acknowledged so many bytes in a time in which it had
+    /// something to take in all along. True if the next such time begins.
+    pub fn has_room(&mut self, acknowledged: u64, took: Duration, shared: &Shared) -> bool {
+        let was_slow = self.is_slow();
         self.is_held_up = false;
+        let is_judged = self.pace.acknowledged(acknowledged, took, shared.is_busy());
+        self.count_slow(was_slow, shared);
+        is_judged
     }
 
     /// All of a batch has gone out. What a slow peer gets next is decided when there is room for
@@ -360,12 +363,8 @@ impl Machine {
         {
             self.picked = NOT_PICKED;
         }
-        self.wants_room = self.wants_room_after_this();
-    }
-
-    #[inline]
-    fn wants_room_after_this(&self) -> bool {
-        self.pace.is_slow() && (self.begun.is_some() || self.session.has_queued())
+        let has_more = self.begun.is_some() || self.session.has_queued();
+        self.wants_room = self.pace.is_careful() && has_more;
     }
 
     fn count_slow(&self, was_slow: bool, shared: &Shared) {
@@ -399,7 +398,7 @@ impl Machine {
     /// Whether no receive is under way and one would be of use, beside a send.
     #[must_use]
     pub fn reads_beside_send(&self, shared: &Shared) -> bool {
-        self.is_slow() && !self.input_ended && self.closing.is_none() && !self.is_leaving(shared)
+        self.is_careful() && !self.input_ended && self.closing.is_none() && !self.is_leaving(shared)
     }
 
     /// What is to be done next, while nothing is being sent.
@@ -595,7 +594,7 @@ impl Machine {
                 at = 0;
             }
             let place = ahead.get(at).copied().unwrap_or_default();
-            if self.pace.is_slow()
+            if self.pace.is_careful()
                 && !batch.is_empty()
                 && !is_broken_off
                 && place.len() > len_max.saturating_sub(batch.len())

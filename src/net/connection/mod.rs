@@ -17,7 +17,7 @@ mod pace;
 
 pub use machine::{Action, Check, Deadlines, Doing, Machine, Progress};
 pub(super) use opening::{Opening, refuse_at_once, take_silent_place};
-pub(super) use pace::{SEND_LEN_MAX, UNSENT_MAX};
+pub(super) use pace::{Held, SEND_LEN_MAX};
 
 use super::admission::{Permit, Verdict};
 use super::batch::{COPY_LEN_MAX, Sealed};
@@ -25,12 +25,15 @@ use super::count::{Close, count_errno};
 use super::driver::{self, Key, READ_LEN, ReadBuffer, Receiving, Room, Sending, Socket, wake};
 use super::openings::SilentPlace;
 use super::shared::Shared;
-use crate::platform::socket::{acknowledged_bytes, bound_unsent, is_delivered};
+use crate::platform::socket::{
+    Delivery, acknowledged_bytes, bound_unacknowledged, bound_unsent, delivery, is_delivered,
+};
 use crate::protocol::Status;
 use opening::Opened;
 use pace::DIRECT_LEN_MAX;
 use std::io;
 use std::ops::Range;
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -76,8 +79,8 @@ enum Input {
 enum Output {
     Nothing,
     Sends(Sending, Instant),
-    /// Nothing, until there is room: so much was given to the kernel at that time.
-    AwaitsRoom(Room, usize, Instant),
+    /// Nothing, until there is room.
+    AwaitsRoom(Room),
     /// The last send failed in passing and is tried again after a while.
     Pauses(Sealed, Pin<Box<Sleep>>, Instant),
 }
@@ -88,12 +91,13 @@ pub(super) struct Connection {
     socket: Socket,
     input: Option<Input>,
     output: Output,
-    /// What the last batch to a slow peer was, and when it was given to the kernel.
-    last_batch: Option<(usize, Instant)>,
+    /// Since when a careful peer has had something to take in all along, and what it had
+    /// acknowledged by then.
+    measured_from: Option<(u64, Instant)>,
     /// Its place among the peers, once it is decided on.
     permit: Option<Permit>,
-    /// The kernel is told to hold less of its output.
-    is_bounded: bool,
+    /// What the kernel holds at most that the peer has not acknowledged; 0 is as much as it likes.
+    unacknowledged_max: u32,
     output_ended: bool,
     /// The socket is shut down; what is under way comes to its end.
     is_closing: bool,
@@ -122,9 +126,9 @@ impl Connection {
             socket,
             input: Some(Input::Here(Box::new([0; READ_LEN]), 0..0)),
             output: Output::Nothing,
-            last_batch: None,
+            measured_from: None,
             permit,
-            is_bounded: false,
+            unacknowledged_max: unacknowledged_max(Held::UNKNOWN),
             output_ended: false,
             is_closing: false,
         }
@@ -255,17 +259,13 @@ impl Connection {
                 self.sent(result, batch, since, shared);
                 true
             }
-            Output::AwaitsRoom(room, len, since) => {
+            Output::AwaitsRoom(room) => {
                 // A failure is shown by the next send.
                 if room.poll(&self.socket, context).is_pending() {
                     return false;
                 }
-                let (len, took) = (*len, since.elapsed());
                 self.output = Output::Nothing;
-                if let Stage::Serving(machine) = &mut self.stage {
-                    machine.has_room(len, took, shared);
-                    self.bound_unsent();
-                }
+                self.has_room(shared);
                 true
             }
             Output::Pauses(_, pause, _) => {
@@ -298,9 +298,8 @@ impl Connection {
                 if !whole {
                     machine.sends_on(shared);
                     self.output = Output::Sends(self.socket.send(batch), since);
-                    return self.bound_unsent();
+                    return self.hold(None);
                 }
-                self.last_batch = Some((batch.whole_len(), since));
             }
             Err(error) if driver::is_passing(&error) => {
                 count_errno(&shared.counters.ring_errnos, &error);
@@ -311,7 +310,7 @@ impl Connection {
             Err(error) => self.fail(&error, shared),
         }
         shared.batches.borrow_mut().put(batch);
-        self.bound_unsent();
+        self.hold(None);
     }
 
     fn fail(&mut self, error: &io::Error, shared: &Shared) {
@@ -319,16 +318,51 @@ impl Connection {
         self.cut(reason);
     }
 
+    /// Waits for room, of a careful peer, which has something to take in from here on.
+    fn await_room(&mut self) {
+        if self.measured_from.is_none() {
+            let delivery = delivery(&self.socket).unwrap_or_default();
+            self.measured_from = Some((delivery.acknowledged_bytes, Instant::now()));
+        }
+        self.output = Output::AwaitsRoom(self.socket.room());
+    }
+
+    /// The socket of a careful peer has room. How fast the peer is shows by what it has
+    /// acknowledged since.
+    fn has_room(&mut self, shared: &Shared) {
+        let Stage::Serving(machine) = &mut self.stage else { return };
+        let Some((before, since)) = self.measured_from else { return };
+        // It may fail on a socket that is gone, which shows soon enough.
+        let delivery = delivery(&self.socket).unwrap_or_default();
+        let acknowledged = delivery.acknowledged_bytes.saturating_sub(before);
+        let now = Instant::now();
+        if machine.has_room(acknowledged, now.duration_since(since), shared) {
+            self.measured_from = Some((delivery.acknowledged_bytes, now));
+            self.hold(Some(delivery));
+        }
+    }
+
     /// Has the kernel hold as much as the machine wants.
     #[inline]
-    fn bound_unsent(&mut self) {
+    fn hold(&mut self, known: Option<Delivery>) {
         let Stage::Serving(machine) = &self.stage else { return };
-        let unsent_max = machine.unsent_max();
-        if (unsent_max < UNSENT_MAX) != self.is_bounded {
-            self.is_bounded = unsent_max < UNSENT_MAX;
-            // It may fail on a socket that is gone, which shows soon enough.
-            let _ = bound_unsent(&self.socket, unsent_max);
+        if machine.is_careful() || self.unacknowledged_max != 0 {
+            self.hold_less(known);
         }
+    }
+
+    #[cold]
+    fn hold_less(&mut self, known: Option<Delivery>) {
+        let Stage::Serving(machine) = &self.stage else { return };
+        let known = known.or_else(|| delivery(&self.socket).ok()).unwrap_or_default();
+        let held = machine.held(known.round_trip_min);
+        let (wanted, before) = (unacknowledged_max(held), self.unacknowledged_max);
+        // A small change is not worth a call.
+        if (wanted == 0) == (before == 0) && wanted.abs_diff(before) <= before / 4 {
+            return;
+        }
+        self.unacknowledged_max = wanted;
+        apply(&self.socket, held);
     }
 
     // What is to be done.
@@ -363,14 +397,15 @@ impl Connection {
                     // A queue was full, and there is room.
                 }
                 Action::Receive | Action::AwaitCredit => {
+                    self.measured_from = None;
                     self.receive();
                     return None;
                 }
-                Action::AwaitTurn => return None,
-                Action::AwaitRoom => {
-                    let (len, since) = self.last_batch.unwrap_or((0, Instant::now()));
-                    self.output = Output::AwaitsRoom(self.socket.room(), len, since);
+                Action::AwaitTurn => {
+                    self.measured_from = None;
+                    return None;
                 }
+                Action::AwaitRoom => self.await_room(),
                 Action::Linger => {
                     if !std::mem::replace(&mut self.output_ended, true) {
                         self.socket.end_output();
@@ -422,16 +457,14 @@ impl Connection {
     #[inline]
     fn send(&mut self, mut batch: Sealed, shared: &Shared) {
         let Stage::Serving(machine) = &mut self.stage else { return };
-        let since = machine.is_slow().then(Instant::now);
         if batch.len() < DIRECT_LEN_MAX + COPY_LEN_MAX {
             match self.socket.send_now(&batch) {
                 Ok(len) => {
                     let whole = batch.advance(len);
                     machine.sent_directly(len, whole, shared);
                     if whole {
-                        self.last_batch = since.map(|since| (batch.whole_len(), since));
                         shared.batches.borrow_mut().put(batch);
-                        return self.bound_unsent();
+                        return;
                     }
                 }
                 // The socket is full.
@@ -447,8 +480,7 @@ impl Connection {
             }
         }
         machine.sends_on(shared);
-        let since = since.unwrap_or_else(Instant::now);
-        self.output = Output::Sends(self.socket.send(batch), since);
+        self.output = Output::Sends(self.socket.send(batch), Instant::now());
     }
 
     /// Shuts the socket down; it is closed when nothing is under way on it.
@@ -463,7 +495,7 @@ impl Connection {
 
     fn has_nothing_under_way(&self) -> bool {
         !matches!(self.input, Some(Input::UnderWay(_)))
-            && !matches!(self.output, Output::Sends(..) | Output::AwaitsRoom(..))
+            && !matches!(self.output, Output::Sends(..) | Output::AwaitsRoom(_))
     }
 
     // Before it is known what it is.
@@ -538,6 +570,18 @@ fn decided(
 #[inline]
 fn bytes_of<'a>(buffer: &'a ReadBuffer, range: &Range<u16>) -> &'a [u8] {
     buffer.get(usize::from(range.start)..usize::from(range.end)).unwrap_or_default()
+}
+
+/// As it is kept of each connection.
+fn unacknowledged_max(held: Held) -> u32 {
+    held.unacknowledged_max.map_or(0, |bytes| u32::try_from(bytes).unwrap_or(u32::MAX))
+}
+
+/// Tells the kernel what it may hold of a socket's output, or of those that a listener accepts.
+pub(super) fn apply(socket: impl AsFd, held: Held) {
+    // It may fail on a socket that is gone, which shows soon enough.
+    let _ = bound_unsent(&socket, held.unsent_max);
+    let _ = bound_unacknowledged(&socket, held.unacknowledged_max);
 }
 
 impl Progress for Socket {

@@ -112,7 +112,7 @@ enum Output {
     Nothing,
     /// The socket has so many bytes of what is left of it.
     Sends(Sealed, usize, u64, Option<Result<usize, Failure>>),
-    AwaitsRoom(usize, u64, bool),
+    AwaitsRoom(bool),
     Pauses(Sealed, u64, u64),
 }
 
@@ -138,7 +138,8 @@ pub(super) struct Link {
     /// The batch that is sent, and how much of it the machine knows to be gone.
     bytes: Vec<u8>,
     gone: usize,
-    last_batch: Option<(usize, u64)>,
+    /// What a careful peer had acknowledged when it began to be measured.
+    measured_from: Option<(u64, u64)>,
     unanswered: Unanswered,
     begun_ms: u64,
     received_ms: u64,
@@ -158,7 +159,7 @@ impl Link {
             output: Output::Nothing,
             bytes: Vec::new(),
             gone: 0,
-            last_batch: None,
+            measured_from: None,
             unanswered: Unanswered::default(),
             begun_ms: now_ms,
             received_ms: now_ms,
@@ -216,7 +217,7 @@ impl Link {
 
     /// Moves what the socket has room for, and completes what that completes.
     fn pump(&mut self) {
-        let unsent_max = if self.machine.is_slow() { 0 } else { self.kernel.capacity / 3 };
+        let unsent_max = if self.machine.is_careful() { 0 } else { self.kernel.capacity / 3 };
         match &mut self.output {
             Output::Sends(batch, moved, _, outcome @ None) => {
                 *moved += self.kernel.take(batch.len() - *moved);
@@ -225,7 +226,7 @@ impl Link {
                 }
                 *outcome = Some(Ok(*moved));
             }
-            Output::AwaitsRoom(_, _, is_there @ false) if self.kernel.unsent <= unsent_max => {
+            Output::AwaitsRoom(is_there @ false) if self.kernel.unsent <= unsent_max => {
                 *is_there = true;
             }
             _ => return,
@@ -379,10 +380,7 @@ impl Link {
             Output::Sends(batch, _, since_us, Some(outcome)) => {
                 self.sent(batch, since_us, outcome, scene)?;
             }
-            Output::AwaitsRoom(len, since_us, true) => {
-                let took = Duration::from_micros(scene.now_us - since_us);
-                self.machine.has_room(len, took, scene.shared);
-            }
+            Output::AwaitsRoom(true) => self.has_room(scene),
             Output::Pauses(batch, until, since_us) if until <= scene.now_us => {
                 self.begin_send(batch, since_us)?;
             }
@@ -392,6 +390,15 @@ impl Link {
             }
         }
         Ok(true)
+    }
+
+    fn has_room(&mut self, scene: &Scene<'_>) {
+        let Some((before, since_us)) = self.measured_from else { return };
+        let acknowledged = self.kernel.acknowledged;
+        let took = Duration::from_micros(scene.now_us - since_us);
+        if self.machine.has_room(acknowledged - before, took, scene.shared) {
+            self.measured_from = Some((acknowledged, scene.now_us));
+        }
     }
 
     fn sent(
@@ -414,7 +421,6 @@ impl Link {
                     self.machine.sends_on(scene.shared);
                     return self.begin_send(batch, since_us);
                 }
-                self.last_batch = Some((batch.whole_len(), since_us));
             }
             Err(Failure::Passing) => {
                 scene.stats.failed_sends += 1;
@@ -459,11 +465,12 @@ impl Link {
                 self.peer.is_stepped(scene.course);
             }
             let was_slow = self.machine.is_slow();
+            let was_careful = self.machine.is_careful();
             let before = unanswered(scene.shared);
             let action = self.machine.next(self.key, scene.shared);
             self.unanswered.grow(before, unanswered(scene.shared));
             if let Action::Send(batch) = &action {
-                self.check_batch(batch, was_slow)?;
+                self.check_batch(batch, was_slow, was_careful)?;
             }
             self.peer.drop_unanswered(&self.unanswered)?;
             if self.machine.ending().is_some() {
@@ -471,9 +478,10 @@ impl Link {
             }
             self.peer.check_unanswered(&self.unanswered)?;
             match action {
-                Action::Send(batch) => self.send(batch, was_slow, scene)?,
+                Action::Send(batch) => self.send(batch, scene)?,
                 Action::Receive => {
                     self.peer.check_idle(scene.course)?;
+                    self.measured_from = None;
                     if !self.has_input() {
                         self.receive();
                         return Ok(false);
@@ -481,19 +489,21 @@ impl Link {
                 }
                 Action::AwaitCredit => {
                     scene.stats.credit_waits += 1;
+                    self.measured_from = None;
                     self.peer.check_owed()?;
                     self.receive();
                     return Ok(false);
                 }
                 Action::AwaitTurn => {
                     scene.stats.turn_waits += 1;
+                    self.measured_from = None;
                     self.peer.check_owed()?;
                     return Ok(false);
                 }
                 Action::AwaitRoom => {
                     scene.stats.room_waits += 1;
-                    let (len, since_us) = self.last_batch.unwrap_or((0, scene.now_us));
-                    self.output = Output::AwaitsRoom(len, since_us, false);
+                    self.measured_from.get_or_insert((self.kernel.acknowledged, scene.now_us));
+                    self.output = Output::AwaitsRoom(false);
                     self.pump();
                 }
                 Action::Linger => {
@@ -548,15 +558,20 @@ impl Link {
     }
 
     /// Whether a batch may go out at this moment, and is what must come next.
-    fn check_batch(&mut self, batch: &Sealed, was_slow: bool) -> Result<(), Fault> {
+    fn check_batch(
+        &mut self,
+        batch: &Sealed,
+        was_slow: bool,
+        was_careful: bool,
+    ) -> Result<(), Fault> {
         if !matches!(self.output, Output::Nothing) {
             return Err("two sends at a time".to_owned());
         }
         self.bytes = batch.to_bytes();
         self.gone = 0;
-        let len_max = if was_slow { SLOW_LEN_MAX } else { SEND_LEN_MAX };
+        let len_max = if was_careful { SLOW_LEN_MAX } else { SEND_LEN_MAX };
         if self.bytes.is_empty() || self.bytes.len() > len_max + COPY_LEN_MAX + GREETING_LEN_MAX {
-            return Err(format!("a batch of {} bytes, slow: {was_slow}", self.bytes.len()));
+            return Err(format!("a batch of {} bytes, careful: {was_careful}", self.bytes.len()));
         }
         self.peer.check_batch(&self.bytes, was_slow)
     }
@@ -572,12 +587,7 @@ impl Link {
     }
 
     /// Sends a batch that is what must come next: directly what the socket takes, or by the ring.
-    fn send(
-        &mut self,
-        mut batch: Sealed,
-        was_slow: bool,
-        scene: &mut Scene<'_>,
-    ) -> Result<(), Fault> {
+    fn send(&mut self, mut batch: Sealed, scene: &mut Scene<'_>) -> Result<(), Fault> {
         scene.stats.bytes += self.bytes.len() as u64;
         let since_us = scene.now_us;
         let fate = if scene.has_faults { scene.rng.u16(..1000) } else { 1000 };
@@ -594,7 +604,6 @@ impl Link {
                 self.peer.tally.sent += taken as u64;
                 self.machine.sent_directly(taken, whole, scene.shared);
                 if whole {
-                    self.last_batch = was_slow.then(|| (batch.whole_len(), since_us));
                     scene.shared.batches.borrow_mut().put(batch);
                     return Ok(());
                 }
@@ -613,7 +622,7 @@ impl Link {
         }
         match &mut self.output {
             Output::Sends(.., outcome) => *outcome = Some(Err(Failure::Reset)),
-            Output::AwaitsRoom(.., is_there) => *is_there = true,
+            Output::AwaitsRoom(is_there) => *is_there = true,
             Output::Nothing | Output::Pauses(..) => return,
         }
         wake(self.key);
@@ -621,7 +630,7 @@ impl Link {
 
     fn has_nothing_under_way(&self) -> bool {
         !matches!(self.input, Input::UnderWay(_))
-            && !matches!(self.output, Output::Sends(..) | Output::AwaitsRoom(..))
+            && !matches!(self.output, Output::Sends(..) | Output::AwaitsRoom(_))
     }
 }
 
