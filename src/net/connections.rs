@@ -3,7 +3,7 @@
 //! Separate tasks could not do what this one does: while it steps a connection, it has the next
 //! but one fetched into the core's cache, which a thousand connections have left meanwhile.
 
-use super::connection::{Connection, Flow, Held, apply};
+use super::connection::{Connection, Flow, Held};
 use super::count::{Close, add};
 use super::driver::{Key, ReadyList, wake};
 use super::game::{Handed, reset};
@@ -123,7 +123,7 @@ fn hand_on(connection: Connection, shared: &Shared) {
     };
     add(&shared.counters.game_accepted, 1);
     debug!(%address, %source, "handed on to the game server");
-    apply(&socket, Held::FAST);
+    Held::FAST.replace(Held::UNKNOWN, &socket);
     let socket = socket.into_descriptor();
     door.hand_on(Handed { socket, address, announced, first, permit });
 }

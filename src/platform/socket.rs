@@ -3,6 +3,7 @@
 
 use std::io;
 use std::mem::{MaybeUninit, size_of};
+use std::num::NonZeroU32;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
@@ -29,6 +30,8 @@ pub fn is_delivered(socket: impl AsFd) -> io::Result<bool> {
 pub struct Delivery {
     /// Bytes that the peer has acknowledged since the connection began.
     pub acknowledged_bytes: u64,
+    /// Bytes that have not gone onto the line.
+    pub unsent_bytes: u32,
     /// The shortest time that anything took to the peer and back.
     pub round_trip_min: Duration,
 }
@@ -41,6 +44,7 @@ pub fn delivery(socket: impl AsFd) -> io::Result<Delivery> {
     let info = tcp_info(socket)?;
     Ok(Delivery {
         acknowledged_bytes: info.tcpi_bytes_acked,
+        unsent_bytes: info.tcpi_notsent_bytes,
         round_trip_min: Duration::from_micros(info.tcpi_min_rtt.into()),
     })
 }
@@ -70,7 +74,7 @@ fn tcp_info(socket: impl AsFd) -> io::Result<libc::tcp_info> {
 ///
 /// # Errors
 /// Not a TCP socket.
-pub fn bound_unsent(socket: impl AsFd, bytes: usize) -> io::Result<()> {
+pub fn bound_unsent(socket: impl AsFd, bytes: u32) -> io::Result<()> {
     let value = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
     set_option(socket, libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, value)
 }
@@ -81,14 +85,14 @@ pub fn bound_unsent(socket: impl AsFd, bytes: usize) -> io::Result<()> {
 ///
 /// # Errors
 /// No socket.
-pub fn bound_unacknowledged(socket: impl AsFd, bytes: Option<usize>) -> io::Result<()> {
+pub fn bound_unacknowledged(socket: impl AsFd, bytes: Option<NonZeroU32>) -> io::Result<()> {
     let Some(bytes) = bytes else {
         let chooses = set_option(&socket, libc::SOL_SOCKET, SO_BUF_LOCK, 0);
         // Before Linux 5.14 it cannot be told to choose again: what it may hold at most then.
-        return chooses.or_else(|_| bound_unacknowledged(socket, Some(UNACKNOWLEDGED_ANY)));
+        return chooses.or_else(|_| bound_unacknowledged(socket, UNACKNOWLEDGED_ANY));
     };
     // The kernel doubles it.
-    let value = libc::c_int::try_from(bytes / 2).unwrap_or(libc::c_int::MAX);
+    let value = libc::c_int::try_from(bytes.get() / 2).unwrap_or(libc::c_int::MAX);
     set_option(socket, libc::SOL_SOCKET, libc::SO_SNDBUF, value)
 }
 
@@ -96,7 +100,7 @@ pub fn bound_unacknowledged(socket: impl AsFd, bytes: Option<usize>) -> io::Resu
 const SO_BUF_LOCK: libc::c_int = 72;
 
 /// More than `net.core.wmem_max` usually allows.
-const UNACKNOWLEDGED_ANY: usize = 8 << 20;
+const UNACKNOWLEDGED_ANY: Option<NonZeroU32> = NonZeroU32::new(8 << 20);
 
 fn set_option(
     socket: impl AsFd,

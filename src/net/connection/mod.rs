@@ -25,15 +25,12 @@ use super::count::{Close, count_errno};
 use super::driver::{self, Key, READ_LEN, ReadBuffer, Receiving, Room, Sending, Socket, wake};
 use super::openings::SilentPlace;
 use super::shared::Shared;
-use crate::platform::socket::{
-    Delivery, acknowledged_bytes, bound_unacknowledged, bound_unsent, delivery, is_delivered,
-};
+use crate::platform::socket::{Delivery, acknowledged_bytes, delivery, is_delivered};
 use crate::protocol::Status;
 use opening::Opened;
 use pace::DIRECT_LEN_MAX;
 use std::io;
 use std::ops::Range;
-use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -96,8 +93,8 @@ pub(super) struct Connection {
     measured_from: Option<(u64, Instant)>,
     /// Its place among the peers, once it is decided on.
     permit: Option<Permit>,
-    /// What the kernel holds at most that the peer has not acknowledged; 0 is as much as it likes.
-    unacknowledged_max: u32,
+    /// What the kernel has been told to hold at most.
+    held: Held,
     output_ended: bool,
     /// The socket is shut down; what is under way comes to its end.
     is_closing: bool,
@@ -128,7 +125,7 @@ impl Connection {
             output: Output::Nothing,
             measured_from: None,
             permit,
-            unacknowledged_max: unacknowledged_max(Held::UNKNOWN),
+            held: Held::UNKNOWN,
             output_ended: false,
             is_closing: false,
         }
@@ -265,7 +262,8 @@ impl Connection {
                     return false;
                 }
                 self.output = Output::Nothing;
-                self.has_room(shared);
+                let delivery = self.delivery();
+                self.has_room(delivery, shared);
                 true
             }
             Output::Pauses(_, pause, _) => {
@@ -318,51 +316,54 @@ impl Connection {
         self.cut(reason);
     }
 
-    /// Waits for room, of a careful peer, which has something to take in from here on.
-    fn await_room(&mut self) {
-        if self.measured_from.is_none() {
-            let delivery = delivery(&self.socket).unwrap_or_default();
-            self.measured_from = Some((delivery.acknowledged_bytes, Instant::now()));
+    /// Waits for room, of a careful peer, which has something to take in from here on. Most have
+    /// room at once, and are spared an operation.
+    fn await_room(&mut self, shared: &Shared) {
+        let delivery = self.delivery();
+        self.measured_from.get_or_insert_with(|| (delivery.acknowledged_bytes, Instant::now()));
+        if delivery.unsent_bytes == 0 && self.held.unacknowledged_max.is_none() {
+            self.has_room(delivery, shared);
+        } else {
+            self.output = Output::AwaitsRoom(self.socket.room());
         }
-        self.output = Output::AwaitsRoom(self.socket.room());
     }
 
     /// The socket of a careful peer has room. How fast the peer is shows by what it has
     /// acknowledged since.
-    fn has_room(&mut self, shared: &Shared) {
+    fn has_room(&mut self, delivery: Delivery, shared: &Shared) {
         let Stage::Serving(machine) = &mut self.stage else { return };
-        let Some((before, since)) = self.measured_from else { return };
-        // It may fail on a socket that is gone, which shows soon enough.
-        let delivery = delivery(&self.socket).unwrap_or_default();
-        let acknowledged = delivery.acknowledged_bytes.saturating_sub(before);
         let now = Instant::now();
+        let (before, since) = self.measured_from.unwrap_or((delivery.acknowledged_bytes, now));
+        let acknowledged = delivery.acknowledged_bytes.saturating_sub(before);
         if machine.has_room(acknowledged, now.duration_since(since), shared) {
             self.measured_from = Some((delivery.acknowledged_bytes, now));
             self.hold(Some(delivery));
         }
     }
 
+    fn delivery(&self) -> Delivery {
+        // It may fail on a socket that is gone, which shows soon enough.
+        delivery(&self.socket).unwrap_or_default()
+    }
+
     /// Has the kernel hold as much as the machine wants.
     #[inline]
     fn hold(&mut self, known: Option<Delivery>) {
         let Stage::Serving(machine) = &self.stage else { return };
-        if machine.is_careful() || self.unacknowledged_max != 0 {
-            self.hold_less(known);
+        if machine.is_careful() || self.held != Held::FAST {
+            self.hold_other(known);
         }
     }
 
     #[cold]
-    fn hold_less(&mut self, known: Option<Delivery>) {
+    fn hold_other(&mut self, known: Option<Delivery>) {
         let Stage::Serving(machine) = &self.stage else { return };
-        let known = known.or_else(|| delivery(&self.socket).ok()).unwrap_or_default();
+        let known = known.unwrap_or_else(|| self.delivery());
         let held = machine.held(known.round_trip_min);
-        let (wanted, before) = (unacknowledged_max(held), self.unacknowledged_max);
-        // A small change is not worth a call.
-        if (wanted == 0) == (before == 0) && wanted.abs_diff(before) <= before / 4 {
-            return;
+        if !held.is_near(self.held) {
+            held.replace(self.held, &self.socket);
+            self.held = held;
         }
-        self.unacknowledged_max = wanted;
-        apply(&self.socket, held);
     }
 
     // What is to be done.
@@ -405,7 +406,7 @@ impl Connection {
                     self.measured_from = None;
                     return None;
                 }
-                Action::AwaitRoom => self.await_room(),
+                Action::AwaitRoom => self.await_room(shared),
                 Action::Linger => {
                     if !std::mem::replace(&mut self.output_ended, true) {
                         self.socket.end_output();
@@ -570,18 +571,6 @@ fn decided(
 #[inline]
 fn bytes_of<'a>(buffer: &'a ReadBuffer, range: &Range<u16>) -> &'a [u8] {
     buffer.get(usize::from(range.start)..usize::from(range.end)).unwrap_or_default()
-}
-
-/// As it is kept of each connection.
-fn unacknowledged_max(held: Held) -> u32 {
-    held.unacknowledged_max.map_or(0, |bytes| u32::try_from(bytes).unwrap_or(u32::MAX))
-}
-
-/// Tells the kernel what it may hold of a socket's output, or of those that a listener accepts.
-pub(super) fn apply(socket: impl AsFd, held: Held) {
-    // It may fail on a socket that is gone, which shows soon enough.
-    let _ = bound_unsent(&socket, held.unsent_max);
-    let _ = bound_unacknowledged(&socket, held.unacknowledged_max);
 }
 
 impl Progress for Socket {

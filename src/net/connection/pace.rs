@@ -6,6 +6,9 @@
 //! given in the first millisecond takes a slow line ten seconds to carry. How fast a peer is shows
 //! by how much it acknowledges while it always has something to take in.
 
+use crate::platform::socket::{bound_unacknowledged, bound_unsent};
+use std::num::NonZeroU32;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 /// The most that one operation sends: 64 KB cost 18 % more at 100 KB a group, 1 MB 50 %
@@ -50,31 +53,57 @@ pub(in crate::net) const DIRECT_LEN_MAX: usize = 16 << 10;
 /// Unsent bytes that the kernel keeps for a fast peer. What it has not put onto the line it cannot
 /// take back: without a bound a peer that reads nothing ties up megabytes, and an urgent
 /// response waits behind them. Measured to cost nothing (docs/decisions/0005).
-const UNSENT_MAX: usize = 32 << 10;
+const UNSENT_MAX: u32 = 32 << 10;
 
 /// How long what a slow peer is sent may wait before its line, where nothing overtakes it: routers
 /// hold seconds of a slow line.
 const QUEUE_MS: u64 = 80;
 
 /// The least that may be on its way to any peer.
-const UNACKNOWLEDGED_MIN: usize = 6 << 10;
+const UNACKNOWLEDGED_MIN: u32 = 6 << 10;
 
 /// What the kernel may hold of what a peer is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::net) struct Held {
     /// Bytes that are not on the line; it rounds up to a packet.
-    pub(in crate::net) unsent_max: usize,
+    pub(in crate::net) unsent_max: u32,
     /// Bytes that the peer has not acknowledged; none is as many as the kernel likes.
-    pub(in crate::net) unacknowledged_max: Option<usize>,
+    pub(in crate::net) unacknowledged_max: Option<NonZeroU32>,
 }
 
 impl Held {
-    /// Of a peer of which nothing is known. A listener's sockets have it from the beginning.
-    pub(in crate::net) const UNKNOWN: Self =
-        Self { unsent_max: 1, unacknowledged_max: Some(SEND_LEN_UNKNOWN + SEND_LEN_UNKNOWN / 2) };
+    /// Of a peer of which nothing is known. A listener's sockets have it from the beginning. What
+    /// is on its way at first is what TCP begins with, ten packets; how long they take shows
+    /// enough to bound the next.
+    pub(in crate::net) const UNKNOWN: Self = Self { unsent_max: 1, unacknowledged_max: None };
 
     /// Of a peer that is fast, or no affair of JS5's.
     pub(in crate::net) const FAST: Self = Self { unsent_max: UNSENT_MAX, unacknowledged_max: None };
+
+    /// Whether the other is so much like it that the change is not worth a system call.
+    pub(in crate::net) fn is_near(self, other: Self) -> bool {
+        let bounds = [self, other].map(|held| held.unacknowledged_max.map_or(0, NonZeroU32::get));
+        let [wanted, is] = bounds;
+        self.unsent_max == other.unsent_max
+            && (wanted == 0) == (is == 0)
+            && wanted.abs_diff(is) <= is / 4
+    }
+
+    /// Has the kernel hold that of a socket's output, or of those that a listener accepts, in
+    /// place of what it was told `before`.
+    pub(in crate::net) fn replace(self, before: Self, socket: impl AsFd) {
+        // It may fail on a socket that is gone, which shows soon enough.
+        if self.unsent_max != before.unsent_max {
+            let _ = bound_unsent(&socket, self.unsent_max);
+        }
+        if self.unacknowledged_max != before.unacknowledged_max {
+            let _ = bound_unacknowledged(&socket, self.unacknowledged_max);
+        }
+    }
+
+    /// What a socket holds that was told nothing.
+    pub(in crate::net) const UNBOUNDED: Self =
+        Self { unsent_max: u32::MAX, unacknowledged_max: None };
 }
 
 /// What has shown of a peer.
@@ -137,9 +166,8 @@ impl Pace {
                 let round_trip_ms = u64::try_from(round_trip.as_millis()).unwrap_or(u64::MAX);
                 let time_ms = round_trip_ms.saturating_mul(3) / 2 + QUEUE_MS;
                 let bytes = bytes_a_second.saturating_mul(time_ms) / 1000;
-                let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
-                let unacknowledged_max = Some(bytes.max(UNACKNOWLEDGED_MIN));
-                Held { unsent_max: 1, unacknowledged_max }
+                let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).max(UNACKNOWLEDGED_MIN);
+                Held { unsent_max: 1, unacknowledged_max: NonZeroU32::new(bytes) }
             }
             (Kind::Unknown | Kind::Slow, _) => Held::UNKNOWN,
         }
@@ -296,9 +324,9 @@ mod tests {
     #[test]
     fn what_is_on_its_way_to_a_slow_peer_is_what_its_line_carries() {
         let held = |bytes_a_second, round_trip_ms| slow(bytes_a_second).held(ms(round_trip_ms));
-        assert_eq!(held(500_000, 0), Held { unsent_max: 1, unacknowledged_max: Some(40_000) });
-        assert_eq!(held(500_000, 200).unacknowledged_max, Some(190_000));
-        assert_eq!(held(7_000, 10).unacknowledged_max, Some(6 * KB));
+        assert_eq!(held(500_000, 0), Held { unsent_max: 1, unacknowledged_max: NonZeroU32::new(40_000) });
+        assert_eq!(held(500_000, 200).unacknowledged_max, NonZeroU32::new(190_000));
+        assert_eq!(held(7_000, 10).unacknowledged_max, NonZeroU32::new(6 << 10));
         let mut unmeasured = Pace::fast();
         unmeasured.slow_down();
         assert_eq!(unmeasured.held(ms(0)), Held::UNKNOWN);

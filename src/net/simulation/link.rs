@@ -503,6 +503,10 @@ impl Link {
                 Action::AwaitRoom => {
                     scene.stats.room_waits += 1;
                     self.measured_from.get_or_insert((self.kernel.acknowledged, scene.now_us));
+                    if self.kernel.unsent == 0 {
+                        self.has_room(scene);
+                        continue;
+                    }
                     self.output = Output::AwaitsRoom(false);
                     self.pump();
                 }
