@@ -133,7 +133,8 @@ fn nothing_of_a_lower_rank_goes_while_a_higher_one_waits() {
             let habits = [of(pair[0]), of(pair[0]), of(pair[1]), of(pair[1])];
             let rates = rates(&server, &habits, SECOND / 2, SECOND);
             assert_rate(rates.iter().sum(), 2e6);
-            assert!(rates[2] + rates[3] < 2e4, "{pair:?}: {rates:?}");
+            // One that takes in what it was given does not wait for credit meanwhile.
+            assert!(rates[2] + rates[3] < 1e5, "{pair:?}: {rates:?}");
         }
     }
 }
