@@ -118,16 +118,25 @@ fn a_comparison_with_itself_is_the_noise_floor() {
     let (_server, address) = server();
     let server = format!("mine={address},pid={}", std::process::id());
     let arguments = ["compare", "--server", &server, "--rounds", "8", "--interval", "400ms"];
-    let (comparison, _) = comparison(&[&arguments[..], &["-c", "2"]].concat());
-    assert_eq!(comparison["kind"], "noise-floor");
-    let row = &comparison["pairs"][0]["rows"][0];
-    assert_eq!(row["name"], "cpu a response");
-    let failures = [0, 1].map(|side| &comparison["sides"][side]["failures"]);
-    assert!(row["ratio"]["median"].as_f64() > Some(0.0), "{row}: {failures:?}");
-    let sides = comparison["sides"].as_array().unwrap();
-    // A round in which the generator had no core has none.
+    // A round in which the generator or the watcher had no core does not count; on a machine
+    // that is busy with other tests that may be most of one comparison.
     let has_share = |sample: &serde_json::Value| sample["server"]["cpu_share"].is_f64();
-    assert!(sides.iter().all(|side| side["samples"].as_array().unwrap().iter().any(has_share)));
+    let mut seen = Vec::new();
+    for _ in 0..5 {
+        let (comparison, _) = comparison(&[&arguments[..], &["-c", "2"]].concat());
+        assert_eq!(comparison["kind"], "noise-floor");
+        let row = &comparison["pairs"][0]["rows"][0];
+        assert_eq!(row["name"], "cpu a response");
+        let sides = comparison["sides"].as_array().unwrap();
+        assert!(sides.iter().all(|side| side["failures"] == serde_json::json!([])), "{sides:?}");
+        let is_watched =
+            |side: &serde_json::Value| side["samples"].as_array().unwrap().iter().any(has_share);
+        if row["ratio"]["median"].as_f64() > Some(0.0) && sides.iter().all(is_watched) {
+            return;
+        }
+        seen.push(row.clone());
+    }
+    panic!("no comparison has a ratio: {seen:?}");
 }
 
 #[test]

@@ -324,7 +324,10 @@ mod tests {
     #[test]
     fn what_is_on_its_way_to_a_slow_peer_is_what_its_line_carries() {
         let held = |bytes_a_second, round_trip_ms| slow(bytes_a_second).held(ms(round_trip_ms));
-        assert_eq!(held(500_000, 0), Held { unsent_max: 1, unacknowledged_max: NonZeroU32::new(40_000) });
+        assert_eq!(
+            held(500_000, 0),
+            Held { unsent_max: 1, unacknowledged_max: NonZeroU32::new(40_000) }
+        );
         assert_eq!(held(500_000, 200).unacknowledged_max, NonZeroU32::new(190_000));
         assert_eq!(held(7_000, 10).unacknowledged_max, NonZeroU32::new(6 << 10));
         let mut unmeasured = Pace::fast();
