@@ -175,8 +175,8 @@ impl Filling {
         cursor.taken == framed.len()
     }
 
-    /// Appends of a response just what brings the batch to `len_max` bytes. True if the response
-    /// is complete.
+    /// Appends of a response what brings the batch to `len_max` bytes, and no more. True if the
+    /// response is complete.
     pub fn push_exactly(
         &mut self,
         cursor: &mut Cursor,
@@ -185,6 +185,9 @@ impl Filling {
     ) -> bool {
         let framed = snapshot.view(cursor.response.dialect()).framed(cursor.place);
         let room = len_max.saturating_sub(self.len());
+        if room > COPY_LEN_MAX {
+            return self.push(cursor, snapshot, len_max);
+        }
         let end = cursor.taken.saturating_add(room).min(framed.len());
         self.0.copy(
             cursor.response,

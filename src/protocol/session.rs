@@ -296,6 +296,12 @@ impl ServerSession {
         self.queues.iter().flat_map(|queues| queues.iter())
     }
 
+    /// Whether what is answered next has the key of `response`.
+    #[must_use]
+    pub fn has_key_of(&self, response: Response) -> bool {
+        response.key() == self.stamp.key()
+    }
+
     /// Makes ready to break `response` off for an urgent one that `is_there` and may stand where
     /// a block marker is due: that one is answered next. False if there is none, or if the key has
     /// changed since the response began, as the client decides by one key what it reads there, or
@@ -307,9 +313,10 @@ impl ServerSession {
     ) -> bool {
         // The first byte is the archive's number, and 255 is the marker.
         let fit = |id: GroupId| id.archive != ARCHIVE_INDEXES && is_there(id);
-        let same_key = response.key() == self.stamp.key();
         let may_be = self.profile().is_some_and(|profile| profile.break_off);
-        same_key && may_be && self.queues.as_mut().is_some_and(|queues| queues.bring_forward(fit))
+        self.has_key_of(response)
+            && may_be
+            && self.queues.as_mut().is_some_and(|queues| queues.bring_forward(fit))
     }
 
     /// Takes back a prefetch response that was broken off: it is answered again, whole, before

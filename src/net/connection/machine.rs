@@ -41,7 +41,7 @@ const BREAK_OFF_SAVES_MS: u64 = 100;
 const BREAK_OFF_SHARE_LEFT: usize = 8;
 
 /// What may have been sent in vain: this share of what was sent, ...
-const WASTE_SHARE: u64 = 12;
+const WASTE_SHARE: u64 = 11;
 
 /// ... or what the peer takes in in so long, ...
 const WASTE_START_MS: u64 = 6_000;
@@ -155,6 +155,9 @@ pub struct Machine {
     snapshot: SnapshotRef,
     /// The response that an earlier batch holds the beginning of.
     begun: Option<Cursor>,
+    /// A prefetch that urgent responses have overtaken between two of its blocks. Boxed, as few
+    /// connections ever have one.
+    overtaken: Option<Box<Cursor>>,
     doing: Doing,
     /// When that began or last made progress, in milliseconds of the worker's clock.
     since_ms: u64,
@@ -203,6 +206,7 @@ impl Machine {
             silent,
             snapshot: shared.snapshot(),
             begun: None,
+            overtaken: None,
             doing: if refusal.is_some() { Doing::Refuses } else { Doing::AwaitsHandshake },
             since_ms,
             sampled_ms: since_ms,
@@ -363,7 +367,7 @@ impl Machine {
         {
             self.picked = NOT_PICKED;
         }
-        let has_more = self.begun.is_some() || self.session.has_queued();
+        let has_more = self.is_under_way() || self.session.has_queued();
         self.wants_room = self.pace.is_careful() && has_more;
     }
 
@@ -411,10 +415,14 @@ impl Machine {
             self.session.refuse(Status::ServerFull);
         }
         if std::mem::take(&mut self.wants_room) {
+            if let Some(egress) = &shared.egress {
+                // Credit that it cannot use would be withheld from others.
+                egress.wants_nothing(self.share);
+            }
             self.enter(Doing::Sends, shared.now_ms());
             return Action::AwaitRoom;
         }
-        if self.begun.is_some() || self.session.has_step() {
+        if self.is_under_way() || self.session.has_step() {
             if !self.has_turn(key, shared) {
                 self.enter(Doing::AwaitsTurn, shared.now_ms());
                 return Action::AwaitTurn;
@@ -517,9 +525,15 @@ impl Machine {
         let view = self.snapshot.view(dialect);
         let place = |id| view.place(id);
         let next_len = || self.session.upcoming().next().map(|id| place(id).len());
-        self.begun.is_some()
+        self.is_under_way()
             || urgent + prefetch >= MANY_REQUESTS
             || next_len().is_some_and(|len| len >= LARGE_FROM)
+    }
+
+    /// Whether a response has begun and not come to its end.
+    #[inline]
+    fn is_under_way(&self) -> bool {
+        self.begun.is_some() || self.overtaken.is_some()
     }
 
     // Filling.
@@ -552,16 +566,24 @@ impl Machine {
         shared: &Shared,
     ) -> usize {
         let queued = (self.picked != NOT_PICKED).then(|| self.session.queued());
-        let was_begun = self.begun.is_some();
+        let was_begun = self.is_under_way();
         let (mut went_on, mut is_broken_off) = (0, false);
         let responses = shared.counters.responses();
-        if let Some(cursor) = self.begun.take() {
+        if let Some(cursor) = self.take_begun() {
             let len = batch.len();
             is_broken_off = self.push_begun(batch, cursor, len_max, allowance, shared);
             went_on = batch.len() - len;
         }
         if self.begun.is_none() {
-            self.fill_with_steps(batch, len_max, allowance, is_broken_off, shared);
+            let within = if self.overtaken.is_some() { Allowance::Urgent } else { allowance };
+            self.fill_with_steps(batch, len_max, within, is_broken_off, shared);
+        }
+        let is_overtaken = self.begun.is_some() || batch.is_full(len_max);
+        if !is_overtaken && allowance == Allowance::All {
+            // Nothing overtakes it any more, or only what the next batch is for.
+            if let Some(cursor) = self.overtaken.take_if(|_| self.session.queued().0 == 0) {
+                self.push_large(batch, *cursor, len_max);
+            }
         }
         shared.counters.count_responses_since(responses, self.session.profile_number());
         if let Some(before) = queued {
@@ -684,10 +706,27 @@ impl Machine {
         }
     }
 
-    // Breaking off.
+    // Overtaking and breaking off.
 
-    /// Goes on with a response that has begun, or breaks it off for an urgent one. True if it is
-    /// broken off.
+    /// The response to go on with: what was overtaken when nothing overtakes it any more.
+    #[inline]
+    fn take_begun(&mut self) -> Option<Cursor> {
+        self.begun.take().or_else(|| self.overtaken.take().map(|cursor| *cursor))
+    }
+
+    /// Whether urgent responses overtake one that has begun: it is a prefetch, an urgent request
+    /// waits, and the client tells blocks of different responses apart.
+    fn may_be_overtaken(&self, cursor: &Cursor) -> bool {
+        let response = cursor.response();
+        response.framing().is_multi()
+            && response.class() == Class::Prefetch
+            && self.closing.is_none()
+            && self.session.queued().0 > 0
+            && self.session.has_key_of(response)
+    }
+
+    /// Goes on with a response that has begun, or only as far as the block's edge where urgent
+    /// ones overtake it, or it is broken off for one. True if it is broken off.
     fn push_begun(
         &mut self,
         batch: &mut Filling,
@@ -696,18 +735,26 @@ impl Machine {
         allowance: Allowance,
         shared: &Shared,
     ) -> bool {
-        if allowance == Allowance::Nothing || !self.breaks_off(&cursor, shared) {
+        let is_overtaken = allowance != Allowance::Nothing && self.may_be_overtaken(&cursor);
+        let is_broken_off =
+            allowance != Allowance::Nothing && !is_overtaken && self.breaks_off(&cursor, shared);
+        if !is_overtaken && !is_broken_off {
             self.push_large(batch, cursor, len_max);
             return false;
         }
         // The client decides at a block's edge.
-        let to_edge = cursor.taken().next_multiple_of(BLOCK_LEN) - cursor.taken();
+        let block_len = cursor.response().framing().block_len();
+        let to_edge = cursor.taken().next_multiple_of(block_len) - cursor.taken();
         let edge = len_max.min(batch.len() + to_edge);
         if to_edge > 0 && batch.push_exactly(&mut cursor, &self.snapshot, edge) {
             return false;
         }
-        if !cursor.taken().is_multiple_of(BLOCK_LEN) || batch.is_full(len_max) {
+        if !cursor.taken().is_multiple_of(block_len) || batch.is_full(len_max) {
             self.begun = Some(cursor);
+            return false;
+        }
+        if is_overtaken {
+            self.overtaken = Some(Box::new(cursor));
             return false;
         }
         self.wasted_bytes += cursor.taken() as u64;
@@ -778,7 +825,7 @@ impl Machine {
         if self.doing != doing {
             self.enter(doing, shared.now_ms());
         }
-        if self.begun.is_none() {
+        if !self.is_under_way() {
             self.fill(batch, len_max, Allowance::Nothing, shared);
         }
     }
@@ -795,7 +842,7 @@ impl Machine {
         match &self.begun {
             _ if urgent > 0 => Some(Class::Urgent),
             Some(begun) => Some(begun.response().class()),
-            None => (prefetch > 0).then_some(Class::Prefetch),
+            None => (prefetch > 0 || self.overtaken.is_some()).then_some(Class::Prefetch),
         }
     }
 
@@ -811,8 +858,10 @@ impl Machine {
             true => Allowance::All,
             false => Allowance::Urgent,
         };
-        let has_begun =
-            self.begun.as_ref().is_some_and(|begun| begun.response().class() == Class::Prefetch);
+        let has_begun = match &self.begun {
+            Some(begun) => begun.response().class() == Class::Prefetch,
+            None => self.overtaken.is_some(),
+        };
         let went_on = self.fill(batch, len_max.min(credit.len), allowance, shared);
         let sent = batch.len();
         let prefetch_sent = match (credit.rank.is_prefetch(), has_begun) {

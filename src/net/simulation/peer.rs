@@ -17,6 +17,9 @@ use crate::protocol::session::Violation;
 use crate::protocol::{ARCHIVE_INDEXES, Class, GroupId};
 use std::collections::VecDeque;
 
+/// Where blocks name their response, so many bytes of each do.
+const BLOCK_LEAD_LEN: usize = 5;
+
 /// What holds for all connections of a run.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rules {
@@ -496,7 +499,13 @@ impl Peer {
     ) -> Result<&'a [u8], Fault> {
         let wire = &begun.wire[begun.taken..];
         let len = wire.len().min(bytes.len());
-        let same = first_difference(&bytes[..len], &wire[..len], begun.key).unwrap_or(len);
+        let mut same = first_difference(&bytes[..len], &wire[..len], begun.key).unwrap_or(len);
+        let framing = self.profile.framing;
+        let into_block = (begun.taken + same) % framing.block_len();
+        if same < len && framing.is_multi() && into_block < BLOCK_LEAD_LEN {
+            // The blocks of two responses may begin alike.
+            same = same.saturating_sub(into_block);
+        }
         begun.taken += same;
         let rest = &bytes[same..];
         if begun.taken == begun.wire.len() {
@@ -519,7 +528,8 @@ impl Peer {
     }
 
     fn resumes(&self, parked: &Begun, rest: &[u8]) -> bool {
-        let lead = &parked.wire[parked.taken..][..5.min(parked.wire.len() - parked.taken)];
+        let lead =
+            &parked.wire[parked.taken..][..BLOCK_LEAD_LEN.min(parked.wire.len() - parked.taken)];
         let is_lead = lead.iter().zip(rest).all(|(lead, byte)| *lead == byte ^ parked.key);
         is_lead || self.urgent.is_empty()
     }
@@ -576,7 +586,8 @@ impl Peer {
     /// What comes between must be urgent and of no archive index.
     fn cut_in(&mut self, rest: &[u8]) -> Result<(), Fault> {
         let begun = self.begin(rest)?;
-        if begun.class != Class::Urgent || begun.wanted.id.archive == ARCHIVE_INDEXES {
+        let is_marker = begun.wanted.id.archive == ARCHIVE_INDEXES;
+        if begun.class != Class::Urgent || is_marker && !self.profile.framing.is_multi() {
             return Err(format!("{:?} {} cuts in", begun.class, begun.wanted.id));
         }
         self.begun = Some(begun);
