@@ -5,9 +5,9 @@
 //! set, and [`Recorder::tick`] packs those one at a time, when the worker has nothing to do:
 //! packing ten at once would be seen in the worker's own latencies. Totals are sums of intervals.
 //!
-//! The population is the requests whose intended time is within the measurement. What ended in
-//! it counts for throughput. So a request that was due in the warm-up and answered after it
-//! counts for throughput and not for latency.
+//! Latency counts requests that were due within the measurement. Throughput counts responses that
+//! ended within it. So a request that was due in the warm-up and answered after it counts for
+//! throughput and not for latency.
 
 pub(crate) mod histogram;
 pub(crate) mod names;
@@ -106,7 +106,7 @@ impl Recorder {
         self.stats.paused_max_ns = self.stats.paused_max_ns.max(length_ns);
     }
 
-    /// A response came whole; `bytes` is its length on the wire.
+    /// A response is complete; `bytes` is its length on the wire.
     #[inline]
     pub(crate) fn response(
         &mut self,
@@ -196,7 +196,7 @@ impl Recorder {
         self.interval.connections = self.connections;
     }
 
-    /// The status came.
+    /// The status was read.
     pub(crate) fn handshake(&mut self, written_ns: u64, done_ns: u64) {
         self.time(Metric::Handshake, written_ns, done_ns);
     }
