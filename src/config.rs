@@ -1,4 +1,4 @@
-//! From options to what the server runs with: every check that takes more than one value.
+//! Makes the server's configuration of the options, with every check that needs several values.
 
 mod clients;
 mod front;

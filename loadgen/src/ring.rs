@@ -47,7 +47,7 @@ impl Buffer {
     }
 }
 
-/// What became of an operation.
+/// The completion of an operation.
 #[derive(Debug)]
 pub(crate) struct Completion {
     /// What the operation was submitted with.

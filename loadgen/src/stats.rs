@@ -213,7 +213,7 @@ impl Recorder {
         self.time(Metric::Lag, possible_ns, written_ns);
     }
 
-    /// What became of a connection, or of an attempt at one.
+    /// How a connection, or an attempt at one, ended.
     pub(crate) fn outcome(&mut self, outcome: Outcome, now_ns: u64) {
         self.advance(now_ns);
         *self.stats.outcomes.entry(outcome).or_default() += 1;

@@ -1,6 +1,6 @@
 //! Writes stores, as directories or packed into one file.
 //!
-//! Plain blocking files: nothing waits for this but the one who asked. The layout is that of
+//! Writes block: only the caller waits for them. The layout is that of
 //! docs/cache-format.md, each group's sectors in a row. Idx files, and a zip's directory, are
 //! written last, and so are the indexes of flat files, so that what was not finished lists nothing.
 

@@ -82,7 +82,7 @@ impl Front {
         self.openings.load(Ordering::Relaxed) >= self.openings_max.div_ceil(2)
     }
 
-    /// Whether connections of such a listener are decided on only when they have shown more.
+    /// Whether connections of such a listener are openings first, and decided on later.
     pub(super) fn is_needed(&self, proxy: bool) -> bool {
         proxy || self.game.is_some()
     }

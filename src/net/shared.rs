@@ -1,7 +1,7 @@
 //! What the connections of a worker have in common: its clock, its pools, its counters, the line.
 //!
-//! A connection is given this whenever it is stepped, and knows nothing else of its worker. There
-//! is no socket and no operation in it, so that the machines of connections can be run without.
+//! A connection gets this whenever it is stepped, and knows nothing else of its worker. It has no
+//! socket and no operation, so that simulations can run the machines of connections.
 
 use super::admission::Verdict;
 use super::batch::{BatchPool, SnapshotRef};

@@ -1,15 +1,15 @@
 //! The client's side of one connection, as pure state: requests out, responses matched.
 //!
 //! As strict as the build 550 client: each response must answer a request of its class, every
-//! marker must be in place, nothing may come that was not asked for. The framing is checked
-//! while scanning; a container's bytes are looked at only if the [`ResponseSink`] wants them.
+//! marker must be in place, and no response may arrive without a request. The framing is checked
+//! while scanning; a container's bytes are passed on only if the [`ResponseSink`] wants them.
 //!
 //! A response may be *broken off*: where a marker is due, another byte begins the response to an
 //! urgent request, and the request of the one that was broken off stays outstanding.
 //!
-//! The surprise is how a key is found: a container that a store can hold is shorter than 16 MiB,
-//! so the top byte of its length is 0 and, keyed, shows the key itself. A response is accepted
-//! under the current key or one that was asked for since.
+//! The key of a response is found in its length: a container that a store can hold is shorter than
+//! 16 MiB, so the top byte of its length is 0, and XORed with the key it is the key itself. A
+//! response is accepted with the current key or one that was sent since.
 //!
 //! A client speaks as its [`Profile`] says. Where each block names its response, blocks of several
 //! may alternate: [`ResponseSink::resume`].

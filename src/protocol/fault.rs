@@ -1,4 +1,4 @@
-//! What a client catches a server at.
+//! Breaches of the protocol by a server, as a client finds them.
 
 use super::GroupId;
 
@@ -12,7 +12,7 @@ pub enum Fault {
     #[error("bytes after a status that refuses the client")]
     AfterRefusal,
     /// A response to nothing that is outstanding.
-    #[error("{id} came, and no request for it is outstanding")]
+    #[error("{id} was sent, but no request for it is outstanding")]
     Unasked {
         /// The group that came.
         id: GroupId,

@@ -277,7 +277,7 @@ fn who_is_served_and_what_they_cannot_read_is_said() {
     assert_eq!(ended.code, Some(0), "{ended:?}");
     for line in [
         "clients of rs2-530 open archives 0 to 28, of which some have no index (archives 4, 6, 8, ",
-        "clients of rs2-530 know archive indexes up to format 6, and younger ones are here \
+        "clients of rs2-530 know archive indexes up to format 6, and the cache has later ones \
          (archive 7)",
         "clients of rs2-530 cannot ask for 26 groups numbered 65536 or more (archive 7)",
         "clients of rs2-718 cannot unpack LZMA, which ",

@@ -128,7 +128,7 @@ fn a_server_that_stops_hands_nothing_over() {
         (site.path("cache"), site.path("handover.sock"), old.address.to_string());
     let late = js5d(&["--cache", &cache, "--handover", &handover, "--listen", &address]);
     assert_eq!(late.code, Some(71), "{}", late.stderr);
-    assert!(late.stderr.contains("stops already"), "{}", late.stderr);
+    assert!(late.stderr.contains("is stopping"), "{}", late.stderr);
     drop(busy);
     assert_eq!(old.wait().0, Some(0));
 }

@@ -250,7 +250,7 @@ fn a_lying_server_is_named_with_the_group_and_believed_if_it_mends_its_ways() {
         );
     let ended = fetch(address, &mirror, &[]);
     assert_eq!(ended.code, Some(65), "{ended:?}");
-    assert!(ended.stderr.contains("lies: group 2/7 has the CRC-32 "), "{ended:?}");
+    assert!(ended.stderr.contains("contradicts itself: group 2/7 has the CRC-32 "), "{ended:?}");
     assert!(!mirror.exists());
     // The same mirror, from one that lies once.
     let address = made_up(Cache::sample(), move |cache, at, before| {
@@ -263,7 +263,10 @@ fn a_lying_server_is_named_with_the_group_and_believed_if_it_mends_its_ways() {
 
 #[test]
 fn a_lying_index_or_master_index_is_named() {
-    for (wrong, words) in [(id(255, 3), "lies: index 255/3: CRC-32 is"), (MASTER_INDEX, "lies: ")] {
+    for (wrong, words) in [
+        (id(255, 3), "contradicts itself: index 255/3: CRC-32 is"),
+        (MASTER_INDEX, "contradicts itself: "),
+    ] {
         let dir = tempfile::tempdir().expect("a scratch directory");
         let address = made_up(Cache::sample(), move |cache, at, _| {
             let Act::Answer(mut container) = honest(cache, at) else { return Act::Ignore };
@@ -293,7 +296,7 @@ fn a_server_that_stands_still_or_is_not_there_is_named() {
     let ended = fetch(address, &mirror, &patient);
     assert_eq!(ended.code, Some(71), "{ended:?}");
     assert!(
-        ended.stderr.contains("stands still: no byte for 1 s, with 20 unanswered"),
+        ended.stderr.contains("sends nothing: no byte for 1 s, with 20 unanswered"),
         "{ended:?}"
     );
     let nobody = TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a port");

@@ -65,7 +65,7 @@ fn a_listener_that_somebody_shuts_is_named_and_ends_readiness() {
     rustix::net::shutdown(&kept.socket, rustix::net::Shutdown::Both).expect("it listens");
     eventually("it is not ready", || http.get("/readyz").status == 503);
     let reply = http.get("/readyz");
-    assert!(reply.body.contains("listens no more"), "{}", reply.body);
+    assert!(reply.body.contains("has lost a listening socket"), "{}", reply.body);
     let log = server.log();
     let line = log.lines().find(|line| line.contains("ERROR")).expect("it says so");
     assert!(line.contains(&kept.address.to_string()), "{line}");

@@ -30,7 +30,7 @@ pub enum PackedFault {
     #[error("not a regular file (tar type '{}')", char::from(*.0).escape_default())]
     NotAFile(u8),
     /// Two entries of one name.
-    #[error("there twice; the first is at byte {first}")]
+    #[error("listed twice; the first is at byte {first}")]
     Twice {
         /// Where the first is.
         first: u64,

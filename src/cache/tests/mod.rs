@@ -84,7 +84,7 @@ impl Image {
             out.extend(&bytes[wide + 6..]);
             (sector, position) = (number(&bytes[wide + 2..wide + 5]), position + 1);
         }
-        // What the last sector names as the next is nobody's business.
+        // The last sector's number of a next one has no meaning.
         Some(out)
     }
 }

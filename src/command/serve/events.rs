@@ -1,4 +1,4 @@
-//! What the main thread waits for while the workers serve: their beginning and end, and signals.
+//! The events that the main thread waits for while the workers serve: their start and end, signals.
 
 use super::handover::{Offer, Predecessor};
 use super::{spawn, supervisor, system};
@@ -23,7 +23,7 @@ pub(super) enum Event {
     Ready,
     /// A worker has ended.
     Ended(io::Result<()>),
-    /// A signal came that asks for an end.
+    /// A signal asks the process to end.
     Signal(i32),
     /// Another process serves from the same sockets.
     HandedOver,
@@ -119,8 +119,8 @@ impl Life {
                 Event::HandedOver => {
                     self.hand_over();
                     info!(
-                        "handed over: the other process accepts, what was asked for here is \
-                           finished"
+                        "handed over: the other process accepts; requests that have arrived here \
+                         are still answered"
                     );
                 }
                 Event::GivenUp if self.stop_by.is_some() => self.stop(),
@@ -187,13 +187,13 @@ impl Life {
             info!("stopping: the sockets stay with the process that serves");
             self.hand_over();
         } else if self.control.stop() {
-            info!("stopping: no connection is accepted, what was asked for is finished");
+            info!("stopping: no connection is accepted; requests that have arrived are answered");
             self.offer.iter().for_each(Offer::withdraw);
         } else if self.control.course() == Course::Offering {
             info!("stopping: as soon as the hand-over that is under way has ended");
             self.stop_by = Some(Instant::now() + OFFER_PATIENCE);
         } else {
-            info!("stopping already: what was asked for is finished");
+            info!("already stopping: requests that have arrived are still answered");
         }
     }
 
@@ -241,7 +241,7 @@ fn say_goodbye(published: &[Arc<Published>]) {
     say_front(&totals);
 }
 
-/// What came by balancers and went to the game server, if anything did.
+/// PROXY headers and game connections, if there were any.
 fn say_front(totals: &Totals) {
     let (untrusted, malformed) = (totals.closed_proxy_untrusted, totals.closed_proxy_malformed);
     let (too_long, late) = (totals.closed_proxy_too_long, totals.closed_proxy_timeout);

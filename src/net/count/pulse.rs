@@ -1,10 +1,10 @@
-//! A worker's last sign of life: when its heart beat, and what CPU time it had used by then.
+//! A worker's last heartbeat: when it was, and what CPU time the worker had used by then.
 
 use crate::platform::cpu;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Written at each heartbeat, read by whoever wonders.
+/// Written at each heartbeat, and read by the admin thread and the supervisor's.
 #[derive(Debug)]
 pub struct Pulse {
     /// Times are counted from here: when the worker was about to start.

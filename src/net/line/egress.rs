@@ -1,11 +1,11 @@
 //! Sharing the line: what a worker's connections may send under the caps.
 //!
-//! Only a server with a cap has any of this; without one, a batch costs a look at an empty
-//! option. All workers share one [`Shaper`], under a lock that is taken a few times a batch of
-//! some kilobytes, so that ranks and shares hold across workers. A connection that gets no
-//! credit goes on reading and waits; its worker collects grants every `TICK` while anybody
-//! waits, and wakes those whom they are for. What the kernel has taken counts as sent; headers
-//! of TCP and IP are not counted.
+//! Without a cap, a batch costs one check of an empty option. All workers share one [`Shaper`],
+//! under a lock that is taken a few times for each batch of some kilobytes, so that ranks and
+//! shares hold across workers. A connection without credit goes on reading and waits. While one of
+//! its connections waits, a worker collects grants every `TICK` and wakes the connections that they
+//! are for. Bytes count as sent when the kernel has taken them; headers of TCP and IP are not
+//! counted.
 
 use super::bucket::Bucket;
 use super::schedule::{Answer, Asker, ByRank, Caps, Grant, Rank, Schedule, Ticket, quantum};

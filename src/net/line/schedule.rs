@@ -1,14 +1,15 @@
-//! Who may send next, and how much, when the line is shared. Pure state; time is an argument.
+//! Which peer may send next, and how much, when the line is shared. Pure state; time is an
+//! argument.
 //!
-//! Ranks are strict: nothing of a lower one goes while one of a higher one waits. Within a rank
-//! the peer goes first that has been sent the least; what counts is bytes, so neither large
-//! groups nor long queues nor many requests get anybody more. The surprise: a peer that has
-//! nothing to ask for during a round trip keeps its arrears, up to `ARREARS_MS` of the line,
-//! or peers that ask for one group at a time would fall behind those that pipeline.
+//! Ranks are strict: a lower rank sends nothing while a peer of a higher one waits. Within a rank
+//! the peer that has been sent the least is first. Only bytes count, so neither large groups nor
+//! long queues nor many requests give a peer more. A peer that asks for nothing during a round trip
+//! keeps its arrears, up to `ARREARS_MS` of the line; otherwise peers that ask for one group at a
+//! time would get less than those that pipeline.
 //!
-//! Workers collect what is theirs at ticks of their own. So a peer that has been granted
-//! something still counts as one that waits, until what it sent is settled: others that come
-//! after it are held up, or whose worker looks first would get the whole line.
+//! Each worker collects its grants at ticks of its own. A peer that has been granted something
+//! counts as one that waits until the bytes that it sent are settled, and peers after it are held
+//! up so long; otherwise peers of the worker that checks first would get the whole line.
 
 use super::bucket::Bucket;
 use crate::net::batch::COPY_LEN_MAX;
@@ -109,7 +110,7 @@ pub struct Ticket {
     pub rank: Rank,
     /// What the peer has been sent in it, on the rank's own count.
     served: u64,
-    /// Who came first, among equals.
+    /// The order of arrival, among equals.
     number: u64,
 }
 

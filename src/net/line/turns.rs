@@ -1,10 +1,11 @@
-//! Turns of the ring: so many bytes of large batches go out before what else is ready is seen.
+//! Turns of the ring: a bound on the bytes of large batches that are sent before the worker sees
+//! what else is ready.
 //!
-//! The kernel carries out what was submitted before it says what has come in meanwhile. With
-//! twenty peers that download, five megabytes at once, a request for a small group would wait a
-//! millisecond and more behind them. So large batches share a turn's bytes, and whoever finds
-//! none left waits in a queue for the next turn, before anything is filled. Small batches never
-//! wait; while there are none, turns have no end, as longer ones cost less.
+//! The kernel carries out what was submitted before it reports what has arrived meanwhile. With
+//! twenty peers that download, five megabytes at once, a request for a small group would wait for
+//! more than a millisecond. So large batches share a turn's bytes, and a connection that finds none
+//! left waits in a queue for the next turn, before it fills its batch. Small batches never wait;
+//! while there are none, turns have no bound, because longer ones cost less.
 
 use crate::net::driver::{self, Key, wake};
 use std::cell::{Cell, RefCell};
