@@ -7,8 +7,8 @@ use std::time::Duration;
 const BURST: Duration = Duration::from_millis(20);
 
 /// How much time a late worker may make up for while a connection waits: if other programs use its
-/// core, it wakes tens of milliseconds late. The bound keeps a process that was stopped for a minute
-/// from flooding the line.
+/// core, it wakes tens of milliseconds late. The bound keeps a process that was stopped for a
+/// minute from flooding the line.
 const CATCH_UP: Duration = Duration::from_millis(100);
 
 /// Tokens are kept in millionths of a byte, so that no rate loses to rounding.
