@@ -1,4 +1,4 @@
-//! Who comes in, and that whoever does not is told why.
+//! Which connections are admitted, and that a refused one reads why.
 
 use crate::support::{Cache, Client, PATIENCE, Server, eventually, id, read_to_end, stream_from};
 use js5d::protocol::handshake::handshake;

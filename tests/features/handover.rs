@@ -1,4 +1,4 @@
-//! How one server takes over from another, and nobody who connects meets a closed door.
+//! How one server takes over from another, without refusing a connection.
 
 use crate::support::{Cache, Client, Http, Server, eventually, game, id, js5d, read_to_end};
 use js5d::platform::descriptors::{RECORD_LEN, pass, receive};

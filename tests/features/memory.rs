@@ -1,5 +1,5 @@
-//! Memory is a sum that is known beforehand: what connections take is what the sum says, and
-//! settings that may come to more than is allowed are refused.
+//! The sum of memory: connections take what the sum says, and settings that may need more than is
+//! allowed are refused.
 
 use crate::support::{Cache, Client, Http, Server, eventually, id, js5d, raise_descriptors};
 use js5d::net::footprint::{CONNECTION_BYTES, OUTPUT_COPIED_BYTES, queues_bytes};
@@ -112,7 +112,7 @@ const SMALL: [&str; 8] = [
 ];
 
 #[test]
-fn check_reckons_the_worst_case_and_refuses_more_than_is_allowed() {
+fn check_computes_the_worst_case_and_refuses_more_than_is_allowed() {
     let dir = tempfile::tempdir().unwrap();
     Cache::sample().write_flat(dir.path());
     let path = dir.path().to_str().unwrap();

@@ -1,4 +1,4 @@
-//! Connections that say nothing: those of one address keep nobody else out.
+//! Silent connections: those of one address do not keep other clients out.
 
 use crate::support::game::{LOGIN, echo, game_server};
 use crate::support::{Cache, Http, PATIENCE, Server, eventually, read_to_end, stream_from};

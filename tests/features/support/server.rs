@@ -110,7 +110,7 @@ impl Server {
         (status.and_then(|status| status.code()), waited)
     }
 
-    /// Asks it to stop and returns its last words.
+    /// Asks it to stop, and returns its whole log.
     pub(crate) fn stop(&mut self) -> String {
         self.signal(Signal::TERM);
         assert_eq!(self.wait().0, Some(0), "{}", self.log());
