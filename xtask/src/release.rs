@@ -1,4 +1,4 @@
-//! `cargo xtask release`: all that a release hands out, from one commit, the same bytes each time.
+//! `cargo xtask release`: the artefacts of a release, made from one commit, reproducibly.
 //!
 //! `target/dist/` then has, for each target: an archive with the programs, manual and completions;
 //! a Debian package; a container image as an OCI archive; a bill of materials; and the checksums of

@@ -27,7 +27,7 @@ impl FromStr for PeerArg {
     type Err = String;
 
     fn from_str(text: &str) -> std::result::Result<Self, String> {
-        let (name, rest) = text.split_once('=').ok_or("it begins with NAME=HOST:PORT")?;
+        let (name, rest) = text.split_once('=').ok_or("it must begin with NAME=HOST:PORT")?;
         let mut parts = rest.split(',');
         let target = parts.next().unwrap_or_default();
         let mut found = target.to_socket_addrs().map_err(|error| format!("{target}: {error}"))?;
