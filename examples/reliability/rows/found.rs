@@ -2,8 +2,9 @@
 //!
 //! Half of the maps are encrypted, versions are missing or followed by other bytes, groups are
 //! stale, missing, or stored and not listed, a last sector names a next one, an archive has no
-//! index. The state of each group is chosen when the cache is made, so it is known which groups must
-//! be served and which must be named. The same groups are written as a dat2 store and as flat files.
+//! index. The state of each group is chosen when the cache is made, so it is known which groups
+//! must be served and which must be named. The same groups are written as a dat2 store and as flat
+//! files.
 
 use super::Case;
 use super::image::{DAT2, Image, Listed, SECTOR, idx, index, packed_gzip, packed_plain};
