@@ -80,6 +80,9 @@ mod tests {
         assert_eq!(read(&text, || "this machine, another build".to_owned()), None);
         // As an earlier version kept it: of any machine and build.
         assert_eq!(read("5000000\n", here), None);
-        assert_eq!(here(), here());
+        // What this machine and program are called has the version, and is found again.
+        assert!(here().contains(concat!("js5-loadgen ", env!("CARGO_PKG_VERSION"), " ")));
+        let own = Kept { holds_for: here(), ceiling };
+        assert_eq!(read(&serde_json::to_string(&own).unwrap(), here), Some(ceiling));
     }
 }
