@@ -36,7 +36,7 @@ pub struct Settings {
     pub limits: ConnectionLimits,
     /// Caps on what is sent.
     pub caps: Caps,
-    /// Who is served.
+    /// The clients that are served.
     pub clients: Arc<Clients>,
     /// How many workers.
     pub workers: usize,

@@ -51,7 +51,7 @@ fn failed(failure: &Failure, settings: &[Resolved]) -> ExitCode {
 
 /// Help and version are no errors; anything else is exit code 64.
 fn usage(error: &clap::Error) -> ExitCode {
-    // Nobody is there to read it if this fails.
+    // If this fails, there is no reader.
     let _ = error.print();
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,

@@ -217,7 +217,7 @@ fn one_late_answer_takes_no_pod_out() {
     assert_eq!(probe("readinessProbe", "path:"), "/readyz");
 }
 
-/// What `js5d check` reckons for a small cache with the settings of a cluster.
+/// What `js5d check` computes for a small cache with the settings of a cluster.
 fn memory_in_a_cluster() -> serde_json::Value {
     let dir = tempfile::tempdir().expect("a directory");
     let cache = dir.path().join("cache");

@@ -132,9 +132,9 @@ struct Server {
 /// Lets connections through at a rate, one response at a time, in the order of their requests.
 struct Turnstile {
     rate: f64,
-    /// Who waits, a place a request.
+    /// The connections that wait, a place for each request.
     waiting: VecDeque<u32>,
-    /// Until when responses have been let through; it does not lag behind while nobody waits.
+    /// Until when responses have been let through; it does not lag behind while none waits.
     until: Instant,
 }
 

@@ -99,7 +99,7 @@ impl Recorder {
         }
     }
 
-    /// The worker was kept from its work for so long, until now.
+    /// The worker was kept from its work for this time, until now.
     pub(crate) fn pause(&mut self, length_ns: u64, now_ns: u64) {
         let length_ns = length_ns.min(now_ns.saturating_sub(self.start_ns));
         self.stats.paused_ns += length_ns;
@@ -207,7 +207,7 @@ impl Recorder {
     }
 
     /// A request was written that could have been at `possible_ns`: it was due by then, and a
-    /// window had room. What passed since is the generator's own doing.
+    /// window had room. The time since is the generator's lag.
     #[inline]
     pub(crate) fn lag(&mut self, possible_ns: u64, written_ns: u64) {
         self.time(Metric::Lag, possible_ns, written_ns);

@@ -188,7 +188,7 @@ impl Evidence {
 mod tests {
     use super::*;
 
-    /// An open loop that held its rate with a p99 of 20 ms, and nobody at fault.
+    /// An open loop that held its rate with a p99 of 20 ms, without a fault.
     const HELD: Evidence = Evidence {
         lag_p99_us: 50.0,
         response_p99_us: 20_000.0,

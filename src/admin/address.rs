@@ -112,7 +112,7 @@ impl Bound {
 #[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,
-    /// None if it is kept by somebody else for good.
+    /// None if another process keeps it.
     inode: Option<u64>,
     is_mine: bool,
 }

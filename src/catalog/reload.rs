@@ -16,7 +16,7 @@ use std::time::{Duration, Instant, SystemTime};
 /// Requests that may wait for the next reload.
 const REQUESTS_MAX: usize = 64;
 
-/// How often earlier snapshots are looked at, while there are any, to free what nobody holds.
+/// How often earlier snapshots are checked, while there are any, to free those not held.
 const RELEASE_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How much may be in memory at once.
@@ -139,7 +139,7 @@ pub struct ReloadQueue {
 }
 
 impl Reloader {
-    /// Reloads what `handle` gives out. Somebody has to [`run`](ReloadQueue::run) the queue.
+    /// Reloads what `handle` gives out. A thread has to [`run`](ReloadQueue::run) the queue.
     #[must_use]
     pub fn new(handle: Arc<SnapshotHandle>, limits: ReloadLimits) -> (Self, ReloadQueue) {
         let (sender, requests) = sync_channel(REQUESTS_MAX);

@@ -46,7 +46,7 @@ pub enum Bound {
     Setting(u64),
     /// The control group's limit: a container's or a unit's.
     Container(u64),
-    /// Nobody but the machine.
+    /// The machine: there is no limit but its memory.
     Machine(u64),
 }
 

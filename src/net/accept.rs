@@ -25,7 +25,7 @@ const ACCEPTS_MAX: usize = 64;
 /// How long to leave a listener alone after a failed accept: at most 10 failures a second.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Whether somebody may wait still to be accepted.
+/// Whether connections may still wait to be accepted.
 enum Waiting {
     Nobody,
     More,

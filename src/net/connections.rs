@@ -1,4 +1,4 @@
-//! The connections of a worker, and the one task that steps whoever is ready.
+//! The connections of a worker, and the one task that steps those that are ready.
 //!
 //! While this task steps a connection, it fetches the one after the next into the core's cache,
 //! which separate tasks could not do. With a thousand connections, each has left that cache since
@@ -72,7 +72,7 @@ impl Connections {
         }
     }
 
-    /// Steps whoever is ready, for as long as the worker runs.
+    /// Steps connections that are ready, for as long as the worker runs.
     pub(super) async fn step_ready(&self, shared: &Shared) {
         let mut ready = ReadyList::default();
         poll_fn(|context| {

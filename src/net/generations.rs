@@ -47,7 +47,7 @@ struct Earlier {
 impl Generations {
     /// To be told when a sweep begins. True if it is to show its connections here.
     pub(super) fn begin(&mut self, shared: &Shared) -> bool {
-        // An earlier snapshot is let go here, even if nobody connects.
+        // An earlier snapshot is released here, even without new connections.
         let current = shared.snapshot().ordinal();
         // A reload during the sweep sets it again.
         if !shared.has_earlier.take() {

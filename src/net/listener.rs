@@ -26,13 +26,13 @@ pub struct Listener {
     pub socket: OwnedFd,
     /// Whether its connections must open with a PROXY header.
     pub proxy: bool,
-    /// Whether a supervisor keeps it (systemd, say): who waits when this process stops is for the
-    /// next one.
+    /// Whether a supervisor (such as systemd) keeps it: connections that wait at a stop are for the
+    /// next process.
     pub kept: bool,
 }
 
 impl Listener {
-    /// The same socket once more: what comes is accepted by whoever is first.
+    /// The same socket once more: the first to accept gets a connection.
     ///
     /// # Errors
     /// There is no descriptor left.
@@ -103,7 +103,7 @@ pub fn adopt(socket: OwnedFd, backlog: i32, kept: bool) -> io::Result<Listener> 
     Ok(Listener { address, socket: socket.into(), proxy: false, kept })
 }
 
-/// A bound socket that shares its port with nobody, as soon as a process that has just ended has
+/// A bound socket that does not share its port, as soon as a process that has just ended has
 /// left the address.
 fn open_when_free(address: SocketAddr) -> io::Result<Socket> {
     let begin = Instant::now();

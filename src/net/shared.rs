@@ -85,7 +85,7 @@ impl Shared {
         self.now_ms.set(now_ms);
     }
 
-    /// Whether what is ready may wait so long for its turn that times say little about peers.
+    /// Whether ready connections may wait so long that times say little about their peers.
     pub fn is_busy(&self) -> bool {
         self.busy.get()
     }
@@ -100,7 +100,7 @@ impl Shared {
         self.course.get().is_draining()
     }
 
-    /// Whether it drains, and nobody takes over: who has not greeted yet is told so.
+    /// Whether the server stops, and no process takes over: late handshakes are refused.
     #[inline]
     pub fn is_stopping(&self) -> bool {
         self.course.get() == Course::Stopping

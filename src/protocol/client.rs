@@ -44,7 +44,7 @@ pub struct Head {
     pub compression: u8,
     /// The container's own length, its header included.
     pub container_len: u32,
-    /// The key under which it came.
+    /// The key that it was XORed with.
     pub key: u8,
 }
 
@@ -155,7 +155,7 @@ pub struct ClientSession<T> {
     head: [u8; HEAD_LEN_MAX],
     head_len: usize,
     incoming: Option<Incoming<T>>,
-    /// Responses between two blocks, the one that came last at the end.
+    /// Responses between two blocks, the latest at the end.
     suspended: Vec<Incoming<T>>,
     takes_break_offs: bool,
     /// Set between a response that was broken off and the first bytes of the next.
@@ -259,7 +259,7 @@ impl<T: Copy> ClientSession<T> {
         self.send(Message::Rekey(key), out);
     }
 
-    /// Appends a request. How many may be outstanding is the caller's affair.
+    /// Appends a request. The caller bounds how many are outstanding.
     pub fn request(&mut self, class: Class, id: GroupId, token: T, out: &mut Vec<u8>) {
         self.class_mut(class).push_back(Outstanding { id, token });
         self.send(Message::Request(class, id), out);

@@ -116,7 +116,7 @@ pub enum ContainerError {
     WrongLength {
         /// The claimed uncompressed length.
         claimed: usize,
-        /// The bytes that came out, at most `claimed`.
+        /// The unpacked bytes, at most `claimed`.
         found: usize,
         /// Whether there was more than `claimed`.
         longer: bool,

@@ -184,7 +184,7 @@ impl ServerSession {
             rest = later;
         }
         if self.discards() {
-            // Taken in all the same: unread input at a close becomes a reset, which can destroy
+            // Still taken in: unread input at a close becomes a reset, which can destroy
             // what the peer has not read yet.
             rest = &[];
         }
@@ -338,7 +338,7 @@ impl ServerSession {
         self.logged_in
     }
 
-    /// What came in since the last call.
+    /// What was received since the last call.
     pub fn take_received(&mut self) -> Received {
         std::mem::take(&mut self.received)
     }

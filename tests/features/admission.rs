@@ -125,7 +125,7 @@ fn an_unknown_message_destroys_nothing_that_was_sent_before() {
     assert!(client.hears_within(PATIENCE), "the response is begun");
     client.stream.write_all(&[5; 1000]).unwrap();
     thread::sleep(Duration::from_millis(300));
-    // It has read nothing yet, and goes on: input that nobody reads would make a close a reset.
+    // It has read nothing yet, and goes on: unread input would make a close a reset.
     client.stream.write_all(&[5; 100_000]).unwrap();
     thread::sleep(Duration::from_millis(300));
     let answers = client.receive_to_end();

@@ -344,7 +344,7 @@ fn a_stored_master_index_is_served_if_it_is_this_caches() {
     let server = serve(dir.path(), &["--build", "718"]);
     let mut stored = master_of(&server);
     drop(server);
-    // Signed by somebody else: 129 bytes that nobody here can make.
+    // Signed with another key: 129 bytes that cannot be made here.
     let entries_end = 5 + 1 + 8 * 72;
     stored.truncate(entries_end);
     stored.extend([0x77; 129]);

@@ -94,12 +94,12 @@ fn a_peer_that_reads_nothing_holds_what_the_sum_says() {
         let waiting = http.metrics().value("js5d_queue_depth{class=\"prefetch\"}");
         waiting >= (COUNT * 250) as f64
     });
-    // Who was read from late, on a busy machine, had less sent to it at once when it was held up.
+    // On a busy machine a peer that was read late had less sent to it when it was held up.
     check("held up", settled_kb(&server).saturating_sub(before_kb), COUNT, said, 70);
     drop(clients);
 }
 
-/// Settings whose worst case is easily reckoned: the peers' part is 100 of 88,010 bytes.
+/// Settings whose worst case is easily computed: the peers' part is 100 of 88,010 bytes.
 const SMALL: [&str; 8] = [
     "--connections-max",
     "100",

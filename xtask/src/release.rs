@@ -43,7 +43,7 @@ pub(crate) struct Args {
     #[arg(long)]
     again: bool,
 
-    /// Take what is not committed, too; for trying, as nobody can build it again
+    /// Include what is not committed; for trials, because such a build cannot be repeated
     #[arg(long)]
     dirty: bool,
 }

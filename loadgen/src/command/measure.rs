@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Set by Ctrl-C and by the request to terminate: runs end early and are reported all the same.
+/// Set by Ctrl-C and by the request to terminate: runs end early and are still reported.
 #[derive(Clone)]
 pub(crate) struct Interrupt(Arc<AtomicBool>);
 
@@ -209,7 +209,7 @@ impl Start {
         Self { instant: self.instant + wait, unix_ms: self.unix_ms + wait_ms, ..self }
     }
 
-    /// At a Unix time in seconds, or so long from now: `1767225600`, `+5s`.
+    /// At a Unix time in seconds, or after this time: `1767225600`, `+5s`.
     ///
     /// # Errors
     /// It cannot be read, or it is over.

@@ -196,7 +196,7 @@ fn read_all(out: Option<ChildStdout>) -> String {
     text
 }
 
-/// Takes the live numbers in, counts who is ready, and passes on what else a child says.
+/// Reads live numbers, counts children that are ready, and prints a child's other lines.
 fn read_words(lines: impl BufRead, live: &Live, ready: &AtomicU32) {
     for line in lines.lines().map_while(Result::ok) {
         if line == READY {

@@ -355,7 +355,7 @@ impl Comparison {
     /// Where the container is wrong, of which `bytes` come next and are not as expected.
     fn first_wrong(self, bytes: &[u8], expected: Option<&[u8]>, framing: Framing) -> Option<usize> {
         let Some(signed_from) = self.signed_from else { return Some(self.offset) };
-        // The container's length, and what is signed, are the server's own affair.
+        // The container's length, and the signature, depend on the server's key.
         let is_free = |offset: usize| (1..5).contains(&offset) || offset >= signed_from;
         (self.offset..).zip(bytes).find_map(|(offset, byte)| {
             let wanted = expected.and_then(|framed| framed.get(framing.wire_offset(offset)));

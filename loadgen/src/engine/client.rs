@@ -272,7 +272,7 @@ impl Client {
             let since = if paced { self.visit.started_ns() } else { self.connect_started_ns };
             core.tally.recorder.connect(since, core.now_ns);
         } else {
-            // What a hostile client waits for is its own doing, and nobody's latency.
+            // A hostile client causes its own waits, so they are no latency.
             core.tally.recorder.connected(core.now_ns);
         }
         self.progress_ns = core.awake_ns();
@@ -544,7 +544,7 @@ impl Client {
         self.note_quiet(core);
         let owed = self.checker.outstanding().count();
         core.tally.event(Event::Cut { errno, owed, has_status: self.checker.has_status() });
-        // Who comes back after a cut expects cuts: a restart, a drain. Otherwise every request
+        // A client with --retry expects cuts: a restart, a drain. Otherwise every request
         // is owed an answer.
         if owed > 0 && core.plan.retry_ns.is_none() {
             core.tally.wrong(self.number, &Wrong::CutOff { owed });

@@ -80,7 +80,7 @@ impl Connection {
         let socket = SockRef::from(socket);
         let ip = |address: SockAddr| address.as_socket();
         let ends = (socket.local_addr().ok().and_then(ip), socket.peer_addr().ok().and_then(ip));
-        // Who is cut off at once has no address; the next operation says so.
+        // If it was cut at once, it has no address; the next operation fails.
         if let (Some(source), Some(destination)) = ends {
             self.out.extend(announce(Endpoints { source, destination }));
         }

@@ -37,7 +37,7 @@ struct Line {
     /// When the next one is due; never, once no client of the kind wants to ask any more.
     due_ns: u64,
     ready: VecDeque<u32>,
-    /// Since when there has been somebody ready.
+    /// Since when a client has been ready.
     ready_since_ns: u64,
     /// Clients that have not done all they wanted to do.
     clients: u32,
@@ -123,7 +123,7 @@ impl Arrivals {
         }
     }
 
-    /// The next that is due, if somebody is ready for it. It stays due unless it is `taken`.
+    /// The next that is due, if a client is ready for it. It stays due unless it is `taken`.
     pub(crate) fn call(&mut self, now_ns: u64) -> Option<Call> {
         let is_due =
             |line: &(usize, &mut Line)| line.1.due_ns <= now_ns && !line.1.ready.is_empty();
@@ -144,7 +144,7 @@ impl Arrivals {
         line.due_ns = curve.due_ns(line.x);
     }
 
-    /// When the next is due for which somebody is ready.
+    /// When the next is due for which a client is ready.
     pub(crate) fn next_ns(&self) -> Option<u64> {
         let awaited = self.lines.iter().filter(|line| !line.ready.is_empty());
         awaited.map(|line| line.due_ns).min()

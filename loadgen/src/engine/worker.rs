@@ -156,7 +156,7 @@ impl Worker {
         }
     }
 
-    /// Whether nobody has anything to do any more. While a pace is to be held, clients that have
+    /// Whether no client has anything left to do. While a pace is to be held, clients that have
     /// given up do not end the run: what is due and not asked is what it shows.
     fn has_ended(&self, foreground: usize) -> bool {
         let Core { plan, finished, given_up, .. } = &self.core;

@@ -143,7 +143,7 @@ pub(crate) enum Outcome {
     StatusServerFull,
     /// Status 9.
     StatusTooManyConnections,
-    /// Nobody listens.
+    /// No server listens there.
     ConnectRefused,
     /// No answer to the connect.
     ConnectTimeout,

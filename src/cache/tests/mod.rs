@@ -22,7 +22,7 @@ struct Image {
 }
 
 impl Image {
-    /// A dat2 file of a first sector that belongs to nobody and these.
+    /// A dat2 file of a first sector without a group, and these.
     fn dat2(sectors: &[Vec<u8>]) -> Self {
         Self::default().with("main_file_cache.dat2", [vec![0; 520], sectors.concat()].concat())
     }

@@ -15,7 +15,7 @@ use std::time::Duration;
 /// How much is received at a time.
 const RECEIVE_BYTES: usize = 64 << 10;
 
-/// What a server is told that is asked as nobody in particular.
+/// The build that is announced without --client and --build.
 pub(super) const BUILD: u32 = 550;
 
 /// How a server is reached.

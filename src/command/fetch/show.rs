@@ -49,7 +49,7 @@ impl Show {
         }
     }
 
-    /// A group of so many bytes came.
+    /// A group of this many bytes was received.
     pub(super) fn one(&mut self, bytes: usize) {
         self.came += 1;
         self.bytes += bytes as u64;

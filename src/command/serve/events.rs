@@ -78,7 +78,7 @@ pub(super) struct Life {
     pub(super) handover_timeout: Duration,
     /// Until when a stop waits for the hand-over that is under way.
     pub(super) stop_by: Option<Instant>,
-    /// Why this process ends once it has drained, if nobody asked for it.
+    /// Why this process ends once it has drained, if no signal asked for it.
     pub(super) failure: Option<Failure>,
 }
 
@@ -151,7 +151,7 @@ impl Life {
         let took_over = self.predecessor.is_some();
         if let Some(predecessor) = self.predecessor.take() {
             if let Err(failure) = predecessor.tell_ready() {
-                // Whoever was accepted meanwhile is served before the end.
+                // Connections that were accepted meanwhile are served before the end.
                 error!("{}", failure.cause);
                 self.failure = Some(failure);
                 self.hand_over();
@@ -168,7 +168,7 @@ impl Life {
     }
 
     /// A worker cannot serve, and so this process ends: at once, unless another one serves from
-    /// the same sockets. Then whoever was accepted by the other workers is served first.
+    /// the same sockets. Then connections that other workers accepted are served first.
     fn worker_failed(&mut self, error: io::Error) -> Result<(), Failure> {
         error!("a worker cannot serve");
         let failure = cannot_serve(error);

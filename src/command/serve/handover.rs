@@ -41,7 +41,7 @@ const READY: &str = "ready";
 const DRAINING: &str = "draining";
 const GIVEN_UP: &str = "given up";
 
-/// Behind the role of a socket that somebody else keeps open, too.
+/// Follows the role of a socket that another process keeps open, too.
 const KEPT: &str = " kept";
 
 /// More sockets than any server has: 1,024 workers with a few addresses each.
@@ -57,7 +57,7 @@ pub(super) struct Predecessor {
 }
 
 impl Predecessor {
-    /// Asks for the sockets, if there is somebody to ask.
+    /// Asks for the sockets, if a process serves there.
     pub(super) fn ask(args: &RestartArgs) -> Result<Option<(Self, Vec<Socket>)>, Failure> {
         let Some(path) = &args.handover else { return Ok(None) };
         let socket = match UnixStream::connect(path) {
@@ -143,7 +143,7 @@ pub(super) struct Offer {
 }
 
 impl Offer {
-    /// What there is to offer, if somebody may come and ask.
+    /// The sockets to offer, if --handover is given.
     pub(super) fn new(bound: Option<Bound>, sockets: Vec<Socket>) -> Option<Self> {
         let Some(Bound::Unix(listener, file)) = bound else { return None };
         let (listener, file) = (Some(listener), Some(file));
@@ -166,7 +166,7 @@ impl Offer {
 
     /// Closes them: this process stops. A process that asks later gets an error.
     pub(super) fn withdraw(&self) {
-        // Nobody holds the lock: a process that offers does not stop.
+        // The lock is free: a process that offers does not stop.
         self.sockets.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 

@@ -71,7 +71,7 @@ pub(super) fn store(
     block_on(async { load(&Store::open(&place).await?, options, show).await })
 }
 
-/// Says who is served.
+/// Logs which clients are served.
 pub(super) fn say_clients(clients: &Clients) {
     info!("clients: {}", clients.describe());
 }

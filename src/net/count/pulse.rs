@@ -35,7 +35,7 @@ impl Default for Pulse {
 }
 
 impl Pulse {
-    /// The pulse of a worker that was about to start so long ago and has not begun.
+    /// The pulse of a worker that was about to start this long ago and has not begun.
     #[cfg(test)]
     pub(crate) fn silent_for(time: Duration) -> Self {
         let born = Instant::now().checked_sub(time).expect("the system is up for longer");

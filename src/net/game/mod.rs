@@ -77,7 +77,7 @@ pub struct Inbox(UnboundedReceiver<Handed>);
 #[must_use]
 pub fn door(connections_max: usize, connections_per_ip_max: Option<usize>) -> (Door, Inbox) {
     let (sender, receiver) = unbounded_channel();
-    // Nobody waits here to read why he is refused, so those need no bound.
+    // Refused game connections are closed at once, so they need no bound.
     let admission = Admission::new(connections_max, connections_per_ip_max, usize::MAX);
     (Door { admission, sender }, Inbox(receiver))
 }
@@ -182,7 +182,7 @@ impl Game {
                 continue;
             }
             if count == 0 {
-                // As long as workers run, they may hand on who was accepted before.
+                // As long as workers run, they may hand on connections that they have accepted.
                 match self.is_cut_off.get() {
                     true => return,
                     false => continue,

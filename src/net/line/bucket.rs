@@ -38,7 +38,7 @@ impl Bucket {
         Self { rate, depth, tokens: depth, refilled_us: now_us }
     }
 
-    /// Puts in what the time since the last call is worth. `wanted`: somebody has waited for it
+    /// Puts in what the time since the last call is worth. `wanted`: a connection has waited for it
     /// meanwhile, so that nothing of it is to be lost but what `CATCH_UP` does not cover.
     pub fn refill(&mut self, now_us: u64, wanted: bool) {
         let elapsed = now_us.saturating_sub(self.refilled_us);

@@ -34,7 +34,7 @@ const ARREARS_MS: u64 = 50;
 /// two ticks bring. Less would leave the line idle, more would be unfair.
 const AHEAD_MS: u64 = 10;
 
-/// A worker that has not looked for so long holds nobody up.
+/// A worker that has not checked for this time does not hold up others.
 const LATE_US: u64 = 50_000;
 
 /// Caps on what is sent, in bytes a second.
@@ -48,7 +48,7 @@ pub struct Caps {
     pub prefetch: Option<u64>,
 }
 
-/// Who goes before whom.
+/// The ranks, from the first to the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rank {
     /// Urgent requests of peers whose player is logged in.
@@ -149,7 +149,7 @@ struct Queue {
     waiting: BTreeMap<(u64, u64), Asker>,
     /// What is granted; as much as a few ticks bring, at most.
     unsettled: Vec<Unsettled>,
-    /// How much whoever is due has been sent. Never falls, so that who comes later starts level.
+    /// What the peer that is due has been sent. Never falls: a later peer starts level with it.
     clock: u64,
 }
 
@@ -176,7 +176,7 @@ pub fn quantum(rate: u64) -> u64 {
 }
 
 impl Schedule {
-    /// Nobody waits yet.
+    /// A schedule in which no peer waits.
     #[must_use]
     pub fn new(caps: Caps, workers: usize) -> Self {
         let bucket = |rate| Bucket::new(rate, QUANTUM_MIN, 0);
@@ -195,7 +195,7 @@ impl Schedule {
         }
     }
 
-    /// Where a peer starts that has not been sent anything: level with who is due.
+    /// Where a peer starts that has been sent nothing: level with the one that is due.
     #[must_use]
     pub fn clocks(&self) -> ByRank<u64> {
         Rank::ALL.map(|rank| self.queues[rank as usize].clock)
@@ -259,7 +259,7 @@ impl Schedule {
         }
     }
 
-    /// Whether nobody waits or has been granted what is not settled.
+    /// Whether no peer waits, and every grant is settled.
     #[cfg(test)]
     pub(super) fn is_at_rest(&self) -> bool {
         let is_empty = |queue: &Queue| queue.waiting.is_empty() && queue.unsettled.is_empty();
@@ -279,7 +279,7 @@ impl Schedule {
         let prefetch_waits = Rank::ALL.iter().any(|rank| rank.is_prefetch() && waits(rank));
         let prefetch_open = self.prefetch.as_ref().is_none_or(Bucket::is_open);
         if let Some(total) = &mut self.total {
-            // Who waits for the prefetch bucket does not want more of this one.
+            // A peer that waits for the prefetch bucket does not need more of this one.
             total.refill(now_us, first.is_some_and(|rank| !rank.is_prefetch() || prefetch_open));
         }
         if let Some(prefetch) = &mut self.prefetch {
@@ -315,7 +315,7 @@ impl Schedule {
         own
     }
 
-    /// The rank of who comes next, if it may go.
+    /// The rank of the next peer, if that may send.
     fn next_rank(&self, now_us: u64) -> Option<Rank> {
         let is_open = |bucket: &Option<Bucket>| bucket.as_ref().is_none_or(Bucket::is_open);
         for rank in Rank::ALL {

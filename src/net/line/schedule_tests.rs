@@ -188,7 +188,7 @@ fn what_logged_in_peers_leave_goes_to_the_others_in_even_shares() {
             let asked_us = simulation.now_us;
             simulation.run_to(asked_us + 45_000);
             for peer in &simulation.peers[..100] {
-                // 300 kB at 10 MB/s are 30 ms, whoever else waits. A worker looks every 5 ms, and
+                // 300 kB at 10 MB/s are 30 ms, also beside others. A worker checks every 5 ms, and
                 // takes what another one left when it looks next.
                 let waited_us = peer.done_us.saturating_sub(asked_us);
                 assert!(peer.wants == 0 && waited_us <= 30_000 + 2 * TICK_US, "{waited_us} us");

@@ -20,10 +20,10 @@ const TURN_LEN_MAX: usize = 1 << 20;
 /// A shorter batch is small.
 pub(in crate::net) const LARGE_FROM: usize = 16 << 10;
 
-/// What is left of a worker's turn, and who waits for the next one.
+/// What is left of a worker's turn, and the connections that wait for the next one.
 #[derive(Debug)]
 pub(in crate::net) struct Turns {
-    /// Bytes for whoever comes; none while somebody waits.
+    /// Bytes for connections that are not in the queue; none while one is.
     left: Cell<usize>,
     /// Bytes for those who wait, one after the other.
     kept: Cell<usize>,
@@ -33,7 +33,7 @@ pub(in crate::net) struct Turns {
     waiting: RefCell<BTreeMap<u64, Key>>,
     /// The number of the next ticket.
     next_ticket: Cell<u64>,
-    /// Told when somebody waits.
+    /// Notified when a connection waits.
     somebody: Notify,
 }
 
@@ -119,7 +119,7 @@ impl Turns {
     }
 
     /// Lets the next one go that waits, as long as something is left for them. What they leave is
-    /// for whoever comes.
+    /// for connections that are not in the queue.
     fn pass_on(&self) {
         if self.kept.get() == 0 {
             return;
@@ -130,7 +130,7 @@ impl Turns {
         }
     }
 
-    /// Begins turn after turn while somebody waits, for as long as the worker runs.
+    /// Begins turn after turn while connections wait, for as long as the worker runs.
     pub(in crate::net) async fn begin_turns(self: Rc<Self>) {
         loop {
             if self.waiting.borrow().is_empty() {
@@ -146,14 +146,14 @@ impl Turns {
 /// For simulations, which have no ring.
 #[cfg(test)]
 impl Turns {
-    /// All that was submitted has been tried: the next turn begins, if somebody waits.
+    /// All that was submitted has been tried: the next turn begins, if a connection waits.
     pub(in crate::net) fn simulate_round(&self) {
         if !self.waiting.borrow().is_empty() {
             self.begin();
         }
     }
 
-    /// Whether nobody waits.
+    /// Whether no connection waits.
     pub(in crate::net) fn is_at_rest(&self) -> bool {
         self.waiting.borrow().is_empty()
     }

@@ -56,7 +56,7 @@ impl Server {
                 for line in BufReader::new(stderr).lines().map_while(Result::ok) {
                     log.lock().unwrap().extend([&line, "\n"]);
                     if testkit::is_ready_line(&line) {
-                        // Nobody listens any more after the first.
+                        // After the first, nothing receives.
                         let _ = ready.send(line);
                     }
                 }

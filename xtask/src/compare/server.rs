@@ -116,7 +116,7 @@ impl Server {
 fn pass_on(said: impl Read, told: &Sender<SocketAddr>) {
     for line in BufReader::new(said).lines().map_while(std::result::Result::ok) {
         if let Some(address) = address_in(&line) {
-            // Whoever waited may have given up.
+            // The receiver may have given up.
             let _ = told.send(address);
         } else if !line.contains(" INFO ") {
             eprintln!("{line}");
