@@ -26,7 +26,7 @@ const DESCRIPTORS_RESERVED: u64 = 100;
 const DESCRIPTORS_A_WORKER: u64 = 8;
 
 /// Descriptors of the admin address besides its connections: listeners, its runtime, connections
-/// that are one too many and are told so.
+/// beyond the limit that are being answered.
 const DESCRIPTORS_ADMIN: u64 = 40;
 
 /// What `serve` runs with.

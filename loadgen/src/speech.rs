@@ -28,7 +28,7 @@ impl Speech {
     /// Of the client that `--client` names.
     ///
     /// # Errors
-    /// There is none, in words.
+    /// There is no such client.
     pub(crate) fn of(client: Option<&str>) -> Result<Self, String> {
         let named = client.map(|client| {
             table::client(client).ok_or_else(|| {

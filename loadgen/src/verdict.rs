@@ -44,7 +44,7 @@ pub(crate) enum Limit {
 }
 
 impl Limit {
-    /// As it stands in reports.
+    /// Its name in reports.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Valid => "valid",

@@ -98,7 +98,7 @@ impl Origin {
     }
 }
 
-/// Room for connections, and for those that are one too many.
+/// Room for connections, and for those beyond the limit.
 struct Places {
     connections: Arc<Semaphore>,
     refusals: Arc<Semaphore>,

@@ -355,7 +355,7 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// What clients of a dialect are served from: to be had once for many responses.
+    /// The part for clients of a dialect, to be got once for many responses.
     #[inline]
     #[must_use]
     pub fn view(&self, dialect: Dialect) -> View<'_> {

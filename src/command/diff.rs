@@ -258,7 +258,7 @@ impl Diff {
 }
 
 impl ArchiveDiff {
-    /// None if there is none.
+    /// None if there is no difference.
     fn new(archive: u8, old: Option<&Archive>, new: Option<&Archive>) -> Option<Self> {
         let how = match (old, new) {
             (Some(old), Some(new)) if old.crc == new.crc => return None,

@@ -60,7 +60,7 @@ impl Bound {
     }
 }
 
-/// The worst case of memory, and what there is.
+/// The worst case of memory, and the memory that is allowed.
 #[derive(Clone, Debug)]
 pub struct Budget {
     /// The terms, peers first.

@@ -72,7 +72,7 @@ pub struct IndexEntry {
 /// What is wrong with an archive index.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ArchiveIndexError {
-    /// The first byte is none of the formats.
+    /// The first byte is no known format.
     #[error("index format {0} is unknown (5, 6 and 7 exist)")]
     UnknownFormat(u8),
     /// The payload ends within a column.

@@ -59,7 +59,7 @@ pub struct Answered<T> {
     pub token: T,
 }
 
-/// Is told what comes.
+/// Receives what the session reads.
 pub trait ResponseSink<T> {
     /// The status byte.
     fn status(&mut self, status: Status);

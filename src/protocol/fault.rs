@@ -5,7 +5,7 @@ use super::GroupId;
 /// What a server must not do. The stream cannot be trusted after one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Fault {
-    /// The status byte is none of the protocol's.
+    /// The protocol has no such status byte.
     #[error("status byte {0} means nothing in JS5")]
     UnknownStatus(u8),
     /// Bytes after a status that refuses.

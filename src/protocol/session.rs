@@ -92,7 +92,7 @@ enum Phase {
 /// A prefixed handshake that has come in part, opcode and length included.
 type PartialHandshake = Vec<u8>;
 
-/// What of a profile is looked at again and again.
+/// The fields of a profile that are needed often.
 #[derive(Clone, Copy, Debug)]
 struct Speech {
     dialect: Dialect,

@@ -187,7 +187,7 @@ fn options_of_command(matches: &ArgMatches) -> &ArgMatches {
 
 fn has_settings(options: &ArgMatches) -> bool {
     let is_set = |id: &str| options.try_get_one::<bool>(id).is_ok_and(|flag| flag == Some(&true));
-    // The example is to be had whatever is wrong with the present file.
+    // The example is printed even if the present file is wrong.
     options.try_contains_id(FILE_OPTION).is_ok() && !is_set("example")
 }
 

@@ -326,7 +326,7 @@ struct Watched {
 /// What a process had used at one moment.
 type Look = (Instant, Usage);
 
-/// Looks at a process until it is over. On the generator's core: the server's is its own.
+/// Reads what a process uses until it ends; on the generator's core, not on the server's.
 fn watch(pid: u32, core: Option<u32>, is_over: &AtomicBool) -> Vec<Look> {
     let mut looks = Vec::new();
     // Without a core of its own it looks from wherever it is.

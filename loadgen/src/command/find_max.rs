@@ -27,7 +27,7 @@ const BISECTIONS_MAX: u32 = 12;
 const ANSWERS: usize = 2;
 
 /// A rate holds if this share of what was due was answered in the time in which it was due: a
-/// server that answers less falls behind by the second.
+/// server that answers less falls further behind each second.
 const ANSWERED_SHARE_MIN: f64 = 0.99;
 
 /// How often a step is tried in which the generator is the limit.

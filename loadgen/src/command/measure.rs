@@ -212,7 +212,7 @@ impl Start {
     /// At a Unix time in seconds, or after this time: `1767225600`, `+5s`.
     ///
     /// # Errors
-    /// It cannot be read, or it is over.
+    /// It cannot be read, or it has passed.
     pub(crate) fn parse(text: &str) -> Result<Self, Failure> {
         let remedy = "Give a Unix time in seconds, or +TIME as in +5s.";
         let wrong = || Failure::usage(format!("--start-at {text:?} is not a time"), remedy);

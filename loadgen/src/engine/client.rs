@@ -399,7 +399,7 @@ impl Client {
         self.go_on(core);
     }
 
-    /// Asks for what there is to ask for, and sends it.
+    /// Writes the requests that are due and fit into the windows, and sends them.
     fn go_on(&mut self, core: &mut Core) {
         if self.hostile.is_some() {
             return self.act(core);

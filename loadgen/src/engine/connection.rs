@@ -130,7 +130,7 @@ impl Connection {
         self.polling = false;
     }
 
-    /// Sends what is to be sent; waits for room where there is none.
+    /// Sends what is buffered, and waits for room if the socket is full.
     pub(crate) fn flush(&mut self, core: &mut Core) {
         let Some(socket) = &self.socket else { return };
         if self.polling || self.out.is_empty() {

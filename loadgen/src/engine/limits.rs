@@ -60,7 +60,7 @@ pub(super) fn reserve_descriptors(connections: u32) {
     let _ = js5d::platform::limits::reserve_descriptors(wanted);
 }
 
-/// The needs of a run against what there is.
+/// The needs of a run, compared with what the machine has.
 pub(crate) fn table(needs: &Needs) -> Vec<Limit> {
     let descriptors = raise_descriptors();
     let wanted = needs.connections + OTHER_DESCRIPTORS;

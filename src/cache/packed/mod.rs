@@ -77,7 +77,7 @@ pub(super) struct Packed {
     path: PathBuf,
     packing: Packing,
     kind: StoreKind,
-    /// The data files or groups that are read, in the order in which they stand in the file.
+    /// The data files or groups that are read, in their order in the file.
     members: Vec<Member>,
     /// By member, its slot. Empty for a store of sectors.
     slots: Vec<usize>,
@@ -301,7 +301,7 @@ impl<'a> Listing<'a> {
         archives.sort_unstable();
         self.members.retain(|member| matches!(member.part, Part::Data | Part::MusicData));
         self.indexes_cut.sort_unstable_by_key(|cut| cut.archive);
-        // Each idx file is sorted by itself; they stand in any order.
+        // Each idx file is sorted; the files may be in any order.
         self.listed.sort_by_key(|listed| listed.group.archive);
         let groups = self.listed.iter().map(|listed| listed.group).collect();
         let first_sectors = self.listed.iter().map(|listed| listed.first_sector).collect();

@@ -185,7 +185,7 @@ impl Mirror {
         }
     }
 
-    /// Finds out what there is to fetch.
+    /// Reads the indexes, to find out which groups to fetch.
     fn make_plan(&mut self, remote: &mut Remote, master: Vec<u8>) -> Result<(), Ended> {
         let server = self.server.name.clone();
         let lies = |what: &str| {

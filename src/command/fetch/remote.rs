@@ -25,7 +25,7 @@ pub(in crate::command) struct Server {
     pub(in crate::command) name: String,
     /// As whom.
     pub(in crate::command) profile: Profile,
-    /// What it is told.
+    /// The build that is announced to it.
     build: u32,
     token: String,
     /// Without a byte, before the connection is given up.
@@ -118,7 +118,7 @@ impl Server {
         Ok(Self { name: name.to_owned(), profile, build, token, timeout })
     }
 
-    /// The build that it is told.
+    /// The build that is announced.
     pub(super) fn build(&self) -> u32 {
         self.build
     }

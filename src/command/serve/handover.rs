@@ -79,7 +79,7 @@ impl Predecessor {
     /// Says that this process serves, and waits for the other to stop accepting.
     ///
     /// # Errors
-    /// The other has given up before, and serves on: this one is one too many.
+    /// The other process has given up before, and goes on serving, so this one must end.
     pub(super) fn tell_ready(self) -> Result<(), Failure> {
         let answer = say(&self.socket, READY).and_then(|()| hear(&self.socket));
         match answer {

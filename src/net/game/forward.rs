@@ -28,7 +28,7 @@ const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_PROBES: u32 = 6;
 
-/// How long to wait before an operation that failed in passing is tried again.
+/// How long to wait before an operation with a temporary failure is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
 
 /// Why a connection ends, if not because both sides ended it.
@@ -205,7 +205,7 @@ fn keep_alive(socket: impl AsFd) {
         .with_time(KEEPALIVE_AFTER)
         .with_interval(KEEPALIVE_INTERVAL)
         .with_retries(KEEPALIVE_PROBES);
-    // It is over already, if this fails; the next operation will say so.
+    // If this fails, the connection has ended, and the next operation fails, too.
     let _ = SockRef::from(&socket).set_tcp_keepalive(&keepalive);
 }
 

@@ -255,6 +255,6 @@ impl Game {
 /// Makes the close of a socket a reset: the peer sees at once that the connection has failed, as
 /// with a server that is down, and the kernel keeps no data for it.
 pub(super) fn reset(socket: impl AsFd) {
-    // An error means that it is over already.
+    // An error means that it has ended already.
     let _ = set_socket_linger(socket, Some(Duration::ZERO));
 }

@@ -118,7 +118,7 @@ struct Sharer {
     own: Option<Bucket>,
 }
 
-/// Leave to send: to be settled as soon as it is known what is sent on it.
+/// Permission to send, to be settled as soon as the bytes that are sent are known.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::net) struct Credit {
     pub(in crate::net) rank: Rank,

@@ -137,7 +137,7 @@ struct Unsettled {
 /// The answer to a connection that asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// Send so much; settle what was really sent.
+    /// Send this many bytes, and settle the bytes that were sent.
     Granted(Grant),
     /// Wait for the grant of this ticket, or withdraw it.
     Waits(Ticket),

@@ -93,7 +93,7 @@ impl Turns {
         }
     }
 
-    /// To be told at each heartbeat: whether turns have an end goes by the time since the last.
+    /// To be called at each heartbeat: turns are bounded if there were small batches before it.
     pub(in crate::net) fn beat(&self) {
         if self.small.take() {
             self.left.set(self.left.get().min(TURN_LEN_MAX));

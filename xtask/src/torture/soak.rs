@@ -156,7 +156,7 @@ pub(super) fn soak(bench: &Bench, findings: &mut Findings) -> Result<()> {
         cache.change(memory.len())?;
         server.signal(Signal::HUP)?;
         thread::sleep(INTERVAL);
-        // The reload is over: what it read is gone again.
+        // The reload has ended, and its read buffers are freed.
         memory.push(server.memory_bytes() as f64 / 1e6);
     }
     let machine_late = witness.end()?;
