@@ -1,9 +1,9 @@
 //! The instruction-count gate: each hot path under callgrind, compared with checked-in baselines.
 //!
-//! Started without a case it starts valgrind on itself, a process a case, so that no case sees
-//! what another left behind. Time on a shared machine is noise; instructions repeat exactly, as
-//! long as compiler, C library and target features are those of the baselines: their names
-//! stand in the file, and where they differ the figures inform, and fail with `--strict` only.
+//! Started without a case it starts valgrind on itself, a process for each case, so that no case
+//! depends on another. Times on a shared machine vary; instruction counts are the same in every run
+//! with the compiler, C library and target features of the baselines. The file names these. If they
+//! differ, a rise fails with `--strict` only.
 //! It is an example to Cargo, because an example is built as the program is (docs/performance.md).
 #![allow(missing_docs, unreachable_pub, reason = "a benchmark has no interface")]
 
@@ -17,7 +17,7 @@ use support::cases::{CASES, Operation};
 
 /// Operations a case that are counted.
 const COUNTED: u32 = 20;
-/// A rise above this fails: less is a compiler's mood, a needless copy is far more.
+/// A rise above this fails. A new compiler changes counts by less, a needless copy by much more.
 const RISE_MAX: f64 = 0.03;
 /// A fall below this asks for new baselines, or the next rise would hide in it.
 const FALL_MAX: f64 = 0.03;
@@ -106,7 +106,7 @@ fn counted_by_callgrind(operation: &mut Operation) {
     }
 }
 
-/// Measures and compares. False: the gate is shut.
+/// Measures and compares. False if a count has risen too much.
 fn gate(options: &Options) -> Result<bool, String> {
     if let Err(error) = Command::new("valgrind").arg("--version").output() {
         let missing = format!("valgrind does not start ({error}); Debian's package is `valgrind`");

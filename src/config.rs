@@ -1,4 +1,4 @@
-//! From options to what the server runs with: every check that takes more than one value.
+//! Makes the server's configuration of the options, with every check that needs several values.
 
 mod clients;
 mod front;
@@ -26,7 +26,7 @@ const DESCRIPTORS_RESERVED: u64 = 100;
 const DESCRIPTORS_A_WORKER: u64 = 8;
 
 /// Descriptors of the admin address besides its connections: listeners, its runtime, connections
-/// that are one too many and are told so.
+/// beyond the limit that are being answered.
 const DESCRIPTORS_ADMIN: u64 = 40;
 
 /// What `serve` runs with.
@@ -36,7 +36,7 @@ pub struct Settings {
     pub limits: ConnectionLimits,
     /// Caps on what is sent.
     pub caps: Caps,
-    /// Who is served.
+    /// The clients that are served.
     pub clients: Arc<Clients>,
     /// How many workers.
     pub workers: usize,

@@ -1,12 +1,12 @@
 //! `js5d` serves a game cache over JS5.
 //!
-//! Read in this order: [`protocol`] is the wire and knows nothing else; [`cache`] reads the
-//! stores on disk; [`catalog`] checks and frames what they hold; [`net`] serves it on the ring;
-//! [`proxy`] is the header of a balancer in front of it; [`platform`] asks the system for what
-//! that needs; [`admin`] tells operators how it goes. [`cli`], [`settings`], [`config`] and
-//! [`command`] make the program of it.
+//! Read in this order: [`protocol`] is the wire and uses none of the others; [`cache`] reads the
+//! stores on disk; [`catalog`] checks and frames the groups in them; [`net`] serves them on the
+//! ring; [`proxy`] reads the header of a balancer in front of the server; [`platform`] has calls
+//! to the system; [`admin`] shows the server's state to operators. [`cli`], [`settings`],
+//! [`config`] and [`command`] make a program of these.
 //!
-//! No failure that is foreseen is a panic, because one ends the process with all its peers.
+//! An expected failure is never a panic, because a panic ends the process with all its peers.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod admin;

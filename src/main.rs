@@ -1,4 +1,5 @@
-//! The life of the process, top to bottom. What is foreseen ends with a cause and an exit code.
+//! The main function, in the order of the process' steps. An expected failure ends it with a cause
+//! and an exit code.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use clap::error::ErrorKind;
@@ -50,7 +51,7 @@ fn failed(failure: &Failure, settings: &[Resolved]) -> ExitCode {
 
 /// Help and version are no errors; anything else is exit code 64.
 fn usage(error: &clap::Error) -> ExitCode {
-    // Nobody is there to read it if this fails.
+    // If this fails, there is no reader.
     let _ = error.print();
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
@@ -58,7 +59,8 @@ fn usage(error: &clap::Error) -> ExitCode {
     }
 }
 
-/// A worker that panics ends the process, in every build profile: no core falls silent.
+/// A worker that panics ends the process, in every build profile, so that the process never goes on
+/// with a worker missing.
 fn abort_on_panic() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {

@@ -217,7 +217,7 @@ fn one_late_answer_takes_no_pod_out() {
     assert_eq!(probe("readinessProbe", "path:"), "/readyz");
 }
 
-/// What `js5d check` reckons for a small cache with the settings of a cluster.
+/// What `js5d check` computes for a small cache with the settings of a cluster.
 fn memory_in_a_cluster() -> serde_json::Value {
     let dir = tempfile::tempdir().expect("a directory");
     let cache = dir.path().join("cache");
@@ -391,6 +391,7 @@ fn the_package_takes_files_that_are_there() {
 #[test]
 fn the_table_has_every_file() {
     let readme = read("deploy/README.md");
+    assert!(files().len() > 20, "the files were not found");
     for file in files() {
         let named = file == "README.md" || readme.contains(&format!("`{file}`"));
         assert!(named, "deploy/README.md does not name {file}");

@@ -301,7 +301,7 @@ fn imports_run_in_no_circle_among_the_modules_of_a_folder() {
         edges.retain(|(from, _): &(String, String)| {
             !CIRCLES_IN.iter().any(|folder| from.starts_with(folder))
         });
-        // Whoever is imported by nobody that is left is in no circle.
+        // A module that no remaining module imports is in no circle.
         let mut left = edges;
         loop {
             let before = left.len();

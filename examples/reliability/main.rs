@@ -7,8 +7,8 @@
 //! `02-splits`. `value` says what was done and how much of it was wrong, `bound` what is asked
 //! for; `--cases` changes that. `cargo xtask torture` reads these lines.
 //!
-//! What went wrong is told on standard error, with the command that shows it again: a case has
-//! a seed of its own, which is the row's plus the number of the case.
+//! A failure is printed on standard error, with the command that repeats it: the seed of a case is
+//! the row's seed plus the number of the case.
 
 mod rows;
 

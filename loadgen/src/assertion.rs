@@ -1,4 +1,4 @@
-//! What must hold: `--assert 'urgent.response.p99<20ms'`.
+//! Conditions on a result: `--assert 'urgent.response.p99<20ms'`.
 //!
 //! A condition is METRIC OPERATOR VALUE. A metric is a distribution with a statistic
 //! (`urgent.response.p99`, `connect.max`) or one number of the run (`errors`, `rate`). A metric
@@ -11,7 +11,7 @@ use crate::units;
 use serde::{Deserialize, Serialize};
 use std::str::FromStr;
 
-/// A condition, read.
+/// A condition that has been parsed.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Assertion {
     /// As it was written.
@@ -22,7 +22,7 @@ pub(crate) struct Assertion {
     bound: f64,
 }
 
-/// A condition, held against a result.
+/// A condition, checked against a result.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Judged {
@@ -126,8 +126,8 @@ impl Operator {
 /// Why a condition cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum AssertionError {
-    /// Neither `<` nor another.
-    #[error("{text:?} compares nothing; write METRIC<VALUE, as in urgent.response.p99<20ms")]
+    /// It has no operator.
+    #[error("{text:?} has no operator; write METRIC<VALUE, as in urgent.response.p99<20ms")]
     NoOperator {
         /// The condition.
         text: String,

@@ -20,7 +20,7 @@ fn result() -> RunResult {
 }
 
 #[test]
-fn conditions_hold_or_not_as_arithmetic_says() {
+fn a_condition_holds_if_the_arithmetic_says_so() {
     let result = result();
     let cases = [
         ("urgent.response.p99<1s", true),
@@ -55,7 +55,7 @@ fn conditions_hold_or_not_as_arithmetic_says() {
 #[test]
 fn errors_name_the_bad_part_and_the_nearest_right_name() {
     let cases = [
-        ("urgent.response.p99", "compares nothing"),
+        ("urgent.response.p99", "has no operator"),
         (
             "urgent.p99<20ms",
             "there is no metric \"urgent.p99\"; did you mean \"urgent.response.p99\"",

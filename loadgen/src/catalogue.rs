@@ -1,4 +1,4 @@
-//! What can be asked for: the groups that the server's indexes list, and their checksums.
+//! The groups that clients can ask for, as the server's indexes list them, and their checksums.
 
 use js5d::protocol::{ARCHIVE_INDEXES, GroupId, MASTER_INDEX};
 use std::collections::HashMap;

@@ -1,11 +1,11 @@
-//! What has changed, as `js5d diff --json` says: what a player who has the old cache downloads.
+//! The groups that `js5d diff --json` lists: what a player who has the old cache downloads.
 
 use crate::catalogue::Catalogue;
 use js5d::protocol::{ARCHIVE_INDEXES, GroupId, MASTER_INDEX};
 use serde::Deserialize;
 use std::path::Path;
 
-/// Of the file what is asked for; the rest is not looked at.
+/// The part of the file that says what to ask for; the rest is ignored.
 #[derive(Deserialize)]
 struct Diff {
     archives: Vec<ArchiveDiff>,
@@ -23,7 +23,7 @@ struct ArchiveDiff {
 /// archives that differ, their groups.
 ///
 /// # Errors
-/// The file cannot be read, is none of the kind, or nothing is different; in words.
+/// The file cannot be read, has another format, or lists no difference.
 pub(crate) fn read(path: &Path) -> Result<Vec<GroupId>, String> {
     let named = |cause: &dyn std::fmt::Display| format!("--diff {}: {cause}", path.display());
     let text = std::fs::read_to_string(path).map_err(|e| named(&e))?;
@@ -42,8 +42,8 @@ fn parse(text: &str) -> serde_json::Result<Vec<GroupId>> {
     Ok(std::iter::once(MASTER_INDEX).chain(there().map(index)).chain(groups).collect())
 }
 
-/// The first of `groups` that a server does not list, which then has not the new cache, or that
-/// its clients cannot ask for. None where nothing is known of what it lists.
+/// The first of `groups` that the server does not list, because it does not serve the new cache,
+/// or that its clients cannot ask for. None if it is not known what the server lists.
 pub(crate) fn first_unlisted(groups: &[GroupId], catalogue: &Catalogue) -> Option<GroupId> {
     let is_listed = |id: &GroupId| *id == MASTER_INDEX || catalogue.checksum(*id).is_some();
     let is_known = !catalogue.indexes.is_empty();

@@ -1,4 +1,5 @@
-//! The command line: types only. Every option says what it does in a line, and in `--help` why.
+//! The command line: types only. The first line of each option says what it does, and `--help`
+//! also says why.
 
 mod load;
 
@@ -28,19 +29,19 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Put a load on a server and report what it did.
     Run(Box<RunArgs>),
-    /// Compare two servers in one run, in balanced alternating intervals.
+    /// Compare servers in one run, in intervals that alternate between them.
     Compare(Box<CompareArgs>),
-    /// Find the highest rate that holds the assertions.
+    /// Find the highest rate of requests at which the assertions hold.
     FindMax(Box<FindMaxArgs>),
-    /// Show that the generator tells the truth on this machine.
+    /// Check that this generator measures correctly on this machine.
     SelfTest(SelfTestArgs),
-    /// Record what clients ask of a server, as a proxy between them.
+    /// Record the requests of clients, as a proxy between them and a server.
     Record(RecordArgs),
-    /// Replay a recorded trace, with its times.
+    /// Send the requests of a recorded trace again, each at its recorded time.
     Replay(Box<ReplayArgs>),
     /// Add result files of several machines into one.
     Merge(MergeArgs),
-    /// Serve fixed groups as fast as possible: the server that self-test measures against.
+    /// Serve fixed groups as fast as possible; self-test measures against this server.
     NullServer(NullServerArgs),
 }
 
@@ -49,10 +50,11 @@ pub(crate) enum Command {
 pub(crate) struct RunArgs {
     /// Read the load from a scenario file.
     ///
-    /// The keys are the long names of the options; options on the command line win.
+    /// Its keys are the long names of the options. An option on the command line replaces the
+    /// value in the file.
     #[arg(long, short = 'f', value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
-    /// Print the resulting scenario file and do nothing else.
+    /// Print a scenario file with the resulting load, and do nothing else.
     #[arg(long)]
     pub(crate) print_scenario: bool,
     /// The load.
@@ -61,16 +63,17 @@ pub(crate) struct RunArgs {
     /// Where results go.
     #[command(flatten)]
     pub(crate) output: OutputOptions,
-    /// Write the requests, in the order and at the times in which they were written.
+    /// Write the requests that were sent to a trace file, each with its time.
     #[arg(long, help_heading = "Results", value_name = "FILE")]
     pub(crate) trace: Option<PathBuf>,
-    /// Compare with an earlier result of this machine, as --json wrote it.
+    /// Compare with an earlier result of this machine, a file that --json wrote.
     #[arg(long, help_heading = "Results", value_name = "FILE")]
     pub(crate) baseline: Option<PathBuf>,
-    /// Begin at this Unix time in seconds, on several machines together; or in, as in +5s.
+    /// Begin at this Unix time in seconds, so that several machines begin together; or after a
+    /// time, as in +5s.
     #[arg(long, value_name = "TIME")]
     pub(crate) start_at: Option<String>,
-    /// Start although the limits table says that something is short.
+    /// Start even if the limits table says that the machine lacks something.
     #[arg(long)]
     pub(crate) ignore_limits: bool,
     /// Which part of a run this process is; set by the process that started it.
@@ -85,19 +88,19 @@ pub(crate) struct OutputOptions {
     /// Write the result as JSON; - is standard output.
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
-    /// Write the histograms of each interval as an HdrHistogram log, with a tag a class.
+    /// Write the histograms of each interval as an HdrHistogram log, tagged with their metric.
     #[arg(long, value_name = "FILE")]
     pub(crate) hlog: Option<PathBuf>,
-    /// Write PREFIX-CLASS.hgrm files, the percentile spectrum of each class.
+    /// Write the percentile spectrum of each metric to PREFIX-METRIC.hgrm.
     #[arg(long, value_name = "PREFIX")]
     pub(crate) hgrm: Option<PathBuf>,
     /// Write a self-contained page with plots.
     #[arg(long, value_name = "FILE")]
     pub(crate) html: Option<PathBuf>,
-    /// What must hold, as in urgent.response.p99<20ms; exit code 4 if it does not.
+    /// Condition that must hold, as in urgent.response.p99<20ms; if not, the exit code is 4.
     #[arg(long = "assert", short = 'a', value_name = "CONDITION")]
     pub(crate) asserts: Vec<String>,
-    /// No live line and no tables; files and exit code only.
+    /// Print neither a live line nor tables; write files and set the exit code only.
     #[arg(long, short = 'q')]
     pub(crate) quiet: bool,
 }
@@ -105,13 +108,14 @@ pub(crate) struct OutputOptions {
 /// `compare`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct CompareArgs {
-    /// A server; as many as there are to compare. One alone is compared with itself, which gives
-    /// the noise floor.
+    /// A server to compare; give the option once for each. A single server is compared with
+    /// itself, which shows the noise of this machine.
     ///
-    /// With its process id its CPU time a response is shown. urgent-only is for servers that ignore
-    /// the prefetch bit: they get the same number in flight, all urgent. settle=500ms is for those
-    /// that lose what follows the status at once. urgent=N, prefetch=N and key=KEY give this side
-    /// another load than the others.
+    /// pid=N is the server's process id: its CPU time for each response is then shown. urgent-only
+    /// is for a server that ignores the prefetch bit: it gets the same number of requests in
+    /// flight, all of them urgent. settle=500ms is for a server that loses requests which follow
+    /// the status at once. urgent=N, prefetch=N and key=KEY give this server another load than the
+    /// others.
     #[arg(
         long,
         value_name = "NAME=HOST:PORT[,pid=N][,urgent-only][,settle=TIME][,urgent=N][,prefetch=N]\
@@ -125,16 +129,16 @@ pub(crate) struct CompareArgs {
     /// Short for --server B=HOST:PORT.
     #[arg(long, value_name = "HOST:PORT", requires = "a")]
     pub(crate) b: Option<String>,
-    /// Process of A.
+    /// Process id of A.
     #[arg(long, value_name = "PID", requires = "a")]
     pub(crate) pid_a: Option<u32>,
-    /// Process of B.
+    /// Process id of B.
     #[arg(long, value_name = "PID", requires = "b")]
     pub(crate) pid_b: Option<u32>,
-    /// How many rounds; six or more make an interval of 95 % [default: 12].
+    /// How many rounds; an interval of 95 % needs six or more [default: 12].
     #[arg(long, default_value_t = 12, value_name = "N", hide_default_value = true)]
     pub(crate) rounds: u32,
-    /// How long an interval is [default: 1s].
+    /// How long each interval is [default: 1s].
     #[arg(long, default_value = "1s", value_name = "TIME", hide_default_value = true)]
     pub(crate) interval: Span,
     /// The load; --warmup is what each interval leaves out [default: 300ms].
@@ -143,7 +147,7 @@ pub(crate) struct CompareArgs {
 }
 
 impl CompareArgs {
-    /// The sides, whichever way they are named.
+    /// All sides, those of --server as well as those of --a and --b.
     pub(crate) fn sides(&self) -> Vec<SideArg> {
         let short = [("A", &self.a, self.pid_a), ("B", &self.b, self.pid_b)];
         let short = short.into_iter().filter_map(|(name, target, pid)| {
@@ -171,16 +175,16 @@ impl FromStr for SideArg {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (name, rest) = text.split_once('=').ok_or("it begins with NAME=HOST:PORT")?;
+        let (name, rest) = text.split_once('=').ok_or("it must begin with NAME=HOST:PORT")?;
         let mut parts = rest.split(',');
         let target = parts.next().unwrap_or_default();
         if name.is_empty() || !target.contains(':') {
-            return Err("it begins with NAME=HOST:PORT".to_owned());
+            return Err("it must begin with NAME=HOST:PORT".to_owned());
         }
         let (name, target) = (name.to_owned(), target.to_owned());
         let mut side = Self { name, target, ..Self::default() };
         for part in parts {
-            let number = |text: &str| text.parse().map_err(|_| format!("{part}: no number"));
+            let number = |text: &str| text.parse().map_err(|_| format!("{part}: not a number"));
             match part.split_once('=') {
                 Some(("pid", text)) => side.pid = Some(number(text)?),
                 Some(("settle", text)) => {
@@ -205,19 +209,19 @@ impl FromStr for SideArg {
 /// `find-max`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct FindMaxArgs {
-    /// Where to begin [default: 1000].
+    /// Lowest rate to try [default: 1000].
     #[arg(long, default_value = "1000", value_name = "N", hide_default_value = true)]
     pub(crate) rate_min: Quantity,
-    /// Where to end [default: 1M].
+    /// Highest rate to try [default: 1M].
     #[arg(long, default_value = "1M", value_name = "N", hide_default_value = true)]
     pub(crate) rate_max: Quantity,
     /// How long each step is [default: 5s].
     #[arg(long, default_value = "5s", value_name = "TIME", hide_default_value = true)]
     pub(crate) step: Span,
-    /// Steps of the first pass, shuffled [default: 6].
+    /// How many rates the first pass tries, in shuffled order [default: 6].
     #[arg(long, default_value_t = 6, value_name = "N", hide_default_value = true)]
     pub(crate) steps: u32,
-    /// Stop when the bounds are this close [default: 0.05].
+    /// Stop when the two bounds differ by less than this part [default: 0.05].
     #[arg(long, default_value_t = 0.05, value_name = "PART", hide_default_value = true)]
     pub(crate) precision: f64,
     /// The load; --assert says what must hold.
@@ -228,7 +232,7 @@ pub(crate) struct FindMaxArgs {
 /// `self-test`.
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct SelfTestArgs {
-    /// Only the stall test, with shorter times: for continuous integration.
+    /// Run the stall test only, with shorter times, as for continuous integration.
     #[arg(long)]
     pub(crate) quick: bool,
 }
@@ -236,26 +240,26 @@ pub(crate) struct SelfTestArgs {
 /// `record`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct RecordArgs {
-    /// Where clients connect.
+    /// Address for clients to connect to.
     #[arg(long, value_name = "ADDR:PORT")]
     pub(crate) listen: String,
-    /// The server behind.
+    /// Server to which clients are passed on.
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) to: String,
     /// Stop after this time [default: when interrupted].
     #[arg(long, short = 'd', value_name = "TIME")]
     pub(crate) duration: Option<Span>,
-    /// The trace.
+    /// File to write the trace to.
     pub(crate) trace: PathBuf,
 }
 
 /// `replay`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ReplayArgs {
-    /// The trace.
+    /// Trace to replay.
     #[arg(long, value_name = "FILE")]
     pub(crate) from: PathBuf,
-    /// How many times as fast as it was recorded [default: 1].
+    /// Factor by which the replay is faster than the recording [default: 1].
     #[arg(long, default_value_t = 1.0, value_name = "FACTOR", hide_default_value = true)]
     pub(crate) speed: f64,
     /// The load; the trace decides on clients, requests and times.
@@ -277,16 +281,16 @@ pub(crate) struct MergeArgs {
 /// `null-server`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct NullServerArgs {
-    /// Where clients connect.
+    /// Address to listen on.
     #[arg(long, default_value = "127.0.0.1:43595", value_name = "ADDR:PORT")]
     pub(crate) listen: String,
     /// Bytes of each response on the wire.
     #[arg(long, default_value_t = 300, value_name = "BYTES")]
     pub(crate) size: u32,
-    /// Responses a second at most: a server whose limit is known [default: none].
+    /// Most responses a second, so that the server has a known limit [default: no limit].
     #[arg(long, value_name = "N")]
     pub(crate) rate: Option<Quantity>,
-    /// Pin to this core.
+    /// Core to run on.
     #[arg(long, value_name = "CORE")]
     pub(crate) pin: Option<u32>,
 }

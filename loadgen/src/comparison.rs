@@ -1,15 +1,16 @@
 //! Ratios of pairs: servers against each other, urgent latency with a full prefetch window against
 //! an empty one, a run against an earlier one.
 //!
-//! The unit is a pair of neighbouring intervals, in balanced order: what drifts, drifts for both.
-//! The estimate is the median of the pairs' ratios. Its interval is that of the sign test: from
-//! the k-th smallest ratio to the k-th largest, with the largest k for which the chance that the
-//! true median lies between them is 95 % or more. It assumes nothing of the distribution, and
-//! needs six pairs; of fewer it is the whole range, and says that it is less.
+//! Each ratio is that of a pair of neighbouring intervals, in balanced order, so that a change of
+//! the machine meets both. The estimate is the median of the pairs' ratios. Its
+//! interval is that of the sign test: from the k-th smallest ratio to the k-th largest, with the
+//! largest k for which the chance that the true median lies between them is 95 % or more. It
+//! assumes nothing about the distribution, and needs six pairs; with fewer, the interval is the
+//! whole range, and the report says so.
 
 use serde::{Deserialize, Serialize};
 
-/// The chance with which an interval holds what it is of.
+/// The least chance that an interval holds the true value.
 const CONFIDENCE: f64 = 0.95;
 
 /// Fewer pairs than this give no ratio.
@@ -212,7 +213,7 @@ pub(crate) struct Side {
     pub(crate) name: String,
     pub(crate) target: String,
     pub(crate) samples: Vec<Sample>,
-    /// Why intervals came to nothing, the first of them.
+    /// Why intervals failed; the first reasons only.
     pub(crate) failures: Vec<String>,
     /// In its intervals the generator set the limit: its rates and times are not the server's.
     pub(crate) is_generator_limited: bool,
@@ -311,7 +312,7 @@ impl Comparison {
         if rows > 1 {
             let chance = (1.0 - CONFIDENCE.powi(rows as i32)) * 100.0;
             said.push(format!(
-                "rows that are looked at at once: {rows}, each with 95 %; that one of them shows a \
+                "rows that are compared at once: {rows}, each with 95 %; that one of them shows a \
                  difference where there is none has a chance of up to {chance:.0} %"
             ));
         }
@@ -454,6 +455,6 @@ mod tests {
         );
         let said = comparison.conclusions(&comparison.pairs[0]).join(" ");
         assert!(said.contains("noise floor") && said.contains("responses: "), "{said}");
-        assert!(said.contains("looked at at once: 2, each with 95 %"), "{said}");
+        assert!(said.contains("compared at once: 2, each with 95 %"), "{said}");
     }
 }

@@ -1,4 +1,4 @@
-//! How a command ends: its exit code, and without a result the cause and the remedy.
+//! How a command ends: its exit code, and for a failure the cause and the remedy.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! A result and what it is worth: assertions held against it, the verdict, the exit code.
+//! A result with its assertions, its verdict and its exit code.
 
 use crate::assertion::{self, Assertion};
 use crate::failure::Exit;
@@ -8,7 +8,7 @@ use crate::units;
 use crate::verdict::{Evidence, Limit, Verdict};
 use serde::Serialize;
 
-/// Beside the largest response time, a lag of this share is not to be overlooked.
+/// A lag of this share of the largest response time, or more, is reported.
 const LAG_MAX_SHARE: f64 = 0.1;
 const LAG_MAX_MIN_NS: u64 = 1_000_000;
 
@@ -25,7 +25,7 @@ pub(crate) struct Judged {
 }
 
 impl Judged {
-    /// Holds the assertions against a result and says what it is worth.
+    /// Checks the assertions against a result and gives the verdict.
     pub(crate) fn of(mut result: RunResult, assertions: &[Assertion]) -> Self {
         result.compute_rates();
         let promises = !result.is_closed() || !assertions.is_empty();
@@ -80,8 +80,8 @@ impl Judged {
         self.set_exit(self.exit_of());
     }
 
-    /// What was seen to be wrong stays wrong however the run ended; a run that was cut short proves
-    /// no assertion; an invalid one neither.
+    /// Wrong answers count however the run ended. A run that was cut short proves no assertion, and
+    /// neither does an invalid one.
     fn exit_of(&self) -> Exit {
         let missed = self.asserts.iter().any(|judged| !judged.holds);
         match () {
@@ -128,8 +128,8 @@ fn notes(result: &RunResult, verdict: &Verdict) -> Vec<String> {
     if is_large && verdict.limit != Limit::GeneratorLimited {
         let (lag, response) = (units::ns(lag), units::ns(response));
         notes.push(format!(
-            "the generator was {lag} late once, beside a longest response of {response}: what lies \
-             beyond p99 is partly its own"
+            "the generator was {lag} late once, and the longest response took {response}: times \
+             beyond p99 are partly the generator's"
         ));
     }
     let drops: u64 = result.environments.iter().map(|e| e.counters.listen_drops).sum();

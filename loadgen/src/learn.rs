@@ -1,7 +1,7 @@
-//! Learns what can be asked for: the master index and the archive indexes, over the wire.
+//! Learns which groups there are: fetches the master index and the archive indexes over the wire.
 //!
-//! One plain connection before the run, waited for with a deadline. It is as strict as the run:
-//! an index that is not what the master index says ends it here, with a name.
+//! It uses one plain connection before the run, with a deadline. It is as strict as the run: an
+//! index that differs from what the master index says is an error that names the index.
 
 mod master;
 
@@ -40,19 +40,19 @@ pub(crate) struct Manner {
 /// Why nothing can be learnt.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LearnError {
-    /// Nobody there, or cut off.
+    /// Nothing listens there, or the connection was cut.
     #[error("{target}: {error}")]
     Network { target: SocketAddr, error: io::Error },
-    /// It says no.
+    /// It refuses the client.
     #[error("{target} refuses a client of build {build}: {}", words(*status))]
     Refused { target: SocketAddr, build: u32, status: Status },
-    /// Its first byte is none that a JS5 server sends.
+    /// A JS5 server does not send such a first byte.
     #[error("{target} does not speak JS5: {fault}")]
     NotJs5 { target: SocketAddr, fault: String },
-    /// It takes the handshake and says nothing.
-    #[error("{target} says nothing to a handshake within {waited:?}")]
+    /// It takes the handshake and sends nothing.
+    #[error("{target} does not answer a handshake within {waited:?}")]
     NoStatus { target: SocketAddr, waited: Duration },
-    /// It says nothing.
+    /// It sends nothing.
     #[error("no answer to the request for {asked} within {waited:?}")]
     Silent { asked: String, waited: Duration },
     /// What it says is wrong: its fault, and exit code 3.
@@ -79,7 +79,7 @@ pub(crate) fn learn(target: SocketAddr, manner: &Manner) -> Result<Catalogue, Le
     let format = manner.speech.is_named.then_some(manner.speech.profile.master);
     let readings =
         master.first().map_or(Vec::new(), |(_, master)| master::readings(master, format));
-    let mut wrong = LearnError::Wrong("255/255 is no master index".to_owned());
+    let mut wrong = LearnError::Wrong("255/255 is not a master index".to_owned());
     for reading in readings {
         match reader.follow(&reading) {
             Ok(Learnt { ids, groups, checksums }) => {
@@ -109,7 +109,8 @@ fn decode(
     bytes: &[u8],
     groups_max: u32,
 ) -> Result<(u32, Vec<(GroupId, u32)>), LearnError> {
-    let wrong = |reason: String| LearnError::Wrong(format!("{id} is no archive index: {reason}"));
+    let wrong =
+        |reason: String| LearnError::Wrong(format!("{id} is not an archive index: {reason}"));
     let payload = container::decompress(bytes, INDEX_LEN_MAX).map_err(|e| wrong(e.to_string()))?;
     let index = ArchiveIndex::decode(&payload).map_err(|e| wrong(e.to_string()))?;
     let archive = id.group as u8;
@@ -181,7 +182,7 @@ impl Reader {
                 let Some(entry) = expected.get(&id) else { continue };
                 let differs = |what| {
                     Err(LearnError::Wrong(format!(
-                        "{id} has not the {what} that the master index gives"
+                        "{id} has another {what} than the master index says"
                     )))
                 };
                 if crc32fast::hash(&container) != entry.crc {

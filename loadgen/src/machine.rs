@@ -1,5 +1,5 @@
-//! The machine: what a run took place on, what its kernel counted meanwhile, cores, and the CPU
-//! times of threads and processes. Without these a number cannot be compared with another.
+//! The machine of a run: what it is, what its kernel counted during the run, its cores, and the
+//! CPU times of threads and processes. Figures can be compared only if these are known.
 
 use procfs::process::Process;
 use serde::{Deserialize, Serialize};
@@ -28,7 +28,7 @@ pub(crate) struct Environment {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct KernelCounters {
-    /// Connections that came while a listener's queue was full.
+    /// Connections that arrived while a listener's queue was full.
     pub(crate) listen_overflows: u64,
     /// Those, and others that a listener could not take. The peer tries again after 1 s.
     pub(crate) listen_drops: u64,

@@ -1,4 +1,4 @@
-//! The load generator's program: `main` hands over to the command that was asked for.
+//! The load generator's program: `main` runs the command that was asked for.
 
 mod assertion;
 mod catalogue;
@@ -39,8 +39,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// A panic, in whichever thread, ends the process with the code that means a defect: a script
-/// must not take half a run for a result.
+/// A panic in any thread ends the process with the exit code for a defect, so that a script does
+/// not take half a run for a result.
 #[expect(clippy::disallowed_methods, reason = "a panic hook has no other way to set the exit code")]
 fn end_with_1_on_a_defect() {
     let print = std::panic::take_hook();

@@ -1,9 +1,9 @@
 //! The null server: fixed groups, framed once, sent as fast as a core can.
 //!
-//! It measures the generator, not the other way round: what the generator reaches against it is
-//! this machine's ceiling. It can be made to stall at a known moment, which shows whether the
-//! percentiles tell of it, and to answer at a set rate, which is then its known limit. It keeps to
-//! the protocol (keys, prefetch bit, indexes), and to nothing else: no deadline, no admission.
+//! It exists to measure the generator: the throughput that the generator reaches with it is the
+//! ceiling on this machine. It can stall at a known moment, which the percentiles must show, and
+//! answer at a set rate, which is then its known limit. It follows the protocol (keys, prefetch
+//! bit, indexes) and does nothing else: it has no deadlines and no admission.
 
 mod catalogue;
 mod connection;
@@ -114,7 +114,7 @@ impl NullServer {
 
 impl Drop for NullServer {
     fn drop(&mut self) {
-        // Whoever wanted to know the reason has called `wait`.
+        // A caller that wants the reason calls `wait`.
         let _ = self.join();
     }
 }
@@ -132,9 +132,9 @@ struct Server {
 /// Lets connections through at a rate, one response at a time, in the order of their requests.
 struct Turnstile {
     rate: f64,
-    /// Who waits, a place a request.
+    /// The connections that wait, a place for each request.
     waiting: VecDeque<u32>,
-    /// Until when responses have been let through; it does not lag behind while nobody waits.
+    /// Until when responses have been let through; it does not lag behind while none waits.
     until: Instant,
 }
 

@@ -1,4 +1,4 @@
-//! What responses must be, from a cache at hand: loaded, checked and framed as by the server.
+//! The right responses, made of a local cache that is loaded, checked and framed as by the server.
 
 use crate::engine::checker::Expected;
 use js5d::cache::{Store, block_on};

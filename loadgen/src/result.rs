@@ -1,5 +1,5 @@
-//! The result of a run: what was asked for, what was recorded, and where. What it is worth is
-//! `judgement`'s to say.
+//! The result of a run: what was asked for, what was recorded, and on which machine. `judgement`
+//! adds the verdict.
 //!
 //! With the judgement this is the JSON that `--json` writes and `merge` reads; docs/benchmarks.md
 //! documents it field by field. Fields may be added to a schema's version; none changes its
@@ -124,7 +124,7 @@ pub(crate) struct Rates {
     pub(crate) errors_share: f64,
 }
 
-/// Why a file is no result.
+/// Why a file is not a result.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ResultError {
     /// Not JSON, or not of this shape.
@@ -144,7 +144,7 @@ pub(crate) enum ResultError {
         /// Of the first.
         expected_ms: u64,
     },
-    /// Runs of different times are no sum.
+    /// Runs of different times cannot be added.
     #[error("it began {apart_ms} ms before or after the first file: they did not run together")]
     Times {
         /// From one beginning to the other.
@@ -189,7 +189,7 @@ impl RunResult {
         Ok(sum)
     }
 
-    /// Adds the results of runs that came one after the other.
+    /// Adds the results of runs that followed one another.
     pub(crate) fn in_sequence(runs: impl IntoIterator<Item = Self>) -> Result<Self, ResultError> {
         let mut runs = runs.into_iter();
         let mut sum = runs.next().ok_or(ResultError::Empty)?;

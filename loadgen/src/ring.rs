@@ -1,13 +1,13 @@
 //! The ring: the only file of the generator with `unsafe`, one operation a block.
 //!
-//! Three operations are all it takes: receive into a buffer of the ring's own pool, wait until a
-//! socket can be written, cancel. Nothing that the kernel writes to is ever lent out by the
-//! caller, so that whatever the safe code above does with sockets cannot touch memory: a
-//! [`Buffer`] is the proof that the kernel has handed one over, and is given back by value.
+//! It has three operations: receive into a buffer of the ring's own pool, wait until a socket can
+//! be written, cancel. The kernel writes only to memory of that pool, so that the safe code above
+//! cannot cause a wrong write. A [`Buffer`] exists only while the kernel has handed it over, and is
+//! given back by value.
 //!
-//! The surprise is what is not here: sends. A load generator's requests are a few bytes, and a
-//! direct `send` costs less than an operation whose memory must stay put.
-//! Beside the ring stands the one socket option that no safe crate knows.
+//! There are no sends here: a load generator's requests are a few bytes, and a direct `send` costs
+//! less than an operation, whose memory must not move. The file also has the one socket option
+//! that no safe crate offers.
 #![allow(unsafe_code, reason = "ring operations and the pool that the kernel writes to")]
 
 use io_uring::types::{BufRingEntry, Fd, SubmitArgs, Timespec};
@@ -47,7 +47,7 @@ impl Buffer {
     }
 }
 
-/// What became of an operation.
+/// The completion of an operation.
 #[derive(Debug)]
 pub(crate) struct Completion {
     /// What the operation was submitted with.
@@ -160,7 +160,7 @@ impl Ring {
         }));
     }
 
-    /// The bytes that came with `buffer`.
+    /// The received bytes in `buffer`.
     pub(crate) fn bytes(&self, buffer: &Buffer) -> &[u8] {
         self.pool.bytes(buffer)
     }

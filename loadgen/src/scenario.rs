@@ -12,21 +12,21 @@ use std::sync::Arc;
 pub(crate) enum Scenario {
     /// Fetch a whole cache as fast as the windows allow, again and again.
     Download,
-    /// Think times, small urgent bursts, prefetch in the background, some groups popular.
+    /// Ask for small bursts of urgent groups with pauses between them, and prefetch meanwhile.
     Play,
-    /// Connect, handshake, fetch the master index, go, come back.
+    /// Connect, handshake, fetch the master index, disconnect, connect again.
     LoginStorm,
     /// All connect at once and fetch what changed.
     UpdateDay,
-    /// Hold connections, with a proof of life now and then.
+    /// Hold connections open, and ask for the master index now and then.
     Idle,
-    /// Connect, ask for a little, disconnect, come back.
+    /// Connect, ask for a few groups, disconnect, connect again.
     Churn,
-    /// Download, reading few bytes a second.
+    /// Download, but read only a few bytes a second.
     Slow,
-    /// Urgent latency with a full prefetch window against an empty one, as a ratio.
+    /// Measure urgent latency with an empty and with a full prefetch window, and give the ratio.
     Priority,
-    /// Slowloris, over-window, unknown opcodes and groups, resets, and more of the kind.
+    /// Break the protocol or waste the server's time in many ways (see --tricks).
     Hostile,
 }
 
@@ -34,9 +34,9 @@ pub(crate) enum Scenario {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Arrivals {
-    /// One every 1/rate.
+    /// At equal distances.
     Even,
-    /// Independent of each other, as players are.
+    /// At random distances, independent of each other, as those of players are.
     Poisson,
 }
 
@@ -62,9 +62,9 @@ pub(crate) enum Trick {
     UnknownGroup,
     /// Resets the connection after a random number of bytes of a response.
     Reset,
-    /// Asks, ends its side, and reads what is owed.
+    /// Sends requests, ends its side, and reads the answers.
     HalfClose,
-    /// Ten thousand rekeys and state changes in a row.
+    /// Sends ten thousand rekeys and state changes in a row.
     Useless,
     /// Sends its requests in segments of one byte.
     OneByteSegments,

@@ -1,5 +1,5 @@
-//! From options to a plan: scenario file under command line, defaults, names, all checks. The only
-//! place that knows both the command line and what the engine wants.
+//! Makes a plan of the options: merges the scenario file with the command line, adds defaults, and
+//! checks everything. Only this file uses both the command line's types and the engine's.
 
 use crate::catalogue::Catalogue;
 use crate::changes;
@@ -114,18 +114,19 @@ impl Settings {
             return Err(usage(format!("--rate {rate}: the rate must end above 0")));
         }
         if options.rate.is_some() && kinds.iter().all(|kind| kind.paced == Paced::Nothing) {
-            let cause = "--rate: such clients ask at times of their own, at no rate";
+            let cause = "--rate: clients of this scenario do not ask at a rate";
             return Err(usage(cause.to_owned()));
         }
         if let Some(ramp) = options.connections.filter(|ramp| ramp.from > ramp.to) {
-            return Err(usage(format!("--connections {ramp}: a ramp of connections rises")));
+            return Err(usage(format!("--connections {ramp}: a ramp of connections must rise")));
         }
         if options.open_rate.is_some() && options.connections.is_some_and(|c| c.from != c.to) {
-            let cause = "--open-rate with a ramp of --connections: the ramp says how fast";
+            let cause =
+                "--open-rate with a ramp of --connections: the ramp sets the rate; give one";
             return Err(usage(cause.to_owned()));
         }
         if options.connections.is_some_and(|count| count.from.max(count.to) < 1.0) {
-            return Err(usage("--connections 0: at least one client is wanted".to_owned()));
+            return Err(usage("--connections 0: at least one client is needed".to_owned()));
         }
         let ends = [
             ("duration", options.duration.map(|span| span.ns() as f64)),
@@ -146,7 +147,7 @@ impl Settings {
         }
         if options.resume == Some(true) {
             if options.retry.is_none() {
-                return Err(usage("--resume goes on after --retry: give both".to_owned()));
+                return Err(usage("--resume needs --retry: give both".to_owned()));
             }
             if !kinds.iter().any(Kind::can_go_on) {
                 return Err(usage("--resume: nothing is downloaded in this scenario".to_owned()));
@@ -161,10 +162,10 @@ impl Settings {
         Ok(Self { options, targets, kinds, speech: Arc::new(speech), key })
     }
 
-    /// Refuses options, given by hand, that nothing in this load heeds.
+    /// Refuses options of the command line that have no effect in this load.
     ///
     /// # Errors
-    /// Names the first of them, and what heeds it.
+    /// Names the first of them, and where it has an effect.
     pub(crate) fn refuse_unheeded(&self, given: &LoadOptions) -> Result<(), Failure> {
         use Scenario::{Churn, Hostile, Idle, Play, Priority, Slow, UpdateDay};
         let all = &self.options;
@@ -202,7 +203,7 @@ impl Settings {
         ];
         match table.iter().find(|(_, is_given, is_heeded, _)| *is_given && !is_heeded) {
             Some((name, .., by)) => {
-                let cause = format!("--{name} would not be heeded: it belongs to {by}");
+                let cause = format!("--{name} would have no effect: it belongs to {by}");
                 Err(Failure::usage(cause, "See js5-loadgen run --help."))
             }
             None => Ok(()),
@@ -317,12 +318,13 @@ impl Settings {
             }
             LearnError::Silent { .. } => Failure::wrong(
                 error,
-                "The server may lose what follows the status at once: try --settle 500ms. \
+                "The server may lose requests that follow the status at once: try --settle 500ms. \
                  Or it has no indexes: name groups with --groups.",
             ),
-            LearnError::Wrong(_) => {
-                Failure::wrong(error, "The server's indexes are wrong; --groups goes around them.")
-            }
+            LearnError::Wrong(_) => Failure::wrong(
+                error,
+                "The server's indexes are wrong; with --groups they are not needed.",
+            ),
         })
     }
 
@@ -394,7 +396,7 @@ impl Settings {
 
     fn opening(&self, ramp_s: f64) -> Opening {
         let given = self.options.connections.unwrap_or(Ramp { from: 1.0, to: 1.0 });
-        // All reconnect at once: that is what the day is about.
+        // On an update day all clients reconnect at once.
         let herd = self.kinds.iter().any(|kind| kind.scenario == Scenario::UpdateDay);
         let pending_max = if herd { u32::MAX } else { OPENING_MAX };
         if given.from < given.to {
@@ -421,7 +423,7 @@ fn parse_key(text: &str) -> Result<KeyPolicy, String> {
 /// How the clients speak.
 ///
 /// # Errors
-/// No client is called so, or it has no use for an option, in words.
+/// No client has that name, or an option has no effect for it.
 fn speech(options: &LoadOptions) -> Result<Speech, String> {
     let mut speech = Speech::of(options.client.as_deref())?;
     if let Some(build) = options.build {
@@ -468,7 +470,7 @@ fn kinds(options: &LoadOptions, in_flight: [u16; 2]) -> Result<Vec<Kind>, String
         }
         let weight: u32 = match weight.parse() {
             Ok(weight @ 1..=10_000) => weight,
-            _ => return Err(format!("--mix: {weight:?} is no weight from 1 to 10000")),
+            _ => return Err(format!("--mix: {weight:?} is not a weight from 1 to 10000")),
         };
         kinds.push(kind(scenario, weight));
     }

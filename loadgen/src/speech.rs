@@ -1,7 +1,7 @@
-//! How the clients of a run speak: who they are, what they announce, and how strict they are.
+//! How the clients of a run speak: their revision, what they announce, and how strict they are.
 //!
-//! js5d's table of profiles says what each revision's client sends and takes. Without `--client`
-//! the clients are of build 550, and what they announce is free.
+//! js5d's table of profiles says what each revision's client sends and accepts. Without `--client`
+//! the clients are of build 550, and may announce any build.
 
 use js5d::protocol::profile::table;
 use js5d::protocol::{ClientSession, Profile};
@@ -18,9 +18,9 @@ pub(crate) struct Speech {
     pub(crate) token: String,
     /// Whether answers are told apart without the prefetch bit.
     pub(crate) by_group: bool,
-    /// Whether a prefetch response that is broken off is taken, by a client that knows it.
+    /// Whether a client that allows it accepts a prefetch response that is broken off.
     pub(crate) takes_break_offs: bool,
-    /// Whether it was said who they are: a master index in another format is then wrong.
+    /// Whether `--client` is given: a master index in another format is then wrong.
     pub(crate) is_named: bool,
 }
 
@@ -28,7 +28,7 @@ impl Speech {
     /// Of the client that `--client` names.
     ///
     /// # Errors
-    /// There is none, in words.
+    /// There is no such client.
     pub(crate) fn of(client: Option<&str>) -> Result<Self, String> {
         let named = client.map(|client| {
             table::client(client).ok_or_else(|| {

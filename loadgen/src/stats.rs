@@ -5,9 +5,9 @@
 //! set, and [`Recorder::tick`] packs those one at a time, when the worker has nothing to do:
 //! packing ten at once would be seen in the worker's own latencies. Totals are sums of intervals.
 //!
-//! The population is the requests whose intended time is within the measurement. What ended in
-//! it counts for throughput. So a request that was due in the warm-up and answered after it
-//! counts for throughput and not for latency.
+//! Latency counts requests that were due within the measurement. Throughput counts responses that
+//! ended within it. So a request that was due in the warm-up and answered after it counts for
+//! throughput and not for latency.
 
 pub(crate) mod histogram;
 pub(crate) mod names;
@@ -99,14 +99,14 @@ impl Recorder {
         }
     }
 
-    /// The worker was kept from its work for so long, until now.
+    /// The worker was kept from its work for this time, until now.
     pub(crate) fn pause(&mut self, length_ns: u64, now_ns: u64) {
         let length_ns = length_ns.min(now_ns.saturating_sub(self.start_ns));
         self.stats.paused_ns += length_ns;
         self.stats.paused_max_ns = self.stats.paused_max_ns.max(length_ns);
     }
 
-    /// A response came whole; `bytes` is its length on the wire.
+    /// A response is complete; `bytes` is its length on the wire.
     #[inline]
     pub(crate) fn response(
         &mut self,
@@ -196,7 +196,7 @@ impl Recorder {
         self.interval.connections = self.connections;
     }
 
-    /// The status came.
+    /// The status was read.
     pub(crate) fn handshake(&mut self, written_ns: u64, done_ns: u64) {
         self.time(Metric::Handshake, written_ns, done_ns);
     }
@@ -207,13 +207,13 @@ impl Recorder {
     }
 
     /// A request was written that could have been at `possible_ns`: it was due by then, and a
-    /// window had room. What passed since is the generator's own doing.
+    /// window had room. The time since is the generator's lag.
     #[inline]
     pub(crate) fn lag(&mut self, possible_ns: u64, written_ns: u64) {
         self.time(Metric::Lag, possible_ns, written_ns);
     }
 
-    /// What became of a connection, or of an attempt at one.
+    /// How a connection, or an attempt at one, ended.
     pub(crate) fn outcome(&mut self, outcome: Outcome, now_ns: u64) {
         self.advance(now_ns);
         *self.stats.outcomes.entry(outcome).or_default() += 1;

@@ -85,7 +85,7 @@ pub(crate) fn write_line(
 /// Reads a trace.
 ///
 /// # Errors
-/// The file cannot be read, or a line is none of a trace's: the error names it.
+/// The file cannot be read, or a line is not a request: the error names the line.
 pub(crate) fn read(path: &Path) -> io::Result<Vec<TracedClient>> {
     let mut clients = BTreeMap::<u32, TracedClient>::new();
     for (index, line) in io::BufReader::new(std::fs::File::open(path)?).lines().enumerate() {

@@ -1,30 +1,29 @@
-//! What a result is worth: one pure function over what was counted. Every command that prints a
-//! figure asks it.
+//! The verdict on a result, as one pure function of what was counted. Every command that prints a
+//! figure uses it.
 //!
-//! It tells three things apart. The **generator** was late, stood still, or had no core: then the
-//! figures are at least partly its own. The **server** stood still, or did not keep up with the
-//! rate that was to be held. Or **neither**: the server set the pace of a closed loop, or an open
-//! loop held its rate. A measurement is invalid, exit code 5, if it does not show what it was to
-//! show: a rate that was not reached, or a promise (a rate, an assertion, a ratio) that the
-//! generator broke. A closed loop that promises nothing is valid all the same: its throughput is a
-//! lower bound.
+//! There are three cases. The **generator** was late, was stopped, or had no core: then the figures
+//! are at least partly the generator's. The **server** stood still, or did not keep up with the
+//! offered rate. Or **neither**: the server set the pace of a closed loop, or an open loop held its
+//! rate. A measurement is invalid, exit code 5, if the rate was not reached, or if the generator
+//! was the limit and something was promised (a rate, an assertion, a ratio). A closed loop that
+//! promises nothing is valid even then: its throughput is a lower bound.
 
 use crate::units;
 use serde::{Deserialize, Serialize};
 
-/// Lateness below this is noise of any kernel's timers and scheduler.
+/// Lateness below this is normal for the kernel's timers and scheduler.
 const LAG_P99_MIN_US: f64 = 1000.0;
 /// Lateness is too much from this share of the response time's p99 on.
 const LAG_SHARE_MAX: f64 = 0.1;
-/// Pauses longer than this share of the time are in the p99.
+/// Pauses of more than this share of the time change the p99.
 const PAUSED_SHARE_MAX: f64 = 0.01;
-/// A worker that is busier than this has no time to be punctual.
+/// A worker that is busier than this sends requests late.
 const CPU_SHARE_MAX: f64 = 0.95;
 /// Workers that wait for a core longer than this share of the time are starved.
 const RUN_QUEUE_SHARE_MAX: f64 = 0.1;
 /// The offered rate counts as held from this share on.
 const SENT_SHARE_MIN: f64 = 0.95;
-/// Beyond this share of what the generator reaches at most, it is part of what is measured.
+/// Beyond this share of its ceiling, the generator influences the result.
 const CEILING_SHARE_MAX: f64 = 0.7;
 
 /// Which side set the limit.
@@ -45,7 +44,7 @@ pub(crate) enum Limit {
 }
 
 impl Limit {
-    /// As it stands in reports.
+    /// Its name in reports.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Valid => "valid",
@@ -109,15 +108,16 @@ impl Verdict {
         let mut notes = Vec::new();
         if let Some(share) = evidence.ceiling_share.filter(|share| *share > CEILING_SHARE_MAX) {
             let share = units::percent(share);
-            notes.push(format!("{share} of what this generator reaches: it is part of the result"));
+            notes.push(format!(
+                "{share} of this generator's ceiling: the generator may be the limit"
+            ));
         }
         Self { limit, is_valid, reason, notes, evidence }
     }
 }
 
 impl Evidence {
-    /// The order matters: what the generator did wrong looks like a slow server, so it is asked
-    /// first.
+    /// A fault of the generator looks like a slow server, so it is checked first.
     fn limit(&self) -> (Limit, String) {
         if self.refused > 0 {
             let refused = units::count(self.refused);
@@ -144,7 +144,7 @@ impl Evidence {
             Some(sent) if sent < SENT_SHARE_MIN => {
                 let sent = units::percent(sent);
                 let reason = format!(
-                    "the rate was not reached, and that is the server's doing: full windows and \
+                    "the rate was not reached, and the server is the reason: full windows and \
                      lost connections let {sent} of it through, and the generator had room"
                 );
                 (Limit::ServerLimited, reason)
@@ -188,7 +188,7 @@ impl Evidence {
 mod tests {
     use super::*;
 
-    /// An open loop that held its rate with a p99 of 20 ms, and nobody at fault.
+    /// An open loop that held its rate with a p99 of 20 ms, without a fault.
     const HELD: Evidence = Evidence {
         lag_p99_us: 50.0,
         response_p99_us: 20_000.0,
@@ -278,7 +278,7 @@ mod tests {
         let verdict = Verdict::of(Evidence { ceiling_share: Some(0.8), ..CLOSED }, false);
         assert_eq!(
             verdict.notes,
-            ["80 % of what this generator reaches: it is part of the result"]
+            ["80 % of this generator's ceiling: the generator may be the limit"]
         );
     }
 }

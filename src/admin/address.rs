@@ -112,7 +112,7 @@ impl Bound {
 #[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,
-    /// None if it is kept by somebody else for good.
+    /// None if another process keeps it.
     inode: Option<u64>,
     is_mine: bool,
 }
@@ -168,7 +168,7 @@ impl BindError {
             (ErrorKind::AddrInUse, Address::Unix(_)) => {
                 "another process listens there ('ss -lxp' names it): stop it, or use another path"
             }
-            (ErrorKind::AlreadyExists, _) => "something else has this name: use another path",
+            (ErrorKind::AlreadyExists, _) => "this path is not a socket: use another path",
             (ErrorKind::PermissionDenied, Address::Tcp(_)) => {
                 "ports below 1024 need CAP_NET_BIND_SERVICE; use a higher port"
             }
@@ -177,7 +177,7 @@ impl BindError {
             }
             (ErrorKind::NotFound, _) => "make the socket's directory first",
             (ErrorKind::AddrNotAvailable, _) => "no interface has this address ('ip addr')",
-            _ => "look at the address given with --admin",
+            _ => "check the address given with --admin",
         }
     }
 }
@@ -209,14 +209,14 @@ fn bind_unix(path: &Path) -> io::Result<Bound> {
     Ok(Bound::Unix(listener, SocketFile { path: path.to_owned(), inode, is_mine: true }))
 }
 
-/// Removes what a process that was killed has left: a socket on which nobody answers.
+/// Removes the socket of a process that was killed: a socket on which no process answers.
 fn remove_stale(path: &Path) -> io::Result<()> {
     let found = match fs::symlink_metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         found => found?,
     };
     if !found.file_type().is_socket() {
-        return Err(io::Error::new(ErrorKind::AlreadyExists, "there is a file, and no socket"));
+        return Err(io::Error::new(ErrorKind::AlreadyExists, "a file that is not a socket"));
     }
     match UnixStream::connect(path) {
         Ok(_) => Err(io::Error::new(ErrorKind::AddrInUse, "Address already in use")),

@@ -27,7 +27,7 @@ pub struct Answer {
 /// Asks the admin address for `path`, and waits for the answer for at most `timeout`.
 ///
 /// # Errors
-/// Nobody listens there, or what answers does not speak HTTP.
+/// No process listens there, or the answer is not HTTP.
 pub fn ask(
     address: &Address,
     method: Method,

@@ -1,9 +1,9 @@
-//! Who may change something: not a page of another site in an operator's browser.
+//! Which requests may change something: not those of another site's page in an operator's browser.
 //!
-//! A page anywhere can make a browser send a POST to 127.0.0.1. Browsers say where such a
-//! request comes from (`Sec-Fetch-Site`, `Origin`); what comes from elsewhere is refused. A page
-//! can also have its own name resolved to 127.0.0.1, and is then of the same origin; so the name
-//! that is asked for must be one of ours, or an address. Over a unix socket there is no browser.
+//! Any web page can make a browser send a POST to 127.0.0.1. Browsers say where such a request
+//! comes from (`Sec-Fetch-Site`, `Origin`); a request from another site is refused. A page's own
+//! host name can also be resolved to 127.0.0.1, and the request is then of the same origin; so the
+//! name in the request must be one of ours, or an address. No browser uses a unix socket.
 
 use hyper::HeaderMap;
 use hyper::header::{HOST, HeaderName, ORIGIN};
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_comes_from_us_may_change_something() {
+    fn only_requests_of_our_own_pages_may_change_something() {
         let guard = Guard::new(&["Cache1.example".to_owned()]);
         let cases: &[(bool, &[(&str, &str)])] = &[
             (true, &[("host", "127.0.0.1:9550")]),

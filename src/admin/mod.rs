@@ -1,4 +1,4 @@
-//! The admin address: what an operator and his tools ask, over HTTP.
+//! The admin address: HTTP for operators and their tools.
 //!
 //! | route | answer |
 //! |---|---|
@@ -8,12 +8,12 @@
 //! | `GET /metrics` | Prometheus' text format, 0.0.4 |
 //! | `GET /livez` | 200 while every worker's heartbeat is young, 503 and the worker otherwise |
 //! | `GET /readyz` | 200 while connections are welcome and the expected generation is served |
-//! | `POST /reload` | loads the cache again, and answers with what came of it |
+//! | `POST /reload` | loads the cache again, and answers with the result |
 //!
-//! It runs on a thread of its own, with an ordinary runtime of one thread. Workers do not know of
-//! it: it reads what they publish at their heartbeats, and the snapshot handle. What else there
-//! is to know, such as what became of reloads, it is given as [`Sources`]. It has bounds of its
-//! own (`server.rs`), and browsers' requests from other sites change nothing (`guard.rs`).
+//! It runs on a thread of its own, with an ordinary runtime of one thread. Workers do not use it:
+//! it reads the counters that they publish at their heartbeats, and the snapshot handle. It gets
+//! everything else, such as the results of reloads, as [`Sources`]. It has bounds of its own
+//! (`server.rs`), and browsers' requests from other sites change nothing (`guard.rs`).
 
 pub mod address;
 pub mod client;
@@ -66,7 +66,7 @@ pub struct Facts {
     pub reloads_changed: u64,
     /// Reloads that found what is served already.
     pub reloads_unchanged: u64,
-    /// Reloads after which the old content stayed, because the other could not be had.
+    /// Reloads that failed, so that the old content is still served.
     pub reloads_failed: u64,
     /// Snapshots in memory, the current one included.
     pub generations_alive: u64,
@@ -86,9 +86,9 @@ pub enum ReloadRefused {
 pub struct Bounds {
     /// Peers that are served at once.
     pub connections_max: u64,
-    /// Refused peers that are being told so at once.
+    /// Refused peers at once that have not ended yet.
     pub refusals_max: u64,
-    /// Connections at once that have not shown yet whose or what they are, if any have to.
+    /// Openings at once, if there can be any.
     pub openings_max: Option<u64>,
     /// Connections to the game server at once, if there is one.
     pub game_connections_max: Option<u64>,
@@ -99,7 +99,7 @@ pub struct Bounds {
 /// Settings of the admin address itself.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Connections at once; the next is told that there are too many.
+    /// Connections at once; the next is answered 503.
     pub connections_max: usize,
     /// For a request to arrive whole, and for the next one on the same connection to begin.
     pub request_timeout: Duration,

@@ -25,7 +25,7 @@ pub(super) const REQUEST_BODY_LEN_MAX: usize = 4 << 10;
 const TEXT: &str = "text/plain; charset=utf-8";
 const METRICS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// What the page may do: run what stands in it, and ask this address.
+/// What the page may do: run its own script, and send requests to this address.
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; \
      style-src 'unsafe-inline'; img-src data:; connect-src 'self'; base-uri 'none'; \
      form-action 'none'; frame-ancestors 'none'";

@@ -1,4 +1,4 @@
-//! What is true at one moment: the counters of all workers added up, and what else is shown.
+//! The state of the server at one moment: the counters of all workers added up, and the rest.
 
 use super::process::{self, Usage};
 use super::{Bounds, Facts, Sources};
@@ -51,7 +51,8 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// To be called about once a second: how busy workers are is told of the time between.
+    /// To be called about once a second: a worker's busy ratio is that of the time since the last
+    /// call.
     pub(super) fn tick(&self, sources: &Sources) {
         let mut before = self.work.lock().unwrap_or_else(PoisonError::into_inner);
         before.resize(sources.workers.len(), (Work::default(), 0.0));
@@ -94,7 +95,7 @@ impl Watch {
         sources.workers.iter().enumerate().map(view).collect()
     }
 
-    /// What is served. Reckoned once a snapshot; the snapshot itself is not held.
+    /// What is served. Computed once for each snapshot; the snapshot itself is not held.
     pub(super) fn catalog(&self, sources: &Sources) -> Arc<CatalogView> {
         let snapshot = sources.snapshots.load();
         // Its address tells it apart while it is the current one, which it is at this moment.

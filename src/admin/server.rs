@@ -1,8 +1,8 @@
 //! The thread of the admin address: it accepts, within bounds of its own, and serves HTTP/1.1.
 //!
-//! Whoever connects and sends nothing, or half a request, is gone after `--admin-timeout`; a
-//! connection is ended after [`CONNECTION_AGE_MAX`] whatever it does, unless it waits for a
-//! reload. What is one too many is told so and closed.
+//! A connection that sends nothing, or half a request, is closed after `--admin-timeout`. Any
+//! connection is ended after [`CONNECTION_AGE_MAX`], unless it waits for a reload. A connection
+//! beyond the limit is answered 503 and closed.
 
 use super::address::{Address, Bound, SocketFile};
 use super::routes;
@@ -38,14 +38,14 @@ const CONNECTION_AGE_MAX: Duration = Duration::from_secs(60);
 /// How long to leave a listener alone after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Connections beyond the limit that are being told so; more are closed without an answer.
+/// Connections beyond the limit that are being answered; further ones are closed without an answer.
 const REFUSALS_MAX: usize = 32;
 
-/// How long one too many has to read why, before its socket is closed: closed with input that
-/// was not read, it would be reset.
+/// How long a connection beyond the limit has to read its answer before its socket is closed. If it
+/// were closed at once, with unread input, the kernel would reset it.
 const REFUSAL_LINGER: Duration = Duration::from_millis(250);
 
-/// What is said to one too many.
+/// The answer to a connection beyond the limit.
 const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain\r\n\
       content-length: 52\r\nconnection: close\r\n\r\n\
       too many connections to the admin address; try again";
@@ -63,7 +63,7 @@ impl Admin {
         self.files.iter_mut().for_each(SocketFile::claim);
     }
 
-    /// Accepts no more, and leaves the sockets to the process that has them, too.
+    /// Stops accepting, and leaves the sockets to the other process that holds them.
     pub fn hand_over(self) {
         self.stop.notify_one();
         self.files.into_iter().for_each(SocketFile::leave);
@@ -98,7 +98,7 @@ impl Origin {
     }
 }
 
-/// Room for connections, and for those that are one too many.
+/// Room for connections, and for those beyond the limit.
 struct Places {
     connections: Arc<Semaphore>,
     refusals: Arc<Semaphore>,
@@ -249,7 +249,7 @@ where
 }
 
 impl Address {
-    /// Whether whoever can reach it is on this machine.
+    /// Whether it can be reached from this machine only.
     #[must_use]
     pub fn is_local(&self) -> bool {
         match self {

@@ -26,7 +26,7 @@ fn post(address: &Address) -> (u16, String) {
 }
 
 #[test]
-fn the_answer_to_a_reload_is_what_came_of_it() {
+fn the_answer_to_a_reload_is_its_result() {
     for (result, status, text) in [
         (Ok("generation 2 replaces 1".to_owned()), 200, "generation 2 replaces 1\n"),
         (Err(ReloadRefused::Failed("archive 7 is corrupt".into())), 422, "archive 7 is corrupt\n"),

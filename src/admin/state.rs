@@ -59,7 +59,7 @@ impl State {
         self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether every worker's heart beats; else which one's does not.
+    /// Whether every worker has had a heartbeat lately; else which one has not.
     pub(super) fn liveness(&self) -> Result<String, String> {
         let workers = self.watch.workers(&self.sources);
         let ages = workers.iter().map(|worker| worker.heartbeat_age).enumerate();
@@ -89,7 +89,7 @@ impl State {
         let is_lost = |worker: &Arc<Published>| worker.listeners_lost.load(Ordering::Relaxed) > 0;
         if let Some(number) = self.sources.workers.iter().position(is_lost) {
             return Err(format!(
-                "worker {number} listens no more, as its log says: start js5d again"
+                "worker {number} has lost a listening socket (see the log): start js5d again"
             ));
         }
         match self.options.expect_generation {

@@ -1,8 +1,8 @@
 //! One group's chain of sectors, followed through whatever part of the file is in memory.
 //!
-//! A chain knows how far it got. It checks each sector against what must stand there, shows
-//! its data, and stops where the next sector is in another part of the file. It never goes
-//! round in circles: the positions of its sectors count up, and the group's length ends it.
+//! A chain checks each sector's header, passes on its data, and stops where the next sector is in
+//! another part of the file. It cannot loop: the positions of its sectors count up, and it ends
+//! after the group's length.
 
 use super::error::{Entry, Place};
 use super::sector::{Form, SECTOR_BYTES, SECTOR_BYTES_U64, SECTORS_MAX};
@@ -170,8 +170,8 @@ impl Chain {
         }
         let data = data.get(..here_bytes).ok_or_else(cut)?;
 
-        // What the last sector names as its next is not looked at: no client looks at it, and
-        // some packers leave there what they please.
+        // The last sector's number of a next one is not checked: no client reads it, and some
+        // packers leave any number there.
         let is_last = rest_bytes <= form.data_bytes();
         let next = if is_last { 0 } else { header.next };
         if !is_last && next == 0 {

@@ -1,11 +1,10 @@
 //! A data file, taken apart in memory.
 //!
 //! One *sweep* reads the whole file in large pieces, in file order, several in flight. Each
-//! chain waits at the piece that holds its next sector, so that nothing is looked up and
-//! nothing is kept a sector. Chains that go back to where the sweep has been are read in
-//! *waves*: each wave moves every one of them on by a sector at least, through small windows,
-//! many in flight. Files as they are written need no wave; a file made to hurt costs one
-//! small read a sector at most.
+//! chain waits for the piece that holds its next sector, so that no table of sectors is needed.
+//! Chains that lead back to a piece that was read before are read in *waves*: a wave moves each of
+//! them on by at least a sector, through small windows, many in flight. Files that were written in
+//! one go need no wave; the worst file costs one small read for each sector.
 
 use std::collections::VecDeque;
 use std::io::Read;
@@ -207,7 +206,7 @@ fn window(shape: Shape, ordinal: u32, bytes: &[u8]) -> Window<'_> {
     Window { first_sector, sector_count: shape.sectors, bytes }
 }
 
-/// Who waits at which window. A chain waits at one at most, so that the lists run through one
+/// Which chains wait for which window. A chain waits for one at most, so all lists share one
 /// table with a place for each chain.
 struct Queue {
     /// By window: the chain that is served first.

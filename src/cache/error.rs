@@ -1,7 +1,7 @@
 //! What can be wrong with a store, with the place and the numbers to act on.
 //!
 //! A [`StoreError`] ends the reading of a store, a [`GroupError`] that of one group. An
-//! [`IndexCut`] is damage to a listing, whose whole entries are read all the same; a
+//! [`IndexCut`] is damage to a listing, whose whole entries are still read; a
 //! [`StoreWarning`] is no damage.
 
 use std::fmt;
@@ -307,7 +307,7 @@ pub enum GroupError {
     WrongPosition {
         /// Where.
         at: Place,
-        /// How many sectors came before it.
+        /// How many sectors are before it.
         expected: u32,
         /// What it says itself.
         found: u32,
@@ -422,7 +422,7 @@ pub enum GroupError {
 }
 
 /// An idx file that ends within an entry: it was cut while it was written, and how many entries
-/// came after cannot be known.
+/// followed cannot be known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "main_file_cache.idx{archive} has {len_bytes} bytes, no multiple of {}: it was cut off within \

@@ -18,8 +18,7 @@ const PIECE_BYTES: usize = 128 * 1024;
 
 /// The groups in the directories of `archives`, sorted.
 ///
-/// A file that is too large to be a group is listed with the largest length there is; reading
-/// it finds out.
+/// A file that is too large to be a group is listed with the largest length; reading it then fails.
 pub(super) fn list(
     dir: &Path,
     archives: &[u8],

@@ -1,6 +1,6 @@
 //! The idx files: six bytes a group, its length and its first sector.
 //!
-//! Nothing here is believed yet; an entry of all zeros is a group that is not there.
+//! Entries are not checked here. An entry of all zeros means that there is no such group.
 
 use std::path::Path;
 

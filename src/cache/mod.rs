@@ -1,8 +1,8 @@
-//! The stores on disk: what they hold, read in large pieces, every byte accounted for.
+//! The stores on disk, read in large pieces.
 //!
-//! A [`Store`] lists its groups when it is opened. A [`GroupVisitor`] is then shown each
-//! group's stored bytes piece by piece, so that nobody holds a second copy of the cache while
-//! it loads. What containers and indexes are is not known here: bytes are.
+//! A [`Store`] lists its groups when it is opened. A [`GroupVisitor`] then gets each group's stored
+//! bytes piece by piece, so that there is no second copy of the cache while it loads. This module
+//! does not interpret the bytes: containers and indexes are `protocol`'s.
 //!
 //! Read `store` first, then `sector`, `chain` and `dat`. docs/cache-format.md is the contract.
 #![cfg_attr(
@@ -49,7 +49,7 @@ pub struct StoredGroup {
     /// The group; 65,536 and more exist on disk and cannot be asked for on the wire.
     pub group: u32,
     /// The length of the stored bytes, version trailer included. At most [`GROUP_BYTES_MAX`];
-    /// what the store says, not yet believed: see [`Store::data_bytes`].
+    /// what the store says, which may be false: see [`Store::data_bytes`].
     pub len_bytes: u32,
 }
 

@@ -50,7 +50,7 @@ impl RingFile {
 /// The buffer, or why it could not be filled.
 pub(super) type ReadResult = io::Result<Vec<u8>>;
 
-/// Reading that goes on by itself until somebody asks for its outcome.
+/// A read that goes on by itself until its result is asked for.
 pub(super) struct Started<T>(JoinHandle<io::Result<T>>);
 
 /// Starts reading. Nothing is submitted before the caller next waits for something.
@@ -61,14 +61,14 @@ pub(super) fn start<T: 'static>(
 }
 
 impl<T> Started<T> {
-    /// What came of it.
+    /// Its result.
     pub(super) async fn outcome(self) -> io::Result<T> {
         self.0.await.unwrap_or_else(|error| Err(io::Error::other(error)))
     }
 }
 
-/// How often the runtime wakes by itself. It submits when its thread parks and does not mind if
-/// that fails, so that the next time it parks must come even if nothing completes.
+/// How often the runtime wakes by itself. It submits when its thread parks, and ignores a failure;
+/// so it must park again even if nothing completes.
 const HEARTBEAT: Duration = Duration::from_millis(100);
 
 /// Runs `future` on a ring of its own, on the calling thread, for as long as it takes.

@@ -1,6 +1,6 @@
 //! A sector: 520 bytes of a data file, a header and a part of one group.
 //!
-//! Pure, and without a view on what a chain is. The header has 10 bytes instead of 8 for groups
+//! Pure; it does not know chains. The header has 10 bytes instead of 8 for groups
 //! of 65,536 and more; nothing in the sector says which, only its group's number does.
 //! docs/cache-format.md, "Sectors".
 

@@ -1,8 +1,8 @@
 //! A store that is written under a temporary name, and takes its own when it is whole and on disk.
 //!
-//! Whatever kills the process or the machine, under the name that was asked for there is either
-//! nothing (or what was there before) or a whole store. What a killed process left is found by the
-//! temporary name and written anew; a lock keeps two processes from writing it at once.
+//! Even if the process is killed or the machine fails, the target is either a whole store or what
+//! it was before. A later process finds what a killed one left by the temporary name, and writes it
+//! again; a lock keeps two processes from writing it at once.
 
 use std::ffi::OsString;
 use std::fs::{self, File};

@@ -1,6 +1,6 @@
 //! Writes stores, as directories or packed into one file.
 //!
-//! Plain blocking files: nothing waits for this but the one who asked. The layout is that of
+//! Writes block: only the caller waits for them. The layout is that of
 //! docs/cache-format.md, each group's sectors in a row. Idx files, and a zip's directory, are
 //! written last, and so are the indexes of flat files, so that what was not finished lists nothing.
 
@@ -64,7 +64,7 @@ impl StoreWriter {
     ///
     /// # Errors
     /// If `dir` holds a store or a part of one, if it cannot be made or written to, and for
-    /// [`StoreKind::Dat`], which nobody needs to write.
+    /// [`StoreKind::Dat`], which cannot be served.
     pub fn create(dir: &Path, kind: StoreKind) -> Result<Self, StoreError> {
         if kind == StoreKind::Dat {
             return Err(StoreError::CannotWrite { kind });
@@ -90,7 +90,7 @@ impl StoreWriter {
     /// or a tar.gz of flat files. `path` is what errors call it.
     ///
     /// # Errors
-    /// If writing fails, and for [`Packing::Tar`], which nobody needs to write.
+    /// If writing fails, and for [`Packing::Tar`], which js5d only reads.
     pub fn create_packed(path: &Path, file: File, packing: Packing) -> Result<Self, StoreError> {
         let io = |source| StoreError::Io { path: path.into(), source };
         let target = match packing {
@@ -234,7 +234,7 @@ struct Sectors<W> {
 
 impl<W: Write> Sectors<W> {
     fn begin(mut out: W) -> io::Result<Self> {
-        // Sector 0 belongs to nobody: as a `next` it means the end.
+        // Sector 0 belongs to no group: as a `next` it means the end.
         out.write_all(&[0; SECTOR_BYTES])?;
         Ok(Self { out, next: 1 })
     }

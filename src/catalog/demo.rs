@@ -1,4 +1,4 @@
-//! The demo cache: made up in memory, to the measure of a real one.
+//! The demo cache: made up in memory, with the sizes of a real one.
 //!
 //! Its groups have the numbers, lengths and compressions of a build 550 cache, at any scale,
 //! and contents that mean nothing; as many of its maps look encrypted as are there. The same

@@ -1,9 +1,10 @@
-//! Puts what a source shows straight to its place in the arena, in each framing that is needed.
+//! Writes the groups of a source directly to their place in the arena, in each framing that is
+//! needed.
 //!
-//! A group's room is found when its container header is known; from then on each piece goes to
-//! where it stands on the wire, markers and all, so that no second copy exists. The checksum
-//! follows the pieces while they are in the processor's cache. Of what is beyond the container
-//! the last two bytes are kept for `verify`: the version trailer, if there are no more.
+//! A group gets its room when its container header is known. From then on each piece is written to
+//! its place in the framed response, so that there is no second copy. The checksum is computed
+//! while a piece is in the processor's cache. Of the bytes behind the container the last two are
+//! kept for `verify`: they are the version trailer, if there are exactly two.
 
 use super::load::{cut_short, wire_id};
 use super::report::{Cause, PROBLEMS_MAX};

@@ -1,8 +1,8 @@
-//! Where the current snapshot is found, and which earlier ones are in memory still.
+//! Holds the current snapshot, and the earlier ones that are still in memory.
 //!
-//! The surprise is who frees an earlier one. The handle holds on to it until nobody else does,
-//! and lets it go in [`SnapshotHandle::release`]: giving 75 MB back to the system takes
-//! milliseconds, which no worker should spend because its connection was the last to end.
+//! The handle keeps an earlier snapshot until no connection holds it, and frees it in
+//! [`SnapshotHandle::release`]. To give 75 MB back to the system takes milliseconds, which a worker
+//! should not spend because its connection was the last to end.
 
 use super::snapshot::Snapshot;
 use arc_swap::ArcSwap;
@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 #[derive(Debug)]
 pub struct SnapshotHandle {
     current: ArcSwap<Snapshot>,
-    /// Locked by whoever swaps, frees or reports; workers never do.
+    /// Locked to swap, free or report; workers do none of these.
     earlier: Mutex<Earlier>,
 }
 
@@ -24,7 +24,7 @@ struct Earlier {
     last_ordinal: u32,
 }
 
-/// What came of putting a snapshot in place.
+/// The result of putting a snapshot in place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Swap {
     /// It is the current one.
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn an_earlier_snapshot_is_freed_when_nobody_holds_it() {
+    fn an_earlier_snapshot_is_freed_when_no_connection_holds_it() {
         let handle = SnapshotHandle::new(snapshot(1, false));
         let held = handle.load();
         assert_eq!(handle.swap(snapshot(2, false)), Swap::Replaced);
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_content_is_recognised_and_a_difference_beside_the_name_too() {
+    fn snapshots_are_compared_by_content_and_not_by_generation() {
         let handle = SnapshotHandle::new(snapshot(1, false));
         assert_eq!(handle.swap(snapshot(1, false)), Swap::Unchanged);
         assert_eq!(generations(&handle), [(0, true)]);
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_memory_still_is_put_back_instead_of_held_twice() {
+    fn a_snapshot_that_is_still_in_memory_is_used_again() {
         let handle = SnapshotHandle::new(snapshot(1, false));
         let held = handle.load();
         assert_eq!(handle.swap(snapshot(2, false)), Swap::Replaced);

@@ -149,7 +149,7 @@ pub async fn load(
     let (master, cause) = if source.has_archive_indexes() {
         (verify(groups, readers, &mut filled, &mut report), Cause::Nothing)
     } else {
-        // It was read all the same, so that the report names the groups that cannot be.
+        // It was still read, so that the report names the groups that cannot be.
         report_unreadable(groups, 0..groups.len(), &mut filled, &mut report);
         (Vec::new(), Cause::Legacy)
     };

@@ -210,7 +210,7 @@ fn every_sound_group_is_served_framed_whatever_the_pieces() {
             "clients of rs2-530 open archives 0 to 28, of which some have no index \
              (archives 0, 2, 4, 5, 6, …)",
             "clients of rs2-530 cannot unpack LZMA, which 1 group uses (archive 1)",
-            "clients of rs2-530 know archive indexes up to format 6, and younger ones are here \
+            "clients of rs2-530 know archive indexes up to format 6, and the cache has later ones \
              (archives 1, 3)",
         ];
         assert_eq!(report.lines().collect::<Vec<_>>(), misfits);
@@ -323,7 +323,7 @@ fn a_group_that_nobody_can_ask_for_may_be_unreadable() {
 }
 
 #[test]
-fn an_index_that_clients_take_is_taken() {
+fn an_index_that_clients_accept_is_accepted() {
     let mut memory = sound();
     let mut odd = decompress(&memory.stored[&(255, 3)], 1 << 20).unwrap();
     odd[5] |= 0x60; // flags that add no column
@@ -417,7 +417,7 @@ fn an_archive_without_a_sound_index_is_absent() {
 }
 
 #[test]
-fn what_is_only_remarkable_is_reported_and_served_as_far_as_it_is_vouched_for() {
+fn remarkable_groups_are_reported_and_served_if_their_index_lists_them() {
     let mut memory = sound();
     let container = compress(Compression::None, b"extra").unwrap();
     for group in [70_000, 70_001] {
@@ -476,7 +476,7 @@ fn a_store_without_any_index_is_refused_even_in_part() {
 }
 
 #[test]
-fn claimed_lengths_are_not_believed() {
+fn claimed_lengths_allocate_no_memory() {
     let mut memory = sound();
     // Headers that claim 200 bytes, 9 KB or 16 MB, in 1,100 groups that then cannot be read.
     for group in 100..1200 {

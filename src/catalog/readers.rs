@@ -15,7 +15,7 @@ use std::sync::Arc;
 pub struct Readers {
     profiles: Vec<Profile>,
     key: Option<Arc<RsaKey>>,
-    /// A master index that is served as it is, if it says of each archive what ours would.
+    /// A master index that is served unchanged, if it agrees with ours for each archive.
     stored: Option<Arc<[u8]>>,
 }
 

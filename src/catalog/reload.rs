@@ -1,8 +1,9 @@
-//! Reloading: one at a time, aside from what is served, and never worse than before.
+//! Reloading: one reload at a time; if it fails, the old content is still served.
 //!
-//! Requests come from a signal or from somebody who waits for the answer. Those that come while
-//! a reload runs are answered together by the next one, because the running one may have read
-//! what has changed since: none is lost, and a thousand cost no more than two.
+//! A request comes from a signal, or from a caller that waits for the answer. Requests that arrive
+//! while a reload runs are answered together by the next one, because the running one may have read
+//! files that have changed since. So no request is lost, and a thousand need no more than two
+//! reloads.
 
 use super::handle::{SnapshotHandle, Swap};
 use super::load::Loaded;
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant, SystemTime};
 /// Requests that may wait for the next reload.
 const REQUESTS_MAX: usize = 64;
 
-/// How often earlier snapshots are looked at, while there are any, to free what nobody holds.
+/// How often earlier snapshots are checked, while there are any, to free those not held.
 const RELEASE_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How much may be in memory at once.
@@ -34,7 +35,7 @@ pub trait ReloadSteps {
     /// Makes a snapshot, in at most this memory.
     ///
     /// # Errors
-    /// There is none to be had, or not a sound one.
+    /// There is no cache, or it is not sound.
     fn load(&mut self, memory_bytes_max: u64) -> Result<Loaded, ReloadError>;
     /// A reload has ended, and connections to come are served accordingly.
     fn end(&mut self, result: &ReloadResult);
@@ -94,17 +95,17 @@ impl ReloadError {
     }
 }
 
-/// What came of a reload.
+/// The result of a reload.
 pub type ReloadResult = Result<ReloadDone, ReloadError>;
 
-/// What became of reloads so far.
+/// The results of reloads so far.
 #[derive(Clone, Debug, Default)]
 pub struct ReloadStatus {
     /// Reloads after which something else was served.
     pub changed: u64,
     /// Reloads that found what is served already.
     pub unchanged: u64,
-    /// Reloads after which the old content stayed because the other could not be had.
+    /// Reloads that failed, so that the old content is still served.
     pub failed: u64,
     /// Whether one runs.
     pub is_running: bool,
@@ -117,7 +118,7 @@ pub struct ReloadStatus {
 pub struct LastReload {
     /// When it ended.
     pub at: SystemTime,
-    /// What came of it.
+    /// Its result.
     pub result: ReloadResult,
 }
 
@@ -138,7 +139,7 @@ pub struct ReloadQueue {
 }
 
 impl Reloader {
-    /// Reloads what `handle` gives out. Somebody has to [`run`](ReloadQueue::run) the queue.
+    /// Reloads what `handle` gives out. A thread has to [`run`](ReloadQueue::run) the queue.
     #[must_use]
     pub fn new(handle: Arc<SnapshotHandle>, limits: ReloadLimits) -> (Self, ReloadQueue) {
         let (sender, requests) = sync_channel(REQUESTS_MAX);
@@ -153,23 +154,22 @@ impl Reloader {
         let _ = self.requests.try_send(None);
     }
 
-    /// Asks for a reload and waits for what comes of it, which may take as long as loading does
-    /// twice.
+    /// Asks for a reload and waits for its result, which may take as long as two loads.
     ///
     /// # Errors
     /// The old content stays; the error says why.
     pub fn reload(&self) -> ReloadResult {
         let (sender, answer) = channel();
         self.requests.try_send(Some(sender)).map_err(|_| {
-            let cause = format!("{REQUESTS_MAX} requests wait for the next reload already");
+            let cause = format!("{REQUESTS_MAX} requests already wait for the next reload");
             ReloadError::new(cause, "try again when it is done")
         })?;
         answer.recv().unwrap_or_else(|_| {
-            Err(ReloadError::new("the server is ending", "ask the one that takes its place"))
+            Err(ReloadError::new("the server is ending", "ask the server that replaces it"))
         })
     }
 
-    /// What became of reloads so far.
+    /// The results of reloads so far.
     #[must_use]
     pub fn status(&self) -> ReloadStatus {
         lock(&self.status).clone()
@@ -197,7 +197,7 @@ impl ReloadQueue {
             self.note(&result);
             steps.end(&result);
             for sender in waiting.into_iter().flatten() {
-                // Who asked may have gone.
+                // The caller may have gone.
                 let _ = sender.send(result.clone());
             }
         }

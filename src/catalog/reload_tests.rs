@@ -56,7 +56,7 @@ fn start(limits: ReloadLimits) -> Bench {
 const AMPLE: ReloadLimits = ReloadLimits { generations_max: 3, memory_bytes_max: 1 << 30 };
 
 #[test]
-fn what_is_asked_for_during_a_reload_is_answered_by_one_more() {
+fn requests_during_a_reload_are_answered_by_one_further_reload() {
     let bench = start(AMPLE);
     bench.reloader.request();
     bench.begins.recv_timeout(PATIENCE).expect("it begins");
@@ -116,7 +116,7 @@ fn generations_that_connections_hold_are_bounded() {
 }
 
 #[test]
-fn memory_is_left_by_what_is_alive() {
+fn the_memory_left_for_a_reload_depends_on_the_generations_alive() {
     let bench = start(ReloadLimits { generations_max: 3, memory_bytes_max: 10 << 20 });
     let used = bench.handle.load().memory_bytes();
     assert!(used >= 2 << 20, "a huge page at least: {used}");

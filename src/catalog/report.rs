@@ -135,8 +135,8 @@ pub enum NoticeKind {
     Empty,
     /// Groups that the index lists and the store lacks. Not served.
     NotInStore,
-    /// Groups that are stored and not listed, so that nothing vouches for them, and nobody can
-    /// know that they are there. Not served, whether they can be read or not.
+    /// Groups that are stored and not listed, so that there is no checksum to check them against,
+    /// and clients cannot know of them. Not served, whether they can be read or not.
     NotInIndex,
     /// Sound groups of 65,536 and more, which no client that is served can ask for.
     BeyondWire,
@@ -462,7 +462,7 @@ fn misfits(archives: &[ArchiveReport], profile: &Profile) -> Vec<String> {
         ),
         (
             format!(
-                "know archive indexes up to format {index_format_max}, and younger ones are here"
+                "know archive indexes up to format {index_format_max}, and the cache has later ones"
             ),
             those(&|archive| archive.format > index_format_max),
         ),

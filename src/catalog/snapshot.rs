@@ -1,9 +1,9 @@
 //! Every framed response, in one region of memory for each framing that clients need, and a dense
 //! table an archive to find them.
 //!
-//! Looking a response up costs two loads: no hashing, no count, no lock. The surprise is a
-//! region's size: it is mapped for the most that a store could need and touched only as it fills,
-//! so what is not needed costs nothing but address space.
+//! Looking a response up costs two loads: no hashing, no count, no lock. A region is mapped for the
+//! most that a store could need and touched only as it fills, so the rest costs address space and
+//! no memory.
 
 use crate::platform::prefetch;
 use crate::protocol::frame::Framing;
@@ -146,7 +146,7 @@ impl SnapshotBuilder {
 
     /// Room for the responses of a container of `container_len` bytes, with their headers
     /// written: in each framing whose header has room for the group. None if an arena is full,
-    /// which a store that is believed only as far as its files go cannot bring about.
+    /// which cannot happen, as the files' lengths bound what a store may claim.
     pub fn allocate(&mut self, id: GroupId, container_len: usize) -> Option<Room> {
         let mut room = Room::default();
         for region in &mut self.regions {
@@ -164,8 +164,8 @@ impl SnapshotBuilder {
         Some(room)
     }
 
-    /// Takes back the room of responses that came to nothing, if none was given out since: what
-    /// a corrupt store claims must not use the arena up.
+    /// Takes back the room of responses that failed, if none was given out since: false lengths in
+    /// a corrupt store must not use up the arena.
     pub fn release(&mut self, room: Room) {
         for region in &mut self.regions {
             let range = room.0[region.framing.number()].range();
@@ -240,7 +240,7 @@ impl SnapshotBuilder {
         true
     }
 
-    /// Names the generation by this master index, whether or not any client reads it.
+    /// Derives the generation from this master index, whether or not any client reads it.
     pub fn name_by(&mut self, container: &[u8]) {
         self.named_by = Some(Framing::Marked3.frame(MASTER_INDEX, container));
     }
@@ -291,7 +291,7 @@ impl Filling {
     }
 }
 
-/// How much of a response is fetched ahead; in a longer one the processor notices the pattern.
+/// How much of a response is fetched ahead; the processor itself fetches more of a longer one.
 const PREFETCH_LEN_MAX: usize = 1024;
 
 /// The responses of one framing; none at all if no client needs it.
@@ -355,7 +355,7 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// What clients of a dialect are served from: to be had once for many responses.
+    /// The part for clients of a dialect, to be got once for many responses.
     #[inline]
     #[must_use]
     pub fn view(&self, dialect: Dialect) -> View<'_> {
@@ -565,7 +565,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_published_is_found_and_nothing_else() {
+    fn exactly_the_published_groups_are_found() {
         let id = |archive, group| GroupId { archive, group };
         let containers =
             [(id(0, 0), vec![1; 6]), (id(7, 65535), vec![2; 1000]), (id(255, 7), vec![3; 509])];
@@ -633,7 +633,7 @@ mod tests {
     }
 
     #[test]
-    fn the_generation_is_the_master_indexs() {
+    fn the_generation_is_a_hash_of_the_master_index() {
         let master = |byte| snapshot(&[(MASTER_INDEX, vec![0, 0, 0, 0, 1, byte])]).generation();
         assert_eq!(master(1), master(1));
         assert_ne!(master(1), master(2));

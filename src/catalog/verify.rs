@@ -1,7 +1,7 @@
 //! Compares what is stored with what the archive indexes say, and publishes what agrees.
 //!
-//! Without a readable index nothing of an archive can be verified, so nothing of it is served;
-//! to clients such an archive is absent.
+//! Without a readable index no group of an archive can be verified, so none is served, and the
+//! master index has no entry for the archive.
 
 use super::fill::{Filled, Slot, State};
 use super::readers::Readers;
@@ -224,8 +224,8 @@ fn check_group(
     if slot.crc != entry.crc {
         return Err(Cause::Checksum { expected: entry.crc, found: slot.crc });
     }
-    // The trailer has the low half of the version. Of more or fewer bytes than two nobody knows
-    // what they are: they are cut off, and the checksum alone vouches for the group.
+    // The trailer has the low half of the version. If there are more or fewer bytes than two, they
+    // are no version: they are cut off, and only the checksum is compared.
     let found = u16::from_be_bytes(slot.trailer);
     let [_, _, high, low] = entry.version.to_be_bytes();
     let expected = u16::from_be_bytes([high, low]);

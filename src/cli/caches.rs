@@ -40,11 +40,11 @@ pub struct CrcsArgs {
 /// Options of `diff`.
 #[derive(Clone, Debug, Args)]
 pub struct DiffArgs {
-    /// What players have: a cache, or the HOST:PORT of a running server
+    /// The cache that players have, or the HOST:PORT of a running server
     #[arg(value_name = "A")]
     pub a: String,
 
-    /// What they are to have next: a cache, or the HOST:PORT of a running server
+    /// The cache that they will have next, or the HOST:PORT of a running server
     #[arg(value_name = "B")]
     pub b: String,
 
@@ -60,20 +60,20 @@ pub struct DiffArgs {
 /// How a server is asked, by the commands that are its client.
 #[derive(Clone, Debug, Args)]
 pub struct AskingArgs {
-    /// Client that the server is asked as: a build (718), a profile (osrs-223), oldschool or nxt
+    /// Client to connect as: a build (718), a profile (osrs-223), oldschool or nxt
     #[arg(long, value_name = "CLIENT")]
     pub client: Option<String>,
 
-    /// Build that the server is told, if not the client's; without --client it names the client
+    /// Build to announce, if not the client's own; without --client it also sets the client
     #[arg(long, value_name = "BUILD")]
     #[arg(value_parser = whole(0..=u32::MAX))]
     pub build: Option<u32>,
 
-    /// Token that the server is told by a client that has one (718 and younger)
+    /// Token to send, for clients from build 718 on
     #[arg(long, value_name = "TOKEN")]
     pub token: Option<String>,
 
-    /// How long a server may send nothing before its connection is given up
+    /// How long a server may send nothing before the connection to it is closed
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
     pub timeout: Duration,
 }
@@ -93,7 +93,7 @@ pub struct FetchArgs {
     #[arg(long, value_name = "FORM", default_value = "dat2")]
     pub format: TargetFormat,
 
-    /// Take what is at that path for an earlier mirror, and fetch only what has changed since
+    /// Update the mirror that is at that path, and fetch only what has changed since
     #[arg(long)]
     pub update: bool,
 
@@ -105,7 +105,7 @@ pub struct FetchArgs {
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = whole(1..=500_u16))]
     pub window: u16,
 
-    /// How many connections in a row may bring nothing before the server is given up
+    /// How many connections in a row may end without a group before the command fails
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = whole(1..=1000_u16))]
     pub attempts: u16,
 

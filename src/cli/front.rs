@@ -1,4 +1,4 @@
-//! Options of what stands in front of JS5 and beside it: balancers and the game server.
+//! Options of balancers in front of JS5, and of the game server beside it.
 
 use super::units::{at_least, duration};
 use super::{Switch, address};

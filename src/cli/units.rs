@@ -105,7 +105,7 @@ fn split(amount: &str) -> (&str, &str) {
 /// A whole number that is not below `MIN`.
 ///
 /// # Errors
-/// It is none, or below.
+/// It is not a number, or below.
 pub fn at_least<const MIN: usize>(text: &str) -> Result<usize, String> {
     let number: usize = text.parse().map_err(|_| "a whole number is wanted".to_owned())?;
     if number < MIN { Err(format!("at least {MIN} is wanted")) } else { Ok(number) }

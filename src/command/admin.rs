@@ -17,7 +17,7 @@ pub(super) fn start(
     for address in bound.iter().filter_map(Bound::address) {
         info!("admin address {address}");
         if !address.is_local() {
-            warn!("{address} can be reached from elsewhere, and anybody there may reload");
+            warn!("{address} can be reached from other machines, and anybody there may reload");
         }
     }
     let options = Options {

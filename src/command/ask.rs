@@ -1,4 +1,4 @@
-//! `js5d status` and `js5d reload`: what they ask a running server, and how they tell the answer.
+//! `js5d status` and `js5d reload`: what they ask a running server, and how they print the answer.
 
 use super::summary::summary;
 use super::text::print;
@@ -25,7 +25,7 @@ pub fn status(args: &StatusArgs) -> Result<ExitCode, Failure> {
     let answer = ask(&args.admin, Method::GET, WITHOUT_HISTORY, Some(STATUS_TIMEOUT))?;
     let parsed = serde_json::from_str(&answer.text).ok().filter(|_| answer.status == 200);
     let status: Json = parsed.ok_or_else(|| {
-        let cause = format!("{} answers {} and no status", args.admin, answer.status);
+        let cause = format!("{} answers {} without a status", args.admin, answer.status);
         Failure::new(Exit::System, cause, "name the admin address of a js5d with --admin")
     })?;
     if args.json {
@@ -36,7 +36,7 @@ pub fn status(args: &StatusArgs) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Has a server reload, and waits for what comes of it.
+/// Asks a server to reload, and waits for the result.
 ///
 /// # Errors
 /// It does not answer, or keeps the old content.
@@ -48,7 +48,9 @@ pub fn reload(args: &ReloadArgs) -> Result<ExitCode, Failure> {
             print(format!("{text}\n").as_bytes())?;
             return Ok(ExitCode::SUCCESS);
         }
-        422 => (Exit::CorruptCache, "what was served is served on; try again when that is mended"),
+        422 => {
+            (Exit::CorruptCache, "the old cache is still served; mend the new one and try again")
+        }
         409 => (Exit::System, "wait for it to end"),
         _ => (Exit::System, "look at the server's log"),
     };

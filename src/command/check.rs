@@ -1,5 +1,5 @@
-//! `js5d check`: reads a whole cache and says what is wrong with it, and how much memory a server
-//! with these settings may come to.
+//! `js5d check`: reads a whole cache and reports what is wrong with it, and how much memory a
+//! server with these settings may need.
 
 use super::progress::Progress;
 use super::text::{counted, megabytes, print, thousands};
@@ -18,7 +18,7 @@ use std::process::ExitCode;
 /// Checks a cache; the exit code says whether it is sound.
 ///
 /// # Errors
-/// The cache cannot be read at all, or the settings may come to more memory than is allowed.
+/// The cache cannot be read at all, or the settings may need more memory than is allowed.
 pub fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
     probe::ring()?;
     let clients = config::clients(&args.serve)?;

@@ -1,4 +1,4 @@
-//! `js5d config`: what holds, and who said so.
+//! `js5d config`: every setting, with its value and the source of the value.
 
 use super::text::print;
 use crate::cli::{ConfigArgs, ServeArgs};

@@ -100,7 +100,7 @@ pub(super) fn form(format: TargetFormat) -> Form {
     }
 }
 
-/// What keeps a store from being written is no fault of the cache that was read.
+/// A failure to write is not a fault of the cache that was read.
 pub(super) fn unwritten(error: StoreError) -> Failure {
     let (exit, remedy) = match &error {
         StoreError::AlreadyAStore { .. } => {

@@ -36,7 +36,7 @@ pub fn run(args: &DemoCacheArgs) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What keeps a store from being written is no fault of a cache.
+/// A failure to write is not a fault of a cache.
 fn unwritten(error: StoreError) -> Failure {
     let StoreError::Io { source, .. } = &error else { return error.into() };
     let exit = match source.kind() {

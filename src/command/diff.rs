@@ -1,5 +1,5 @@
-//! `js5d diff`: what is different between two caches, or a cache and a server, and what a player
-//! who has the one downloads for the other.
+//! `js5d diff`: the differences between two caches, or a cache and a server, and what a player who
+//! has the one downloads for the other.
 //!
 //! A client keeps a group whose checksum and version its index repeats, and downloads the others;
 //! so does this. Archive indexes are downloaded if they changed, the master index always.
@@ -103,7 +103,7 @@ impl Side {
         let mut remote = server.connect()?;
         let master = remote.get(MASTER_INDEX)?;
         let lies = |what: String| {
-            let cause = format!("{} lies: {what}", server.name);
+            let cause = format!("{} contradicts itself: {what}", server.name);
             Failure::new(Exit::CorruptCache, cause, "try again, or ask another server")
         };
         let mut wrong = "its master index is empty".to_owned();
@@ -258,7 +258,7 @@ impl Diff {
 }
 
 impl ArchiveDiff {
-    /// None if there is none.
+    /// None if there is no difference.
     fn new(archive: u8, old: Option<&Archive>, new: Option<&Archive>) -> Option<Self> {
         let how = match (old, new) {
             (Some(old), Some(new)) if old.crc == new.crc => return None,

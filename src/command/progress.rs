@@ -1,5 +1,5 @@
-//! How far loading is, once it has taken long enough to be asked: a bar on a terminal, a line a
-//! second elsewhere.
+//! The progress of loading, shown once it takes some time: a bar on a terminal, a line a second
+//! elsewhere.
 
 use super::text::is_drawable;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};

@@ -38,13 +38,13 @@ pub(super) fn has_color() -> bool {
     is_drawable() && env::var_os("NO_COLOR").is_none_or(|wish| wish.is_empty())
 }
 
-/// Prints a page. A reader that has seen enough is no failure: `js5d man | head`.
+/// Prints a page. A closed pipe is no failure: `js5d man | head`.
 pub(super) fn print(page: &[u8]) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     match out.write_all(page).and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             let cause = format!("stdout cannot be written: {error}");
-            Err(Failure::new(Exit::System, cause, "look at where it leads"))
+            Err(Failure::new(Exit::System, cause, "check where it is redirected to"))
         }
         _ => Ok(()),
     }

@@ -90,7 +90,7 @@ pub fn clients(args: &ServeArgs) -> Result<Clients, Failure> {
 /// For whom a cache is to be loaded, with what their master index takes from files.
 ///
 /// # Errors
-/// A file cannot be read, or is no such thing.
+/// A file cannot be read, or does not hold what it should.
 pub fn readers(args: &ServeArgs, clients: &Clients) -> Result<Readers, Failure> {
     let args = &args.clients;
     let key = args.rsa_key.as_deref().map(rsa_key).transpose()?;
@@ -98,7 +98,7 @@ pub fn readers(args: &ServeArgs, clients: &Clients) -> Result<Readers, Failure> 
     with_stored_master(readers, args.master_index.as_deref())
 }
 
-/// The same readers with the master index that stands in a file at this moment.
+/// The same readers, with the master index that a file holds at this moment.
 ///
 /// # Errors
 /// It cannot be read.

@@ -1,8 +1,8 @@
-//! How much memory the settings may come to at worst, and whether that is allowed.
+//! How much memory the settings may need at worst, and whether that is allowed.
 //!
-//! The sum is what the process can be brought to by its peers and its reloads, all at once. Not
-//! in it are the kernel's buffers of sockets: `net.ipv4.tcp_mem` bounds them for the machine, and
-//! the kernel shrinks them, rather than end a process, where a container's limit is reached.
+//! The sum is what all peers and reloads together can make the process use. The kernel's buffers
+//! of sockets are not in it: `net.ipv4.tcp_mem` bounds them for the machine, and at a container's
+//! limit the kernel shrinks them before it ends a process.
 
 use super::{DESCRIPTORS_ADMIN, clamp_connections, generations_memory_max};
 use crate::catalog::{Snapshot, loading_bytes_beside};
@@ -46,7 +46,7 @@ pub enum Bound {
     Setting(u64),
     /// The control group's limit: a container's or a unit's.
     Container(u64),
-    /// Nobody but the machine.
+    /// The machine: there is no limit but its memory.
     Machine(u64),
 }
 
@@ -60,7 +60,7 @@ impl Bound {
     }
 }
 
-/// The worst case of memory, and what there is.
+/// The worst case of memory, and the memory that is allowed.
 #[derive(Clone, Debug)]
 pub struct Budget {
     /// The terms, peers first.
@@ -89,8 +89,8 @@ impl Budget {
         self.parts.iter().map(Part::bytes).fold(0, u64::saturating_add)
     }
 
-    /// Whether the worst case is above what is allowed. The machine's memory allows anything:
-    /// who set no limit has not said that nothing else may be short of it.
+    /// Whether the worst case is above what is allowed. The machine's memory is no limit: if an
+    /// operator set none, js5d does not choose one.
     ///
     /// # Errors
     /// It is; with the number of peers that would fit.
@@ -106,7 +106,7 @@ impl Budget {
         }
         let megabytes = |bytes: u64| bytes.div_ceil(1_000_000);
         let cause = format!(
-            "these settings may come to {} MB at worst, and {whose} allows {} MB",
+            "these settings may need {} MB at worst, and {whose} allows {} MB",
             megabytes(worst),
             limit / 1_000_000
         );
@@ -153,7 +153,7 @@ fn parts(args: &ServeArgs, snapshot: &Snapshot) -> Vec<Part> {
     let game = &args.game;
     if game.game_server.is_some() || !args.proxy.listen_proxy.is_empty() {
         let opening = footprint::OPENING_BYTES + silent + SOCKET_BYTES;
-        parts.push(part("connections yet unknown", args.proxy.openings_max, opening));
+        parts.push(part("openings", args.proxy.openings_max, opening));
     }
     if game.game_server.is_some() {
         let connection = footprint::GAME_CONNECTION_BYTES + 2 * SOCKET_BYTES;

@@ -1,7 +1,7 @@
-//! How connections come to a worker: accepted, decided on, begun.
+//! How a worker accepts connections, decides on them, and begins to serve them.
 //!
-//! Accepting is bounded twice: other work has its turn after so many, and nothing is accepted
-//! while there is no room to tell a peer that it is refused.
+//! Accepting is bounded twice: after some connections the worker does its other work, and no
+//! connection is accepted while there is no room to refuse one.
 
 use super::connection::{Connection, Opening, refuse_at_once, take_silent_place};
 use super::connections::Connections;
@@ -25,13 +25,13 @@ const ACCEPTS_MAX: usize = 64;
 /// How long to leave a listener alone after a failed accept: at most 10 failures a second.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Whether somebody may wait still to be accepted.
+/// Whether connections may still wait to be accepted.
 enum Waiting {
     Nobody,
     More,
 }
 
-/// Accepts until the worker drains. If it stops then, those who wait are told.
+/// Accepts until the worker drains. If the server stops, waiting connections are refused.
 pub(super) async fn accept(listener: &Listener, connections: &Connections, shared: &Shared) {
     let mut is_lost = false;
     while !shared.is_draining() && !is_lost {
@@ -67,21 +67,21 @@ fn accept_failed(listener: &Listener, error: &io::Error, shared: &Shared) -> boo
         add(&shared.counters.listeners_lost, 1);
         let address = listener.address;
         error!(
-            "nobody can be accepted on {address} any more: {error}; another process that holds the \
-             same socket has shut it: start js5d again"
+            "no connection can be accepted on {address} any more: {error}; another process that \
+             holds the same socket has shut it down: start js5d again"
         );
     }
     is_lost
 }
 
-/// Tells all who wait to be accepted that they come too late, as many at once as may be told.
+/// Refuses all connections that wait to be accepted, as many at once as may be refused.
 async fn turn_away(listener: &Listener, connections: &Connections, shared: &Shared) {
     while !shared.out_of_time.get() {
         if may_accept(shared) {
             match accept_some(listener, connections, shared) {
                 Ok(Waiting::Nobody) => return,
                 Ok(Waiting::More) => {
-                    // The others have their turn.
+                    // Lets other tasks run.
                     driver::everything_tried().await;
                     continue;
                 }
@@ -93,8 +93,8 @@ async fn turn_away(listener: &Listener, connections: &Connections, shared: &Shar
     }
 }
 
-/// Whether there is room for whatever comes. With a game server, game connections come too, and
-/// do not wait for JS5 peers that are being refused.
+/// Whether there is room for another connection. With a game server, accepting goes on while JS5
+/// peers are being refused, because the next connection may be a game client's.
 fn may_accept(shared: &Shared) -> bool {
     let front = &shared.config.front;
     front.may_accept() && (front.game.is_some() || shared.config.admission.may_accept())
@@ -118,7 +118,7 @@ fn accept_some(
                 }
             }
             Err(Errno::AGAIN) => return Ok(Waiting::Nobody),
-            // The peer is gone again.
+            // The peer has already gone.
             Err(Errno::CONNABORTED | Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }

@@ -1,5 +1,5 @@
-//! Who may come in: the connections' limit, and the limit an address. Shared by the workers,
-//! touched at accept and close only.
+//! Admission: the limit of connections, and the limit for each address. Shared by the workers, and
+//! used only at accept and close.
 
 use super::by_address::{AddressKey, ByAddress};
 use crate::protocol::Status;
@@ -59,8 +59,8 @@ impl Admission {
         })
     }
 
-    /// Whether another connection may be accepted at all: as long as refused peers that are
-    /// being told so leave room, every one is told.
+    /// Whether another connection may be accepted at all: only while there is a place for a refused
+    /// one, so that every refused peer can read its status.
     #[must_use]
     pub fn may_accept(&self) -> bool {
         self.refusals.load(Ordering::Relaxed) < self.refusals_max
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_is_exact_and_places_come_back() {
+    fn the_limit_is_exact_and_places_are_given_back() {
         let admission = Admission::new(2, None, 10);
         let (held, bytes) = statuses(&admission, &["10.0.0.1", "10.0.0.1", "10.0.0.1"]);
         assert_eq!(bytes, [0, 0, 7]);

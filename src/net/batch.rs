@@ -1,9 +1,9 @@
 //! One send's worth of responses: small ones copied together, large ones referred to in place.
 //!
-//! A batch is *filled*, then *sealed* and sent; the two are types of their own. Its bytes come
-//! from the snapshot's framed responses; only the prefetch bit and the key are applied here. The
-//! surprise is what it holds on to: the message header points into the batch itself and into the
-//! snapshot, so a batch keeps the snapshot alive until it is back in the pool.
+//! A batch is *filled*, then *sealed* and sent; these are two types. Its bytes come from the
+//! snapshot's framed responses; only the prefetch bit and the key are applied here. The message
+//! header points into the batch itself and into the snapshot, so a batch keeps the snapshot alive
+//! until it is back in the pool.
 
 use crate::catalog::{Place, Snapshot};
 use crate::protocol::frame::{Framing, PREFETCH_BIT, append_keyed};
@@ -460,7 +460,7 @@ impl BatchPool {
         Filling(self.free.pop().unwrap_or_default())
     }
 
-    /// Takes back a batch that came to nothing.
+    /// Takes back a batch that will not be sent.
     #[inline]
     pub fn put_unused(&mut self, batch: Filling) {
         self.put(Sealed(batch.0));

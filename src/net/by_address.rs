@@ -1,4 +1,4 @@
-//! How many of something each address has: IPv4 by address, IPv6 by /64. Shared by the workers.
+//! Counts by address: IPv4 by address, IPv6 by /64. Shared by the workers.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

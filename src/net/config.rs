@@ -42,7 +42,7 @@ pub struct ServeConfig {
     pub limits: ConnectionLimits,
     /// What sessions expect.
     pub clients: Arc<Clients>,
-    /// Who may come in.
+    /// The limits of connections.
     pub admission: Arc<Admission>,
     /// What must be known of a connection first.
     pub front: Front,
@@ -65,7 +65,7 @@ pub struct Front {
     pub openings_max: usize,
     /// The openings that there are.
     pub openings: AtomicUsize,
-    /// Who has said nothing yet, by address: openings, and handshakes that are awaited.
+    /// Silent connections by address: openings, and handshakes that are awaited.
     pub openings_by_address: Arc<Openings>,
     /// The way to the game server, if there is one.
     pub game: Option<Door>,
@@ -82,7 +82,7 @@ impl Front {
         self.openings.load(Ordering::Relaxed) >= self.openings_max.div_ceil(2)
     }
 
-    /// Whether connections of such a listener are decided on only when they have shown more.
+    /// Whether connections of such a listener are openings first, and decided on later.
     pub(super) fn is_needed(&self, proxy: bool) -> bool {
         proxy || self.game.is_some()
     }

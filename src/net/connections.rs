@@ -1,7 +1,8 @@
-//! The connections of a worker, and the one task that steps whoever is ready.
+//! The connections of a worker, and the one task that steps those that are ready.
 //!
-//! Separate tasks could not do what this one does: while it steps a connection, it has the next
-//! but one fetched into the core's cache, which a thousand connections have left meanwhile.
+//! While this task steps a connection, it fetches the one after the next into the core's cache,
+//! which separate tasks could not do. With a thousand connections, each has left that cache since
+//! it was last stepped.
 
 use super::connection::{Connection, Flow, Held};
 use super::count::{Close, add};
@@ -48,7 +49,7 @@ impl Connections {
         self.all.borrow().capacity()
     }
 
-    /// Lets every connection have its turn: something holds for all of them.
+    /// Makes every connection ready to be stepped, after a change that concerns all of them.
     pub(super) fn wake_all(&self) {
         self.all.borrow().iter().for_each(|(place, _)| wake(Key::new(place)));
     }
@@ -71,7 +72,7 @@ impl Connections {
         }
     }
 
-    /// Steps whoever is ready, for as long as the worker runs.
+    /// Steps connections that are ready, for as long as the worker runs.
     pub(super) async fn step_ready(&self, shared: &Shared) {
         let mut ready = ReadyList::default();
         poll_fn(|context| {

@@ -1,5 +1,5 @@
-//! Where a process is between its start and its end: one state, which the main thread, the thread
-//! that hands over, the workers and the admin address all see.
+//! The course of a process: one state, which the main thread, the thread that hands over, the
+//! workers and the admin address all read.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
@@ -12,11 +12,11 @@ pub enum Course {
     /// It accepts and serves, and another process has its listening sockets, too, but has not
     /// said yet that it serves.
     Offering,
-    /// It stops: who waits to be accepted, or has not greeted, is told so; what was asked for is
-    /// finished.
+    /// It stops: connections that wait to be accepted, or whose handshake has not arrived, are
+    /// refused; requests that have arrived are answered.
     Stopping,
-    /// Another process accepts from here on: who waits is for that one. Who was accepted here is
-    /// greeted here, and what was asked for is finished.
+    /// Another process accepts from here on, also the connections that wait. Connections that were
+    /// accepted here get their status here, and requests that have arrived are answered.
     HandedOver,
 }
 
@@ -32,8 +32,8 @@ impl Course {
 
 /// The course that a process is on.
 ///
-/// Whether a process drains, and in which way, is known by one load, so nobody can see the one
-/// without the other, whatever the processor reorders. A process that drains does so to its end.
+/// One load says whether a process drains and in which way, so no thread can see only one of the
+/// two. A process that drains never returns to serving.
 #[derive(Debug, Default)]
 pub struct Control {
     /// The place of the course in [`Course::ALL`]. A store releases what was done before it.

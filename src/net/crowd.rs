@@ -1,11 +1,11 @@
-//! Gives the memory of a crowd back when it has gone.
+//! Returns memory to the system when most of many peers have gone.
 //!
-//! What peers needed is freed into the worker's heap, of which glibc returns only the end by
-//! itself. A few blocks that stay at that end would keep all of it: 2,000 busy peers left 25 MB.
+//! Memory of peers is freed into the worker's heap, of which glibc itself returns only the end. If
+//! a few blocks at that end stay in use, the process keeps all of it: 25 MB after 2,000 busy peers.
 
 use crate::platform::memory;
 
-/// Fewer than so many are no crowd: what they leave, 2 MB at most, is not worth the look.
+/// Fewer peers than this leave 2 MB at most, which is not worth the work.
 const CROWD_MIN: u64 = 32;
 
 /// A crowd has gone when one in so many of its peers is left.
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_crowd_has_gone_once_when_a_quarter_of_it_is_left() {
+    fn a_crowd_has_gone_when_a_quarter_of_it_is_left_and_only_once() {
         let mut crowd = Crowd::default();
         let cases = [
             (31, false, false),

@@ -1,4 +1,4 @@
-//! A worker whose ring fails in passing, under load: nobody is cut, and every byte is right.
+//! A worker whose ring fails now and then, under load: no peer is cut, and every byte is right.
 
 use super::admission::Admission;
 use super::count::{LogGates, Published};

@@ -1,7 +1,7 @@
-//! What serving takes in memory, in bytes: the terms of the sum in docs/limits.md.
+//! The memory that serving needs, in bytes: the terms of the sum in docs/limits.md.
 //!
-//! Terms that follow from a bound are made of the very constants that hold it; the others were
-//! measured, and tests/features/memory.rs fails when a running server is more than a tenth off.
+//! Terms that follow from a bound are computed from its constants. The others were measured, and
+//! tests/features/memory.rs fails if a running server differs by more than a tenth.
 
 use super::batch::{COPY_LEN_MAX, POOL_LEN_MAX, SCRATCH_KEPT_MAX, Segment};
 use super::connection::SEND_LEN_MAX;
@@ -36,8 +36,8 @@ pub const OUTPUT_SEGMENTS_BYTES: u64 = {
     (segments * (size_of::<Segment>() + size_of::<libc::iovec>())) as u64
 };
 
-/// A connection that has not said whose it is, beside its socket: task and buffer, measured, and
-/// the header of a balancer as far as it has come.
+/// An opening, beside its socket: task and buffer, measured, and the part of a PROXY header that
+/// has arrived.
 pub const OPENING_BYTES: u64 = 1_400 + 4_096;
 
 /// A game connection, beside its two sockets: a buffer each way, and its task.

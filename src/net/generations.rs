@@ -1,5 +1,5 @@
-//! Connections that serve from an earlier snapshot than the current one: counted, and in time
-//! asked to come back.
+//! Connections that serve from an earlier snapshot than the current one: counted, and closed after
+//! some time, so that their clients come back.
 //!
 //! A connection keeps the snapshot that it began with. When that has been an earlier one for
 //! `--generation-timeout`, a quiet connection is ended in good order, and after twice the time a
@@ -22,7 +22,7 @@ const QUIET_MS: u64 = 1000;
 const BUSY_TIMES: u64 = 2;
 const CUT_TIMES: u64 = 3;
 
-/// Connections that a worker asks to come back in one sweep: 500 a second at most, so that 15,000
+/// Connections that a worker ends for this in one sweep: 500 a second at most, so that 15,000
 /// clients do not reconnect at once.
 const LEAVES_MAX: usize = 50;
 
@@ -47,7 +47,7 @@ struct Earlier {
 impl Generations {
     /// To be told when a sweep begins. True if it is to show its connections here.
     pub(super) fn begin(&mut self, shared: &Shared) -> bool {
-        // An earlier snapshot is let go here, even if nobody connects.
+        // An earlier snapshot is released here, even without new connections.
         let current = shared.snapshot().ordinal();
         // A reload during the sweep sets it again.
         if !shared.has_earlier.take() {
@@ -153,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quiet_ones_leave_after_the_timeout_busy_ones_after_twice_and_thrice_is_the_end() {
+    fn quiet_ones_end_after_the_timeout_busy_ones_after_twice_and_all_after_three_times_of_it() {
         let timeout = Some(Duration::from_secs(10));
         // what it does, milliseconds quiet, milliseconds of the snapshot's age, what is due
         let cases = [

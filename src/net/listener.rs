@@ -8,9 +8,9 @@ use std::os::fd::OwnedFd;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long an address that is taken is tried again. The kernel takes a ring apart behind the
-/// end of its process: after a kill, the port is free some 10 ms after the process is gone, and
-/// whoever starts the next one sees only the process.
+/// How long to try again if an address is in use. The kernel frees a ring some time after its
+/// process has ended: after a kill, the port is free some 10 ms after the process is gone, so a new
+/// process that is started at once would fail.
 const TAKEN_MAX: Duration = Duration::from_millis(500);
 
 /// The pause between two tries.
@@ -25,13 +25,13 @@ pub struct Listener {
     pub socket: OwnedFd,
     /// Whether its connections must open with a PROXY header.
     pub proxy: bool,
-    /// Whether a supervisor keeps it (systemd, say): who waits when this process stops is for the
-    /// next one.
+    /// Whether a supervisor (such as systemd) keeps it: connections that wait at a stop are for the
+    /// next process.
     pub kept: bool,
 }
 
 impl Listener {
-    /// The same socket once more: what comes is accepted by whoever is first.
+    /// The same socket once more: the first to accept gets a connection.
     ///
     /// # Errors
     /// There is no descriptor left.
@@ -63,7 +63,7 @@ impl ListenError {
                 "ports below 1024 need CAP_NET_BIND_SERVICE; use a higher port"
             }
             io::ErrorKind::AddrNotAvailable => "no interface has this address ('ip addr')",
-            _ => "look at the address given with --listen",
+            _ => "check the address given with --listen",
         }
     }
 }
@@ -74,8 +74,8 @@ impl ListenError {
 /// The address is taken, not ours, or not permitted.
 pub fn bind(address: SocketAddr, count: usize, backlog: i32) -> Result<Vec<Listener>, ListenError> {
     let fail = |source| ListenError { address, source };
-    // SO_REUSEPORT would share a port with any process of this user, and nothing would say
-    // so. A first socket without it finds out whether another process has the port.
+    // With SO_REUSEPORT a port could be shared with another process of this user, without an
+    // error. A first socket without it fails if another process has the port.
     drop(open_when_free(address).map_err(fail)?);
     let mut listeners: Vec<Listener> = Vec::with_capacity(count);
     for _ in 0..count {
@@ -102,7 +102,7 @@ pub fn adopt(socket: OwnedFd, backlog: i32, kept: bool) -> io::Result<Listener> 
     Ok(Listener { address, socket: socket.into(), proxy: false, kept })
 }
 
-/// A bound socket that shares its port with nobody, as soon as a process that has just ended has
+/// A bound socket that does not share its port, as soon as a process that has just ended has
 /// left the address.
 fn open_when_free(address: SocketAddr) -> io::Result<Socket> {
     let begin = Instant::now();
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_that_is_left_in_a_moment_is_waited_for() {
+    fn a_port_that_becomes_free_soon_is_waited_for() {
         let any: SocketAddr = "127.0.0.1:0".parse().expect("an address");
         let last = bind(any, 1, 16).expect("a free port");
         let address = last[0].address;

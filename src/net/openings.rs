@@ -1,10 +1,9 @@
-//! Connections that have said nothing yet, bounded by address: from accept to a handshake that is
-//! answered 0, or to the first byte of a game client.
+//! Silent connections, bounded by address: from accept to a handshake that is answered 0, or to the
+//! first byte of a game client.
 //!
-//! Without this bound one host that connects and keeps silent takes every place there is, and
-//! nobody else comes in. The surprise: who is over the bound but has spoken already, before it was
-//! accepted, comes in all the same. Hundreds of honest clients behind one address, accepted late
-//! by a busy server, are no silent crowd.
+//! Without this bound one host that connects and sends nothing could take every place. A connection
+//! beyond the bound is admitted if its handshake has arrived before it is accepted: when a busy
+//! server accepts hundreds of honest clients of one address late, they are not silent.
 
 use super::by_address::{AddressKey, ByAddress};
 use crate::protocol::handshake::{HANDSHAKE_LEN, is_js5};
@@ -64,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_address_has_its_places_and_they_come_back() {
+    fn each_address_has_its_places_and_gives_them_back() {
         let openings = Openings::new(Some(2));
         let take = |address: &str| openings.take(address.parse().expect("an address"));
         let cases = [

@@ -1,8 +1,8 @@
 //! Queues that a worker lends to its sessions.
 //!
-//! A fast peer's requests are answered in the pass that reads them: its queues are empty again
-//! before the next connection's turn. So a few serve them all. They stay in the core's cache,
-//! where each connection's own would have to be fetched, and an idle connection has none.
+//! A fast peer's requests are answered in the pass that reads them, so its queues are empty before
+//! the next connection is stepped. So a few queues are enough for all. They stay in the core's
+//! cache, while each connection's own would have to be fetched, and an idle connection has none.
 
 use crate::protocol::session::Queues;
 

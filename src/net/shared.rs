@@ -1,7 +1,7 @@
 //! What the connections of a worker have in common: its clock, its pools, its counters, the line.
 //!
-//! A connection is given this whenever it is stepped, and knows nothing else of its worker. There
-//! is no socket and no operation in it, so that the machines of connections can be run without.
+//! A connection gets this whenever it is stepped, and knows nothing else of its worker. It has no
+//! socket and no operation, so that simulations can run the machines of connections.
 
 use super::admission::Verdict;
 use super::batch::{BatchPool, SnapshotRef};
@@ -85,7 +85,7 @@ impl Shared {
         self.now_ms.set(now_ms);
     }
 
-    /// Whether what is ready may wait so long for its turn that times say little about peers.
+    /// Whether ready connections may wait so long that times say little about their peers.
     pub fn is_busy(&self) -> bool {
         self.busy.get()
     }
@@ -100,7 +100,7 @@ impl Shared {
         self.course.get().is_draining()
     }
 
-    /// Whether it drains, and nobody takes over: who has not greeted yet is told so.
+    /// Whether the server stops, and no process takes over: late handshakes are refused.
     #[inline]
     pub fn is_stopping(&self) -> bool {
         self.course.get() == Course::Stopping

@@ -1,8 +1,8 @@
-//! The sweep: after each heartbeat every connection is looked at, its state counted, and those
-//! whose time is over are ended.
+//! The sweep: after each heartbeat it checks every connection, counts its state, and ends it if its
+//! deadline has passed.
 //!
-//! It goes in slices, with pauses. Ending a connection takes the kernel 20 microseconds, and when
-//! 15,000 are late at once, as after an outage, those who are served would wait for all of them.
+//! It works in slices, with pauses. Ending a connection takes the kernel 20 microseconds; when
+//! 15,000 are late at once, as after an outage, the others would wait for all of them.
 
 use super::connection::{Check, Connection, Deadlines, Doing, Machine};
 use super::connections::Connections;

@@ -1,8 +1,8 @@
 //! A worker: one thread, one ring, its own listeners and connections.
 //!
-//! Its heartbeat drives every deadline, publishes the counters, and bounds what a lost
-//! submission can cost: the runtime submits when its thread parks and ignores a failure there,
-//! so the next beat tries again.
+//! Its heartbeat drives every deadline, publishes the counters, and repairs a lost submission: the
+//! runtime submits when its thread parks and ignores a failure there, so the next heartbeat tries
+//! again.
 
 use super::accept::{accept, stop_listening};
 use super::config::ServeConfig;

@@ -31,8 +31,8 @@ pub fn thread_time() -> Duration {
     Duration::try_from(time).unwrap_or_default()
 }
 
-/// Lets other threads go first: the calling thread gets about a tenth of a core that another
-/// thread of ordinary priority wants (nice 10), and a whole one that nobody wants.
+/// Gives the calling thread a low priority (nice 10): it gets about a tenth of a core that another
+/// thread of ordinary priority uses, and the whole of an idle one.
 ///
 /// # Errors
 /// The system refuses.

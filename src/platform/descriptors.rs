@@ -17,7 +17,7 @@ const FIRST: RawFd = 3;
 pub const RECORD_LEN: usize = 16;
 
 /// Takes inherited descriptors into possession. To be called once, before the process opens
-/// anything: a number that is given twice, a standard stream, or one that nobody has opened is
+/// anything: a number that is given twice, a standard stream, or one that is not open is
 /// refused.
 ///
 /// # Errors
@@ -40,7 +40,7 @@ pub fn take_inherited(numbers: &[RawFd]) -> Result<Vec<OwnedFd>, (RawFd, io::Err
         })?;
     }
     // SAFETY: each is open, is no standard stream and comes once; the process has opened nothing
-    // by itself yet, so nobody else owns them.
+    // by itself yet, so nothing else owns them.
     let own = |&number: &RawFd| unsafe { OwnedFd::from_raw_fd(number) };
     Ok(numbers.iter().map(own).collect())
 }
@@ -65,7 +65,7 @@ pub fn pass(
     if sent == RECORD_LEN { Ok(()) } else { Err(ErrorKind::WriteZero.into()) }
 }
 
-/// Receives a record, and the descriptor that came with it. `UnexpectedEof` if the other end has
+/// Receives a record, and the descriptor sent with it. `UnexpectedEof` if the other end has
 /// closed.
 ///
 /// # Errors

@@ -24,7 +24,7 @@ pub fn descriptors_max() -> Option<u64> {
 
 /// Makes the process' table of descriptors as large as for `count`. To be called before there are
 /// threads: each time that the kernel doubles the table of a process with threads it waits until
-/// no core can be using the old one, 10 to 30 ms, and whoever opens something waits with it.
+/// no core can be using the old one, 10 to 30 ms, and threads that open something wait with it.
 ///
 /// # Errors
 /// The limit of descriptors is lower, or the kernel has no memory for the table.
@@ -37,7 +37,7 @@ pub fn reserve_descriptors(count: u64) -> io::Result<()> {
 }
 
 /// Raises the soft limit of locked memory to the hard one. Linux 6.18 counts rings under it, for
-/// whoever has not CAP_IPC_LOCK: a worker's has 0.8 MB, and 8 MB is a usual limit.
+/// processes without CAP_IPC_LOCK: a worker's has 0.8 MB, and 8 MB is a usual limit.
 ///
 /// # Errors
 /// The system refuses.

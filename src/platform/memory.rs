@@ -1,4 +1,4 @@
-//! Memory: how much there is, and how the allocator gives back what a crowd of peers needed.
+//! Memory: how much there is, and how the allocator returns memory after many peers have gone.
 #![allow(unsafe_code, reason = "mallopt and malloc_trim, which no crate wraps")]
 
 use std::fs;

@@ -1,7 +1,6 @@
-//! What the system is asked for: cores, descriptors, memory, the ring's presence, socket
-//! details.
+//! Calls to the system: cores, descriptors, memory, whether io_uring works, socket options.
 //!
-//! With the ring's operations in `net/ops.rs` this is the only place of the server with `unsafe`.
+//! With the ring's operations in `net/driver/` this is the only place of the server with `unsafe`.
 
 pub mod cpu;
 pub mod descriptors;

@@ -1,8 +1,8 @@
-//! Is there a usable io_uring? Found out once at start, with the cause and the one thing to do.
+//! Checks at start whether io_uring can be used; if not, finds the cause and the remedy.
 //!
 //! io_uring is often switched off: by Docker's and containerd's default profiles, by
-//! `kernel.io_uring_disabled`, by an old kernel. All of these look alike to a caller until
-//! errno, the sysctl and `/proc/self/status` are read together.
+//! `kernel.io_uring_disabled`, or by an old kernel. Only errno, the sysctl and `/proc/self/status`
+//! together tell these causes apart.
 
 use std::fs;
 use std::io;
@@ -61,7 +61,7 @@ impl RingMissing {
             Self::NotPermitted => "ask the host's security policy for io_uring, or run elsewhere",
             Self::Memory => "raise the locked-memory limit: 'ulimit -l unlimited'",
             Self::Descriptors => "raise the descriptor limit: 'ulimit -n 20000'",
-            Self::Other(_) => "look at dmesg, and report it with the kernel's version",
+            Self::Other(_) => "read dmesg, and report it with the kernel's version",
         }
     }
 }

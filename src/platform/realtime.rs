@@ -1,4 +1,4 @@
-//! Real-time priority for a thread that has little to do and must do it at once.
+//! Real-time priority, for a thread with little work that must not wait.
 #![allow(unsafe_code, reason = "sched_setscheduler, which no crate in use wraps")]
 
 use std::io;

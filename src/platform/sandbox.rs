@@ -1,8 +1,9 @@
-//! The sandbox: what this process may still open, once it has all that it needs (Landlock), and
-//! that it can gain no privileges (`no_new_privs`).
+//! The sandbox limits what this process may still open (Landlock), and keeps it from gaining
+//! privileges (`no_new_privs`).
 //!
-//! Landlock binds what the ring does, too; a seccomp filter does not, as it sees system calls
-//! only. Both bind the calling thread and those that it starts, so this comes before the threads.
+//! Landlock also restricts operations of the ring; a seccomp filter does not, because it sees
+//! system calls only. Both bind the calling thread and the threads that it starts, so the sandbox
+//! is entered before other threads are started.
 
 use landlock::{
     ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, LandlockStatus, NetPort,

@@ -1,11 +1,11 @@
 //! The archive index: the payload of container (255, a), which lists the groups of archive a
 //! with their checksums and versions.
 //!
-//! It is laid out by columns: all ids, then all checksums, and so on. Counts are believed only
-//! as far as the bytes go, so decoding allocates a small multiple of what it is given. File
-//! ids must be there and are not looked at: files inside a group are never the server's business.
-//! What no client minds (unknown flags, an id that stands twice, bytes at the end) is kept to be
-//! told, and refuses nothing.
+//! It is laid out by columns: all ids, then all checksums, and so on. A count may not exceed what
+//! the remaining bytes can hold, so decoding allocates a small multiple of its input. File ids must
+//! be there and are ignored, because the server does not read inside groups. What no client checks
+//! (unknown flags, an id that is listed twice, bytes at the end) is recorded for the report, and is
+//! no error.
 
 mod column;
 
@@ -40,8 +40,8 @@ pub struct ArchiveIndex {
     pub flags: u8,
     /// The groups, their ids strictly increasing.
     pub groups: Vec<IndexEntry>,
-    /// How many bytes follow the last column. No reader of the field minds them, so they are
-    /// counted and not refused.
+    /// How many bytes follow the last column. No client checks them, so they are counted and not
+    /// refused.
     pub trailing_len: usize,
     /// How many entries were passed over because a later one has the same id. Clients fill
     /// tables by id, so that the last one counts.
@@ -72,7 +72,7 @@ pub struct IndexEntry {
 /// What is wrong with an archive index.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ArchiveIndexError {
-    /// The first byte is none of the formats.
+    /// The first byte is no known format.
     #[error("index format {0} is unknown (5, 6 and 7 exist)")]
     UnknownFormat(u8),
     /// The payload ends within a column.

@@ -102,7 +102,7 @@ fn what_cannot_be_is_refused() {
 
 /// A build 550 client reads each of these.
 #[test]
-fn what_no_client_minds_refuses_nothing() {
+fn what_no_client_checks_is_accepted() {
     let with = |at: usize, bytes: &[u8]| {
         let mut changed = PLAIN.to_vec();
         changed[at..at + bytes.len()].copy_from_slice(bytes);
@@ -119,7 +119,7 @@ fn what_no_client_minds_refuses_nothing() {
 }
 
 #[test]
-fn counts_are_believed_only_as_far_as_the_bytes_go() {
+fn a_count_beyond_the_bytes_allocates_nothing() {
     // 2^31 - 1 groups, and as many files of one group, in a few bytes.
     let groups = [7, 0, 0, 0, 0, 0, 0xFF, 0xFF, 0xFF, 0xFF, 0, 0];
     let column = "group ids";

@@ -1,15 +1,15 @@
 //! The client's side of one connection, as pure state: requests out, responses matched.
 //!
 //! As strict as the build 550 client: each response must answer a request of its class, every
-//! marker must be in place, nothing may come that was not asked for. The framing is checked
-//! while scanning; a container's bytes are looked at only if the [`ResponseSink`] wants them.
+//! marker must be in place, and no response may arrive without a request. The framing is checked
+//! while scanning; a container's bytes are passed on only if the [`ResponseSink`] wants them.
 //!
 //! A response may be *broken off*: where a marker is due, another byte begins the response to an
 //! urgent request, and the request of the one that was broken off stays outstanding.
 //!
-//! The surprise is how a key is found: a container that a store can hold is shorter than 16 MiB,
-//! so the top byte of its length is 0 and, keyed, shows the key itself. A response is accepted
-//! under the current key or one that was asked for since.
+//! The key of a response is found in its length: a container that a store can hold is shorter than
+//! 16 MiB, so the top byte of its length is 0, and XORed with the key it is the key itself. A
+//! response is accepted with the current key or one that was sent since.
 //!
 //! A client speaks as its [`Profile`] says. Where each block names its response, blocks of several
 //! may alternate: [`ResponseSink::resume`].
@@ -44,7 +44,7 @@ pub struct Head {
     pub compression: u8,
     /// The container's own length, its header included.
     pub container_len: u32,
-    /// The key under which it came.
+    /// The key that it was XORed with.
     pub key: u8,
 }
 
@@ -59,7 +59,7 @@ pub struct Answered<T> {
     pub token: T,
 }
 
-/// Is told what comes.
+/// Receives what the session reads.
 pub trait ResponseSink<T> {
     /// The status byte.
     fn status(&mut self, status: Status);
@@ -155,7 +155,7 @@ pub struct ClientSession<T> {
     head: [u8; HEAD_LEN_MAX],
     head_len: usize,
     incoming: Option<Incoming<T>>,
-    /// Responses between two blocks, the one that came last at the end.
+    /// Responses between two blocks, the latest at the end.
     suspended: Vec<Incoming<T>>,
     takes_break_offs: bool,
     /// Set between a response that was broken off and the first bytes of the next.
@@ -259,7 +259,7 @@ impl<T: Copy> ClientSession<T> {
         self.send(Message::Rekey(key), out);
     }
 
-    /// Appends a request. How many may be outstanding is the caller's affair.
+    /// Appends a request. The caller bounds how many are outstanding.
     pub fn request(&mut self, class: Class, id: GroupId, token: T, out: &mut Vec<u8>) {
         self.class_mut(class).push_back(Outstanding { id, token });
         self.send(Message::Request(class, id), out);

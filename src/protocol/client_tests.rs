@@ -158,7 +158,7 @@ fn send_piece(under_way: &mut UnderWay, random: &mut fastrand::Rng, out: &mut Ve
 }
 
 /// One session pair over a pipe that splits and delays: the containers, a framing model and both
-/// sessions must agree whatever the seed. Comes back with how many blocks came out of turn.
+/// sessions must agree whatever the seed. Returns how many blocks were out of turn.
 fn simulate(profile: &Profile, lens: &[usize], seed: u64) -> u32 {
     let mut random = fastrand::Rng::with_seed(seed);
     let queue_len_max = random.usize(20..=40);

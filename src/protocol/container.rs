@@ -4,8 +4,8 @@
 //! none, the data (docs/protocol.md, "Words"). Only the first five bytes mean something in every
 //! group: what follows them is encrypted in the map groups of real caches, the uncompressed
 //! length included, so a [`ContainerHeader`] does not know it. Archive indexes are never
-//! encrypted, and are all that [`decompress`] is for. Their lengths are claims: no buffer grows
-//! beyond the data that really comes out, and none beyond the caller's bound.
+//! encrypted; [`decompress`] is for them only. Their lengths may be false: no buffer grows beyond
+//! the unpacked data, and none beyond the caller's bound.
 
 use std::io::Read;
 
@@ -116,7 +116,7 @@ pub enum ContainerError {
     WrongLength {
         /// The claimed uncompressed length.
         claimed: usize,
-        /// The bytes that came out, at most `claimed`.
+        /// The unpacked bytes, at most `claimed`.
         found: usize,
         /// Whether there was more than `claimed`.
         longer: bool,

@@ -1,18 +1,18 @@
-//! What a client catches a server at.
+//! Breaches of the protocol by a server, as a client finds them.
 
 use super::GroupId;
 
 /// What a server must not do. The stream cannot be trusted after one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Fault {
-    /// The status byte is none of the protocol's.
+    /// The protocol has no such status byte.
     #[error("status byte {0} means nothing in JS5")]
     UnknownStatus(u8),
     /// Bytes after a status that refuses.
     #[error("bytes after a status that refuses the client")]
     AfterRefusal,
     /// A response to nothing that is outstanding.
-    #[error("{id} came, and no request for it is outstanding")]
+    #[error("{id} was sent, but no request for it is outstanding")]
     Unasked {
         /// The group that came.
         id: GroupId,

@@ -100,7 +100,7 @@ impl<'a> Prefixed<'a> {
         len as usize >= PREFIXED_BARE_LEN && len as usize <= PREFIXED_LEN_MAX
     }
 
-    /// Reads what is behind the length; none if it is no such thing.
+    /// Reads what is behind the length; none if it is not a handshake.
     #[must_use]
     pub fn parse(rest: &'a [u8]) -> Option<Self> {
         let (build, rest) = rest.split_first_chunk()?;

@@ -46,7 +46,7 @@ pub enum Language {
     Either,
 }
 
-/// Which responses carry the prefetch bit. Where it stands is the framing's affair.
+/// Which responses carry the prefetch bit; the framing decides where it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Mark {
     /// None.
@@ -60,7 +60,7 @@ pub enum Mark {
     ByFirstOp6,
 }
 
-/// What a client can read of a cache. What it cannot is said at start, and served all the same.
+/// What a client can read of a cache. What it cannot is logged at start, and served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Reads {
     /// Archives that the client opens, from 0 on; 0 if that is not known.

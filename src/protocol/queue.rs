@@ -125,7 +125,7 @@ impl Queues {
     }
 }
 
-/// Requests in the order in which they came. Full is back-pressure, never an error: the session
+/// Requests in the order of their arrival. Full is back-pressure, never an error: the session
 /// stops parsing and the connection stops reading.
 #[derive(Debug, Default)]
 struct RequestQueue {

@@ -1,4 +1,4 @@
-//! Counts of what a session takes in.
+//! Counts of the messages that a session receives.
 
 use super::Class;
 

@@ -101,7 +101,7 @@ impl Message {
     /// Reads one message, which is as long as `frame` says; what is behind it is not looked at.
     ///
     /// # Errors
-    /// The opcode is none of `opcodes`.
+    /// The opcode is not among `opcodes`.
     #[inline]
     pub const fn read(
         frame: Frame,

@@ -94,7 +94,7 @@ impl RsaKey {
     /// or hexadecimal. `NAME=` before a number may say which it is; without, the modulus is first.
     ///
     /// # Errors
-    /// It is none that signs what clients can check.
+    /// It is not a key with which clients can check a signature.
     pub fn parse(text: &str) -> Result<Self, RsaKeyError> {
         let key = match text.contains("-----BEGIN ") {
             true => pem::numbers(text).map(|(modulus, exponent)| Self {

@@ -111,6 +111,7 @@ fn what_is_no_key_is_told_why() {
 fn a_damaged_key_is_refused_and_never_a_panic() {
     let mut random = fastrand::Rng::with_seed(512);
     let rounds = if cfg!(miri) { 3 } else { 300 };
+    let mut refused = 0;
     for _ in 0..rounds {
         let mut bytes = PKCS8.as_bytes().to_vec();
         for _ in 0..random.usize(1..6) {
@@ -118,9 +119,10 @@ fn a_damaged_key_is_refused_and_never_a_panic() {
             bytes[at] = random.u8(32..127);
         }
         bytes.truncate(random.usize(1..=bytes.len()));
-        // Few of them are still a key.
-        let _ = RsaKey::parse(&String::from_utf8_lossy(&bytes));
+        // A few are still a key: those whose changes are in bytes that nothing depends on.
+        refused += usize::from(RsaKey::parse(&String::from_utf8_lossy(&bytes)).is_err());
     }
+    assert!(refused * 10 >= rounds * 9, "{refused} of {rounds} are refused");
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! The server's side of one connection, as pure state.
 //!
-//! Bytes go in through [`ServerSession::receive`], what to do comes out of
-//! [`ServerSession::next_step`]. The session keeps at most a partial message and two bounded
-//! queues, which can be lent to it for the time in which requests wait. The surprise: `receive`
-//! may take less than it is given. A queue is full then, and the rest must be offered again once
-//! responses have gone out: that is the back-pressure.
+//! [`ServerSession::receive`] takes bytes of the peer, and [`ServerSession::next_step`] says what
+//! to do. The session keeps at most a partial message and two bounded queues, which can be lent to
+//! it for the time in which requests wait. If a queue is full, `receive` takes fewer bytes than it
+//! is given, and the rest must be offered again once responses have been taken: that is the
+//! back-pressure.
 
 use super::handshake::{HANDSHAKE_LEN, OPCODE_JS5, PREFIXED_LEN_MAX, Prefixed, Status};
 use super::profile::{Admitted, Clients, Mark, Profile};
@@ -92,7 +92,7 @@ enum Phase {
 /// A prefixed handshake that has come in part, opcode and length included.
 type PartialHandshake = Vec<u8>;
 
-/// What of a profile is looked at again and again.
+/// The fields of a profile that are needed often.
 #[derive(Clone, Copy, Debug)]
 struct Speech {
     dialect: Dialect,
@@ -184,7 +184,7 @@ impl ServerSession {
             rest = later;
         }
         if self.discards() {
-            // Taken in all the same: unread input at a close becomes a reset, which can destroy
+            // Still taken in: unread input at a close becomes a reset, which can destroy
             // what the peer has not read yet.
             rest = &[];
         }
@@ -231,8 +231,8 @@ impl ServerSession {
         if held_back && self.phase == Phase::Open { Step::Idle } else { self.next_step() }
     }
 
-    /// Answers a handshake that is late, or comes too late to be served: with the refusal that
-    /// was decided on, or else with `status`. A peer reads a reason before every close.
+    /// Answers a handshake that is late, or arrives too late to be served: with the refusal that
+    /// was decided on, or else with `status`.
     pub fn refuse(&mut self, status: Status) {
         if self.awaits_handshake() {
             self.opening = None;
@@ -345,7 +345,7 @@ impl ServerSession {
         self.logged_in
     }
 
-    /// What came in since the last call.
+    /// What was received since the last call.
     pub fn take_received(&mut self) -> Received {
         std::mem::take(&mut self.received)
     }

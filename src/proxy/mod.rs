@@ -1,9 +1,9 @@
-//! The PROXY protocol: the header with which a balancer announces whom a connection comes from.
+//! The PROXY protocol: the header with which a balancer announces a connection's client.
 //!
-//! Pure: bytes in, addresses out; it knows no socket and no clock. A header comes in any pieces
-//! and is bounded in length; what stands behind it belongs to the protocol that follows. The
-//! fields are read by the crate `ppp`. What decides where a header ends, and whether it can
-//! still become one, is here, as `ppp` wants it whole.
+//! Pure: bytes in, addresses out, without socket or clock. A header may arrive in pieces and is
+//! bounded in length; the bytes behind it belong to the protocol that follows. The crate `ppp`
+//! reads the fields of a complete header; this module finds where a header ends, and whether the
+//! bytes so far can still become one.
 //!
 //! Source: <https://www.haproxy.org/download/1.8/doc/proxy-protocol.txt>.
 

@@ -1,8 +1,8 @@
 //! `JS5D_*` variables.
 //!
-//! A variable that begins so and is no setting is an error: a misspelt limit that is passed over
-//! would be found out when it is needed. Kubernetes puts some there that nobody wrote
-//! (docs/decisions/0007); those are let be.
+//! A variable with this prefix that is no setting is an error: if a misspelt limit were ignored,
+//! nobody would notice before it is needed. Variables that Kubernetes sets (docs/decisions/0007)
+//! are ignored.
 
 use super::{FILE_VARIABLE, Kind, Layer, Layers, Origin, Problem, Setting, suggestion};
 use std::ffi::OsString;
@@ -43,7 +43,7 @@ pub(super) fn read(
         let Some(setting) = settings.iter().find(|setting| setting.variable == name) else {
             let known = settings.iter().map(|setting| setting.variable.as_str());
             let near = suggestion(&name, known.chain([FILE_VARIABLE]));
-            let what = format!("it stands for no setting{near}");
+            let what = format!("it is no setting{near}");
             said.problems.push(Problem { place: name, what });
             continue;
         };

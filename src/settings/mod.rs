@@ -1,12 +1,11 @@
-//! Settings from four places: defaults, the settings file, `JS5D_*` variables, options; the
-//! later the stronger.
+//! Settings from four sources, from the weakest to the strongest: defaults, the settings file,
+//! `JS5D_*` variables, options.
 //!
-//! Every long option of `serve` is a setting, found in clap's own description of it. So an
-//! option that is declared in `cli.rs` has its key in the file, its variable, its line in
-//! `js5d config`, its place in the example file and its row in docs/settings.md without another
-//! word. What file and variables say becomes the option's default before the command line is
-//! read, after each value has been through the option's own parser, so that a wrong one is named
-//! with its place.
+//! Every long option of `serve` is a setting, found in clap's own description of it. So an option
+//! that is declared in `cli.rs` has its key in the file, its variable, its line in `js5d config`,
+//! its place in the example file and its row in docs/settings.md without further code. Each value
+//! of the file or a variable is checked by the option's own parser, so that an error names its
+//! place. Then it becomes the option's default, before the command line is read.
 
 mod environment;
 mod file;
@@ -72,7 +71,7 @@ pub struct Resolved {
     pub setting: Setting,
     /// As they were written; none if it is not set. One, but for lists.
     pub values: Vec<String>,
-    /// Who said so.
+    /// Where the value comes from.
     pub origin: Origin,
 }
 
@@ -188,7 +187,7 @@ fn options_of_command(matches: &ArgMatches) -> &ArgMatches {
 
 fn has_settings(options: &ArgMatches) -> bool {
     let is_set = |id: &str| options.try_get_one::<bool>(id).is_ok_and(|flag| flag == Some(&true));
-    // The example is to be had whatever is wrong with the present file.
+    // The example is printed even if the present file is wrong.
     options.try_contains_id(FILE_OPTION).is_ok() && !is_set("example")
 }
 

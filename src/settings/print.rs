@@ -66,7 +66,7 @@ fn number(setting: &Setting, value: &str) -> Option<i64> {
 /// A settings file with every setting in a comment, as it is by default.
 pub fn example() -> String {
     let mut text = wrapped(
-        "Settings of js5d, each with its default. Take away the # in front of a key to set it. \
+        "Settings of js5d, each with its default. Remove the # in front of a key to set it. \
          The file is used where it is named: js5d --config FILE, or JS5D_CONFIG=FILE. A JS5D_* \
          variable beats it, and an option beats both; 'js5d config --config FILE' shows what \
          holds, and why.",

@@ -39,7 +39,7 @@ pub struct Setting {
     pub value_name: String,
     /// The values there are, with their meaning, where they can be counted.
     pub choices: Vec<(String, String)>,
-    /// What holds if nobody says otherwise; none if it is then not set.
+    /// The default; none if it is not set by default.
     pub defaults: Vec<String>,
     /// How many values it has.
     pub kind: Kind,

@@ -1,7 +1,7 @@
 //! What tests and chores share, so that there is one of each: a child process that does not
 //! outlive its owner, what `/proc` says of a process, and a reader of Prometheus' text.
 //!
-//! Nothing of js5d is in it: what looks at the program from outside shares no code with it.
+//! It shares no code with js5d, so that tests check the program independently.
 
 mod metrics;
 mod process;

@@ -1,4 +1,4 @@
-//! What the admin address tells, and whether it is true.
+//! What the admin address shows, compared with what clients did.
 
 use crate::support::{Cache, Client, Deployment, Http, Server, eventually, id, js5d, read_to_end};
 use js5d::protocol::Class;
@@ -138,7 +138,7 @@ fn what_a_slow_peer_leaves_in_the_queue_is_seen_and_gone_with_it() {
 }
 
 #[test]
-fn readiness_ends_first_and_life_goes_on_while_it_drains() {
+fn while_it_drains_it_is_not_ready_but_alive() {
     let server = Server::with_cache(&Cache::huge(), &ADMIN);
     let http = Http::of(&server);
     let mut client = Client::connect_slow(&server, 0);
@@ -211,7 +211,7 @@ fn status_is_told_in_lines_and_as_json() {
 }
 
 #[test]
-fn a_reload_that_is_asked_for_says_what_came_of_it() {
+fn the_answer_to_a_reload_says_its_result() {
     let (old, new) = (Cache::sample(), Cache::reworked());
     let site = Deployment::start(&[("old", &old), ("new", &new)], &ADMIN);
     let http = Http::of(&site.server);

@@ -1,4 +1,4 @@
-//! The admin address is itself on a network: its bounds, and who may change something.
+//! The bounds of the admin address, and which requests may change something.
 
 use crate::support::{Cache, Http, Reply, Server, eventually, js5d};
 use std::fs;

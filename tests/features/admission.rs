@@ -1,4 +1,4 @@
-//! Who comes in, and that whoever does not is told why.
+//! Which connections are admitted, and that a refused one reads why.
 
 use crate::support::{Cache, Client, PATIENCE, Server, eventually, id, read_to_end, stream_from};
 use js5d::protocol::handshake::handshake;
@@ -125,7 +125,7 @@ fn an_unknown_message_destroys_nothing_that_was_sent_before() {
     assert!(client.hears_within(PATIENCE), "the response is begun");
     client.stream.write_all(&[5; 1000]).unwrap();
     thread::sleep(Duration::from_millis(300));
-    // It has read nothing yet, and goes on: input that nobody reads would make a close a reset.
+    // It has read nothing yet, and goes on: unread input would make a close a reset.
     client.stream.write_all(&[5; 100_000]).unwrap();
     thread::sleep(Duration::from_millis(300));
     let answers = client.receive_to_end();

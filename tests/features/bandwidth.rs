@@ -1,4 +1,4 @@
-//! Caps on what is sent: how exact they are, who goes first, and who shares.
+//! Caps on what is sent: how exact they are, which peers are first, and how others share.
 
 use crate::support::{Cache, Client, Http, Server, eventually, id, js5d};
 use js5d::protocol::Class::{self, Prefetch, Urgent};

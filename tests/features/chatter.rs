@@ -1,4 +1,4 @@
-//! What a peer may say that asks for nothing: a little of it, and no more.
+//! Messages that ask for nothing: a peer may send some, and is cut if it sends too many.
 
 use crate::support::{Cache, Client, Http, Server, eventually, id};
 use js5d::protocol::Class;
@@ -29,7 +29,7 @@ fn is_closed(mut stream: TcpStream, bytes: &[u8], times: usize) -> bool {
 }
 
 #[test]
-fn a_million_rekeys_are_not_listened_to() {
+fn a_peer_that_sends_a_million_rekeys_is_cut() {
     let (server, http) = start("10");
     let mut honest = Client::connect(&server, 0);
     let rekeys: Vec<u8> = (0..64).flat_map(|key| Message::Rekey(key).to_bytes()).collect();
@@ -46,7 +46,7 @@ fn a_million_rekeys_are_not_listened_to() {
 }
 
 #[test]
-fn who_is_cut_for_it_while_something_is_sent_need_not_take_that_in() {
+fn a_peer_is_cut_for_it_even_while_it_is_being_sent_to() {
     let (server, http) = start("2");
     let mut client = Client::connect_slow(&server, 0);
     client.request((0..40).map(|group| (Class::Prefetch, id(2, group))));

@@ -1,5 +1,5 @@
-//! Who is cut, when, and who is not. Lower bounds are exact, upper bounds leave room for a
-//! machine that runs other tests too.
+//! Which peers are cut, and when. Lower bounds are exact; upper bounds leave room for a machine
+//! that runs other tests at the same time.
 
 use crate::support::{
     Cache, Client, Server, eventually, id, js5d, raise_descriptors, read_to_end, slow_stream,
@@ -43,7 +43,7 @@ fn a_quiet_peer_is_cut_after_the_idle_timeout_and_not_before() {
         assert_eq!(client.receive().id, id(1, group), "quiet for less than the timeout");
     }
     assert_eq!(client.receive_to_end(), []);
-    // Deadlines are reckoned from the last heartbeat, which may be 100 ms old.
+    // A deadline begins at the last heartbeat, which may be 100 ms old.
     assert!(start.elapsed() >= Duration::from_millis(1850), "{:?}", start.elapsed());
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     let log = server.stop();
@@ -171,7 +171,7 @@ fn peers_that_stop_reading_are_all_cut_wherever_they_stop() {
 }
 
 #[test]
-fn a_refused_peer_that_sends_nothing_is_told_all_the_same() {
+fn a_refused_peer_that_sends_nothing_still_gets_its_status() {
     let cache = Cache::sample();
     let options = ["--connections-max", "0", "--linger-timeout", "300ms"];
     let server = Server::with_cache(&cache, &options);

@@ -137,7 +137,7 @@ fn who_waits_for_credit_is_shown_by_the_rank_of_what_comes_next() {
         client.reset();
         eventually("it has gone", || waiting(None));
     }
-    // Without a cap nobody can wait.
+    // Without a cap no connection waits.
     let server = Server::with_cache(&Cache::sample(), &ADMIN);
     let mut stream = connect(&server);
     stream.write_all(&handshake(550)).expect("js5d reads");

@@ -152,7 +152,7 @@ fn with_the_game_server_down_its_clients_are_closed_at_once_and_js5_goes_on() {
         assert_eq!(js5.receive().container, cache.container(id(1, 1)));
     }
     eventually("it is logged", || server.log().contains("the game server cannot be reached"));
-    // It comes back, and needs no word from anybody.
+    // It comes back, and js5d finds it without help.
     serve_game(TcpListener::bind(address).expect("the port is free"), echo);
     drop(log_in(&server));
     drop(js5);

@@ -162,7 +162,7 @@ fn a_client_that_reads_nothing_holds_up_itself_alone() {
     greedy.set_write_timeout(Some(Duration::from_millis(500))).expect("a socket");
     let mut sent = 0;
     let bytes = [14; 1 << 16];
-    // An echo that nobody reads fills up, and then so does what leads to it.
+    // An unread echo fills its buffers, and then so do the buffers before it.
     while let Ok(len) = greedy.write(&bytes) {
         sent += len;
         assert!(sent < 1 << 30, "it must stop somewhere");

@@ -42,7 +42,7 @@ fn note(server: &Server) -> Option<String> {
 /// there is of it is taken from the thread that starts it.
 fn without_the_right<T: Send>(test: impl FnOnce(Command) -> T + Send) -> T {
     let body = || {
-        // Root's. Who is not root has none to lose, and may not.
+        // Root's right; other users do not have it, and the call fails.
         let _ = remove_capability_from_bounding_set(CapabilitySet::SYS_NICE);
         let mut command = Command::new("sh");
         let script = "ulimit -r 0; exec \"$0\" \"$@\"";

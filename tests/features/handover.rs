@@ -1,4 +1,4 @@
-//! How one server takes over from another, and nobody who connects meets a closed door.
+//! How one server takes over from another, without refusing a connection.
 
 use crate::support::{Cache, Client, Http, Server, eventually, game, id, js5d, read_to_end};
 use js5d::platform::descriptors::{RECORD_LEN, pass, receive};
@@ -99,7 +99,7 @@ fn a_server_that_does_not_start_takes_nothing() {
     assert_eq!(silent.read(&mut [0; 16]).expect("closed"), 0);
     let mut stranger = UnixStream::connect(site.path("handover.sock")).expect("it listens");
     stranger.write_all(b"GET / HTTP/1.1\r\n").expect("it reads");
-    eventually("something else", || old.log().contains("no js5d of this kind"));
+    eventually("something else", || old.log().contains("is no such js5d"));
     let mut late = UnixStream::connect(site.path("handover.sock")).expect("it listens");
     late.write_all(b"js5d handover 1 ").expect("it reads");
     let mut words = String::new();
@@ -128,7 +128,7 @@ fn a_server_that_stops_hands_nothing_over() {
         (site.path("cache"), site.path("handover.sock"), old.address.to_string());
     let late = js5d(&["--cache", &cache, "--handover", &handover, "--listen", &address]);
     assert_eq!(late.code, Some(71), "{}", late.stderr);
-    assert!(late.stderr.contains("stops already"), "{}", late.stderr);
+    assert!(late.stderr.contains("is stopping"), "{}", late.stderr);
     drop(busy);
     assert_eq!(old.wait().0, Some(0));
 }

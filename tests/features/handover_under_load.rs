@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// What a connection came to.
+/// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Visit {
     /// Status 0, and the group that it asked for.
@@ -21,7 +21,7 @@ enum Visit {
     SentAway,
     /// Status 7.
     ToldFull,
-    /// Nobody listened.
+    /// The connection was refused.
     Refused,
     /// Anything else, a reset above all.
     Broken,
@@ -272,7 +272,7 @@ fn signals_to_who_takes(rounds: u32, counted_min: u32) {
             continue;
         }
         counted += 1;
-        // Else the signal came before it was looked for, and ended the process at once.
+        // Else the signal arrived before it was watched for, and ended the process at once.
         accepting += u32::from(new.said.contains("the sockets stay"));
         thread::sleep(Duration::from_millis(200));
         // To be seen if that fails.

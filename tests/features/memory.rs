@@ -1,5 +1,5 @@
-//! Memory is a sum that is known beforehand: what connections take is what the sum says, and
-//! settings that may come to more than is allowed are refused.
+//! The sum of memory: connections take what the sum says, and settings that may need more than is
+//! allowed are refused.
 
 use crate::support::{Cache, Client, Http, Server, eventually, id, js5d, raise_descriptors};
 use js5d::net::footprint::{CONNECTION_BYTES, OUTPUT_COPIED_BYTES, queues_bytes};
@@ -94,12 +94,12 @@ fn a_peer_that_reads_nothing_holds_what_the_sum_says() {
         let waiting = http.metrics().value("js5d_queue_depth{class=\"prefetch\"}");
         waiting >= (COUNT * 250) as f64
     });
-    // Who was read from late, on a busy machine, had less sent to it at once when it was held up.
+    // On a busy machine a peer that was read late had less sent to it when it was held up.
     check("held up", settled_kb(&server).saturating_sub(before_kb), COUNT, said, 70);
     drop(clients);
 }
 
-/// Settings whose worst case is easily reckoned: the peers' part is 100 of 88,010 bytes.
+/// Settings whose worst case is easily computed: the peers' part is 100 of 88,010 bytes.
 const SMALL: [&str; 8] = [
     "--connections-max",
     "100",
@@ -112,7 +112,7 @@ const SMALL: [&str; 8] = [
 ];
 
 #[test]
-fn check_reckons_the_worst_case_and_refuses_more_than_is_allowed() {
+fn check_computes_the_worst_case_and_refuses_more_than_is_allowed() {
     let dir = tempfile::tempdir().unwrap();
     Cache::sample().write_flat(dir.path());
     let path = dir.path().to_str().unwrap();

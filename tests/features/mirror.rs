@@ -233,7 +233,7 @@ fn a_group_that_the_server_lacks_is_named_and_may_be_left_out() {
 }
 
 #[test]
-fn a_lying_server_is_named_with_the_group_and_believed_if_it_mends_its_ways() {
+fn a_server_with_a_wrong_group_is_named_and_used_again_once_the_group_is_right() {
     let dir = tempfile::tempdir().expect("a scratch directory");
     let mirror = dir.path().join("mirror");
     let lie = |cache: &Cache, id: GroupId| {
@@ -250,9 +250,9 @@ fn a_lying_server_is_named_with_the_group_and_believed_if_it_mends_its_ways() {
         );
     let ended = fetch(address, &mirror, &[]);
     assert_eq!(ended.code, Some(65), "{ended:?}");
-    assert!(ended.stderr.contains("lies: group 2/7 has the CRC-32 "), "{ended:?}");
+    assert!(ended.stderr.contains("contradicts itself: group 2/7 has the CRC-32 "), "{ended:?}");
     assert!(!mirror.exists());
-    // The same mirror, from one that lies once.
+    // The same mirror, from a server that sends one wrong group once.
     let address = made_up(Cache::sample(), move |cache, at, before| {
         if at == id(2, 7) && before == 0 { lie(cache, at) } else { honest(cache, at) }
     });
@@ -262,8 +262,11 @@ fn a_lying_server_is_named_with_the_group_and_believed_if_it_mends_its_ways() {
 }
 
 #[test]
-fn a_lying_index_or_master_index_is_named() {
-    for (wrong, words) in [(id(255, 3), "lies: index 255/3: CRC-32 is"), (MASTER_INDEX, "lies: ")] {
+fn a_wrong_index_or_master_index_is_named() {
+    for (wrong, words) in [
+        (id(255, 3), "contradicts itself: index 255/3: CRC-32 is"),
+        (MASTER_INDEX, "contradicts itself: "),
+    ] {
         let dir = tempfile::tempdir().expect("a scratch directory");
         let address = made_up(Cache::sample(), move |cache, at, _| {
             let Act::Answer(mut container) = honest(cache, at) else { return Act::Ignore };
@@ -279,7 +282,7 @@ fn a_lying_index_or_master_index_is_named() {
 }
 
 #[test]
-fn a_server_that_stands_still_or_is_not_there_is_named() {
+fn a_server_that_sends_nothing_or_is_not_there_is_named() {
     let dir = tempfile::tempdir().expect("a scratch directory");
     let mirror = dir.path().join("mirror");
     let patient = ["--attempts", "2"];
@@ -293,7 +296,7 @@ fn a_server_that_stands_still_or_is_not_there_is_named() {
     let ended = fetch(address, &mirror, &patient);
     assert_eq!(ended.code, Some(71), "{ended:?}");
     assert!(
-        ended.stderr.contains("stands still: no byte for 1 s, with 20 unanswered"),
+        ended.stderr.contains("sends nothing: no byte for 1 s, with 20 unanswered"),
         "{ended:?}"
     );
     let nobody = TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a port");

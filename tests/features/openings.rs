@@ -1,4 +1,4 @@
-//! Connections that say nothing: those of one address keep nobody else out.
+//! Silent connections: those of one address do not keep other clients out.
 
 use crate::support::game::{LOGIN, echo, game_server};
 use crate::support::{Cache, Http, PATIENCE, Server, eventually, read_to_end, stream_from};
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 const SILENT: &str = "127.0.0.9:0";
 const HONEST: &str = "127.0.0.7:0";
 
-/// Nobody waits for a deadline: all are longer than a test may take.
+/// No deadline passes: all are longer than a test may take.
 const NO_DEADLINE: [&str; 6] =
     ["--handshake-timeout", "1m", "--proxy-timeout", "1m", "--linger-timeout", "1m"];
 
@@ -116,7 +116,7 @@ fn behind_a_balancer_the_announced_address_has_the_places() {
     check_is_served(&server, &[&header(2)[..], &LOGIN].concat(), &LOGIN);
     check_is_served(&server, &[&header(3)[..], &handshake(550)].concat(), &[0]);
     assert_eq!(tell(announced), (6, 4));
-    // A health check of the balancer's announces nobody.
+    // A health check of the balancer's announces no client.
     let local = (0..6).map(|_| {
         let mut stream = stream_from(HONEST, server.address);
         stream.write_all(b"PROXY UNKNOWN\r\n").expect("js5d reads");

@@ -1,4 +1,4 @@
-//! Behind a balancer: whose connection it is comes in a PROXY header.
+//! Behind a balancer: a PROXY header announces the client of a connection.
 
 use crate::support::{Cache, Server, eventually, id, read_to_end};
 use js5d::protocol::Class;
@@ -53,7 +53,7 @@ fn greet(server: &Server, header: &[u8]) -> (TcpStream, u8) {
     (stream, status[0])
 }
 
-/// The value of a field in the last words.
+/// The value of a field in the last log line with these words.
 fn field(log: &str, line: &str, name: &str) -> u64 {
     let line = log.lines().rev().find(|text| text.contains(line)).expect("it says so");
     let value = line.split(&format!(" {name}=")).nth(1).expect("the field");
@@ -121,7 +121,7 @@ fn the_whole_servers_limit_holds_behind_a_balancer_too() {
     assert!(read_to_end(&mut second).is_empty(), "an orderly end");
 }
 
-/// What a peer reads that is closed without a word, in order or by a reset.
+/// What a peer reads that is closed without a status, in order or by a reset.
 fn reads_nothing(mut stream: TcpStream) {
     let mut bytes = Vec::new();
     match stream.read_to_end(&mut bytes) {

@@ -92,7 +92,7 @@ fn a_cache_that_has_not_changed_is_recognised() {
 }
 
 #[test]
-fn going_back_is_going_back_to_what_is_in_memory_still() {
+fn going_back_uses_the_generation_that_is_still_in_memory() {
     let (old, new) = (Cache::sample(), Cache::reworked());
     let site = Deployment::start(&[("old", &old), ("new", &new)], &["--generation-timeout", "1s"]);
     let mut open = Client::connect(&site.server, 0);
@@ -106,7 +106,7 @@ fn going_back_is_going_back_to_what_is_in_memory_still() {
 }
 
 #[test]
-fn the_old_cache_is_freed_even_if_nobody_comes_any_more() {
+fn the_old_cache_is_freed_even_if_no_new_connection_comes() {
     let (old, new) = (Cache::huge(), Cache::sample());
     let site = Deployment::start(&[("old", &old), ("new", &new)], &["--workers", "2"]);
     let held = Client::connect(&site.server, 0);

@@ -1,4 +1,4 @@
-//! What is served: the right bytes, to whoever asks in whatever way.
+//! The right bytes are served, in whatever way a client asks.
 
 use crate::support::{
     Answer, Cache, Client, FIRST_BUILD, PATIENCE, Server, container_of, framed_by_hand, id, js5d,

@@ -273,7 +273,7 @@ fn a_manual_page_is_written_for_each_command() {
 }
 
 #[test]
-fn what_prints_documents_does_not_mind_wrong_settings() {
+fn wrong_settings_do_not_keep_documents_from_being_printed() {
     let wrong = [("JS5D_NO_SUCH", "1"), ("JS5D_CONFIG", "/nowhere")];
     let commands: &[&[&str]] = &[&["config", "--example"], &["man"], &["completions", "bash"]];
     for arguments in commands {

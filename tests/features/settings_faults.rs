@@ -122,7 +122,7 @@ fn everything_that_is_wrong_is_said_at_once() {
          \x20 {path}:2:10: build = 'x': 'x' is no build: write 550, 1..=399, 530,634, or 'any'\n\
          \x20 {path}:2:15: build = 'y': 'y' is no build: write 550, 1..=399, 530,634, or 'any'\n\
          \x20 JS5D_CACHE: it is empty; PATH is wanted, or none: unset it\n\
-         \x20 JS5D_IDLE_TIMOUT: it stands for no setting; did you mean 'JS5D_IDLE_TIMEOUT'?\n\
+         \x20 JS5D_IDLE_TIMOUT: it is no setting; did you mean 'JS5D_IDLE_TIMEOUT'?\n\
          \x20 JS5D_WORKERS=0: a whole number from 1 to 1024 is wanted\n\
          \x20     {REMEDY}\n"
     );

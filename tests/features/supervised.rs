@@ -65,7 +65,7 @@ fn a_listener_that_somebody_shuts_is_named_and_ends_readiness() {
     rustix::net::shutdown(&kept.socket, rustix::net::Shutdown::Both).expect("it listens");
     eventually("it is not ready", || http.get("/readyz").status == 503);
     let reply = http.get("/readyz");
-    assert!(reply.body.contains("listens no more"), "{}", reply.body);
+    assert!(reply.body.contains("has lost a listening socket"), "{}", reply.body);
     let log = server.log();
     let line = log.lines().find(|line| line.contains("ERROR")).expect("it says so");
     assert!(line.contains(&kept.address.to_string()), "{line}");
@@ -131,7 +131,7 @@ impl Supervisor {
 }
 
 #[test]
-fn a_supervisor_hears_of_start_reload_life_and_end() {
+fn a_supervisor_is_notified_of_start_reload_heartbeats_and_end() {
     let supervisor = Supervisor::new();
     let kept = Kept::new();
     let prepare = format!("{ACTIVATION} WATCHDOG_USEC=200000 {}", supervisor.variable());
@@ -154,7 +154,7 @@ fn a_supervisor_hears_of_start_reload_life_and_end() {
 }
 
 #[test]
-fn a_server_gives_up_what_it_needs_no_more() {
+fn a_server_gives_up_rights_that_it_does_not_need() {
     let options = ["--sandbox", "best-effort", "--admin", "127.0.0.1:0"];
     let site =
         Deployment::start(&[("one", &Cache::sample()), ("two", &Cache::reworked())], &options);

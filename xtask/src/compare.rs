@@ -1,9 +1,9 @@
-//! `cargo xtask compare`: js5d beside its ceiling and its alternative, in one run.
+//! `cargo xtask compare`: js5d compared with its ceiling and with plain tokio, in one run.
 //!
-//! This builds and starts the field: all servers stand pinned to one core from the beginning, on
-//! the same bytes; the generator has another core. What is measured, in which order, and how a
-//! server's CPU time is charged is `js5-loadgen compare`'s affair, once for each workload. What
-//! counts is the ratio of CPU time a response within a round, and the median of these ratios.
+//! This builds and starts the servers: all are pinned to one core and serve the same cache; the
+//! generator has another core. `js5-loadgen compare`, run once for each workload, decides on order
+//! and rounds and reads the servers' CPU time. The result is the ratio of CPU time a response
+//! within a round, and the median of these ratios.
 
 pub(crate) mod cache;
 mod measure;
@@ -27,26 +27,26 @@ use workload::{WITHIN, WORKLOADS, Within, Workload};
 /// What the chore ends with when something is wrong.
 pub(crate) type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// Measure js5d beside the bare ring, plain tokio, and servers that run already.
+/// Compare js5d with the bare ring, plain tokio, and servers that run already.
 #[derive(Clone, Debug, Parser)]
 pub(crate) struct Args {
-    /// Three short rounds in less than 3 minutes: to see that all is well, not to publish.
+    /// Do three short rounds in less than 3 minutes, as a check; do not publish the figures.
     #[arg(long)]
     quick: bool,
     /// Rounds [default: 12; 3 with --quick].
     #[arg(long, value_name = "N")]
     rounds: Option<u32>,
-    /// Only these workloads.
+    /// Workloads to run [default: all].
     #[arg(long, value_name = "NAME", value_parser = workload::names())]
     workload: Vec<String>,
     /// A JS5 server that runs already, pinned to the server's core, on the cache that
     /// --write-cache wrote.
     ///
     /// urgent-only is for servers that ignore the prefetch bit, settle=500ms for those that lose
-    /// what follows the status byte at once.
+    /// requests which follow the status byte at once.
     #[arg(long, value_name = "NAME=HOST:PORT,pid=N[,urgent-only][,settle=TIME]")]
     peer: Vec<PeerArg>,
-    /// Write the cache that all serve, say where it is, and end.
+    /// Write the cache that all servers use, print its path, and do nothing else.
     #[arg(long)]
     write_cache: bool,
     #[command(flatten)]

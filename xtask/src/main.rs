@@ -23,11 +23,11 @@ struct Cli {
 /// The chores.
 #[derive(Debug, Subcommand)]
 enum Chore {
-    /// Measure js5d beside the bare ring, plain tokio, and servers that run already.
+    /// Compare js5d with the bare ring, plain tokio, and servers that run already.
     Compare(compare::Args),
     /// Measure small requests beside downloads that never pause.
     Fairness(fairness::Args),
-    /// Run the table of what must hold when things go wrong.
+    /// Run the torture table: what must hold when things go wrong.
     Torture(torture::Args),
     /// Become a program that is killed when its parent ends; torture uses it.
     #[command(hide = true)]
@@ -45,11 +45,11 @@ enum Chore {
     },
     /// Write the documentation and the Grafana board of the metrics.
     Metrics,
-    /// Build what a release hands out, into target/dist.
+    /// Build the artefacts of a release, into target/dist.
     Release(release::Args),
-    /// Set the next version wherever it stands, and release what is in the changelog under it.
+    /// Set the next version everywhere, and move the changelog's unreleased part under it.
     Version(release::VersionArgs),
-    /// Write what the documentation takes from the program: tables and example files.
+    /// Write the parts of the documentation that are made from the program.
     Docs,
     /// Make a book of the documentation, with mdBook, into target/book/html.
     Book,

@@ -1,4 +1,4 @@
-//! `cargo xtask release`: all that a release hands out, from one commit, the same bytes each time.
+//! `cargo xtask release`: the artefacts of a release, made from one commit, reproducibly.
 //!
 //! `target/dist/` then has, for each target: an archive with the programs, manual and completions;
 //! a Debian package; a container image as an OCI archive; a bill of materials; and the checksums of
@@ -43,7 +43,7 @@ pub(crate) struct Args {
     #[arg(long)]
     again: bool,
 
-    /// Take what is not committed, too; for trying, as nobody can build it again
+    /// Include what is not committed; for trials, because such a build cannot be repeated
     #[arg(long)]
     dirty: bool,
 }

@@ -48,7 +48,7 @@ pub(crate) struct Args {
     json: Option<PathBuf>,
 }
 
-/// What became of a promise.
+/// Whether a promise held.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub(crate) enum Outcome {

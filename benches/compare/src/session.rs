@@ -26,7 +26,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// Takes what came.
+    /// Takes bytes of the client.
     ///
     /// # Errors
     /// It is not JS5.

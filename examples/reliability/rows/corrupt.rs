@@ -1,8 +1,8 @@
-//! Row 16: caches corrupt in ways that someone thought of.
+//! Row 16: caches that are corrupt in known ways.
 //!
 //! A table of edits of one small sound cache. Each must be named by archive, group and place, in
-//! bounded time and memory, and whatever is served all the same must be what the plain reader
-//! takes for sound. The archives are 7, of two groups with two sectors each, and 8, with one.
+//! bounded time and memory, and only groups that the plain reader finds sound may be served. The
+//! archives are 7, of two groups with two sectors each, and 8, with one.
 
 use super::Case;
 use super::image::{DAT2, Image, Listed, SECTOR, idx, index, packed_gzip, packed_plain};

@@ -1,10 +1,10 @@
-//! Row 27: caches as people have them.
+//! Row 27: caches like those in use.
 //!
-//! Half of the maps are encrypted, versions are missing or followed by more, groups are stale,
-//! gone, or stored without anybody listing them, a last sector names a next one, an archive has
-//! lost its index. Each group is given a fate when the cache is made, so that what must be served
-//! and what must be named is known without reading it. The same groups are written as a dat2 store
-//! and as flat files.
+//! Half of the maps are encrypted, versions are missing or followed by other bytes, groups are
+//! stale, missing, or stored and not listed, a last sector names a next one, an archive has no
+//! index. The state of each group is chosen when the cache is made, so it is known which groups
+//! must be served and which must be named. The same groups are written as a dat2 store and as flat
+//! files.
 
 use super::Case;
 use super::image::{DAT2, Image, Listed, SECTOR, idx, index, packed_gzip, packed_plain};

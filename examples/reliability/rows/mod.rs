@@ -107,7 +107,7 @@ pub(super) const ROWS: &[Row] = &[
     },
 ];
 
-/// What came of a row.
+/// The result of a row.
 pub(super) struct Outcome {
     /// Units done.
     pub(super) done: u64,

@@ -67,7 +67,7 @@ pub(super) fn stored(image: &Image, archive: u8, group: u16) -> Option<Vec<u8>> 
     while out.len() < len {
         let here = (len - out.len()).min(512);
         let bytes = dat2.get(sector * SECTOR..sector * SECTOR + 8 + here)?;
-        // What the last sector names as its next is nobody's business.
+        // The last sector's number of a next one has no meaning.
         let is_ours = number(&bytes[..2]) == u64::from(group)
             && number(&bytes[2..4]) == position
             && bytes[7] == archive;

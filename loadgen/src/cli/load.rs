@@ -1,5 +1,4 @@
-//! The options that describe a load. They are at the same time the keys of a scenario file: there
-//! is one list of them, and this is it.
+//! The options that describe a load. The keys of a scenario file are made of the same list.
 
 use crate::human::{Quantity, Ramp, Span};
 use crate::scenario::{Arrivals, Scenario, Trick};
@@ -14,8 +13,8 @@ use std::path::PathBuf;
 pub(crate) struct LoadOptions {
     /// The server [default: 127.0.0.1:43594].
     ///
-    /// Several, with commas between, share the clients evenly: where one server process cannot
-    /// hold them all. They must serve the same cache.
+    /// If one server process cannot hold all clients, name several, separated by commas. They
+    /// share the clients evenly, and must serve the same cache.
     #[arg(value_name = "HOST:PORT,..")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) target: Option<String>,
@@ -33,14 +32,15 @@ pub(crate) struct LoadOptions {
     #[arg(long, short = 'c', value_name = "N|A..B")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) connections: Option<Ramp>,
-    /// Requests a second, together; without it the loop is closed.
+    /// Requests a second of all clients together (an open loop); without it the loop is closed.
     ///
-    /// An open loop asks at its times, whether or not the server keeps up; latency counts from
-    /// the time at which a request should have been sent. In login-storm a request is a login.
+    /// In an open loop each request is due at a time that does not depend on the server, and its
+    /// latency counts from that time. In a closed loop a client sends the next request when it has
+    /// an answer. In login-storm the rate is that of logins.
     #[arg(long, short = 'r', value_name = "N|A..B")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) rate: Option<Ramp>,
-    /// How the requests of an open loop are spaced [default: even].
+    /// How the requests of an open loop are spread over time [default: even].
     #[arg(long, value_enum)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) arrivals: Option<Arrivals>,
@@ -52,7 +52,7 @@ pub(crate) struct LoadOptions {
     #[arg(long, short = 'd', value_name = "TIME")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) duration: Option<Span>,
-    /// End after this many requests, together.
+    /// End after this many requests of all clients together.
     #[arg(long, short = 'n', value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) requests: Option<Quantity>,
@@ -64,90 +64,95 @@ pub(crate) struct LoadOptions {
     #[arg(long, short = 'w', value_name = "TIME")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) warmup: Option<Span>,
-    /// Urgent requests that a client keeps in flight [default: as the real client: 20 of build 550].
+    /// Urgent requests that a client keeps in flight [default: as the real client, 20 for build
+    /// 550].
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) urgent: Option<u32>,
-    /// Prefetch requests that a client keeps in flight [default: as the real client: 20 of build 550].
+    /// Prefetch requests that a client keeps in flight [default: as the real client, 20 for build
+    /// 550].
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) prefetch: Option<u32>,
-    /// Keys: none, a number for all, random (one a connection), changing (in mid-stream).
+    /// XOR key of clients: none; a number, for all; random, one for each connection; changing,
+    /// also while responses arrive.
     #[arg(long, value_name = "none|1..255|random|changing")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) key: Option<String>,
-    /// Clients say that their player is logged in, which servers may prefer.
+    /// Clients tell the server that their player is logged in; some servers answer these first.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) logged_in: Option<bool>,
-    /// Same seed, same groups in the same order [default: 1].
+    /// Seed; runs with the same one ask for the same groups in the same order [default: 1].
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) seed: Option<u64>,
-    /// Who the clients are: a profile, as in oldschool or rs2-718, or a build, as in 718.
+    /// Revision of the clients: a profile, such as oldschool or rs2-718, or a build, such as 718.
     ///
     /// Handshake, messages, framing, master index, prefetch bit and windows are those of that
-    /// revision's client (docs/clients.md; js5d config --profiles lists the profiles); a server
-    /// that speaks otherwise is wrong. Without it they are of build 550, and a server may have its
-    /// master index in any format.
+    /// revision's client (docs/clients.md; js5d config --profiles lists the profiles). A server
+    /// that answers in another way counts as wrong. Without the option the clients are of build
+    /// 550, and accept every format of the master index.
     #[arg(long, value_name = "NAME|BUILD")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) client: Option<String>,
-    /// The build to announce [default: that of --client, or 550].
+    /// Build that clients announce [default: that of --client, or 550].
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) build: Option<u32>,
-    /// The token in the handshake of clients that have one, from build 718 on [default: empty].
+    /// Token in the handshake; clients from build 718 on send one [default: empty].
     #[arg(long, value_name = "TOKEN")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) token: Option<String>,
-    /// Call a prefetch response wrong that is broken off for an urgent one.
+    /// Count a prefetch response that is broken off for an urgent one as wrong.
     ///
-    /// Real clients from 508 to 742 take it, and so do these; each is to come again, whole. With
-    /// this every response must come in one piece.
+    /// Real clients of the profiles rs2-508 to rs3-742 accept such a break, after which the server
+    /// must send the whole response again. Clients of these profiles do so here, too, unless this
+    /// option is given.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) no_break_off: Option<bool>,
-    /// The server sends no prefetch bit (old-school revisions): match by group alone.
+    /// Match responses by group alone, for servers that send no prefetch bit.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) no_prefetch_bit: Option<bool>,
-    /// Wait between the status and the first request, for servers that lose what follows at once.
+    /// Wait between the status and the first request, for servers that lose earlier requests.
     #[arg(long, value_name = "TIME")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) settle: Option<Span>,
-    /// No byte for so long with requests in flight is a stall [default: 5s].
+    /// How long a server may send no byte on a connection that waits for answers [default: 5s].
     ///
-    /// A stalled connection is named in the report and given up; the run ends with exit code 3.
+    /// After that the connection is stalled: the report names it, it is closed, and the run ends
+    /// with exit code 3.
     #[arg(long, value_name = "TIME")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) stall_timeout: Option<Span>,
-    /// Open a client's connection again so long after a refusal, a cut or a failure.
+    /// How long after a refusal, a cut or a failure a client connects again [default: never].
     ///
-    /// Without it such a client is done, and a connection that the server ends while it owes
-    /// answers is a fault, exit code 3. With it cuts are expected, and counted as outcomes.
+    /// Without it such a client does nothing more, and a connection that the server ends while it
+    /// owes answers is a fault, exit code 3. With it such an end is expected, and only counted.
     #[arg(long, value_name = "TIME")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) retry: Option<Span>,
-    /// After a cut, ask again for what was owed, and go on where the download was.
+    /// After a cut, ask again for what was not answered, and go on with the download.
     ///
-    /// Needs --retry. Without it a download begins anew on each connection; the real client keeps
-    /// what it has.
+    /// Needs --retry. Without it a download begins again from the start on each connection; the
+    /// real client keeps what it has.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) resume: Option<bool>,
     /// Open each connection with a PROXY header, as a balancer does for its clients.
     ///
-    /// For servers that demand one, such as js5d's --listen-proxy. It is of version 2 and
-    /// announces the client's own address.
+    /// For servers that demand one, such as js5d with --listen-proxy. The header has version 2,
+    /// and announces the client's own address.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) proxy_header: Option<bool>,
-    /// Connections opened a second at most [default: as fast as it goes].
+    /// Most connections to open in a second [default: no limit].
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) open_rate: Option<Quantity>,
-    /// Check the CRC of one response in N against the archive index; 0 is never [default: 100].
+    /// Check the CRC of one response in N against the archive index; 0 checks none [default: 100].
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) crc_every: Option<u32>,
@@ -158,7 +163,7 @@ pub(crate) struct LoadOptions {
     #[arg(long, value_name = "PATH")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) cache: Option<PathBuf>,
-    /// Ask for these groups, not for what the server's indexes list: 0/0..4095,2/7.
+    /// Groups to ask for, instead of those that the server's indexes list: 0/0..4095,2/7.
     #[arg(long, value_name = "LIST")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) groups: Option<String>,
@@ -166,15 +171,15 @@ pub(crate) struct LoadOptions {
     #[arg(long, short = 't', value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) threads: Option<u32>,
-    /// Pin the workers to these cores: 1 or 1,3.
+    /// Cores to pin the workers to: 1 or 1,3.
     #[arg(long, value_name = "CORES", value_delimiter = ',')]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) pin: Option<Vec<u32>>,
-    /// Spread the load over this many processes, where descriptors run out [default: 1].
+    /// Processes that share the load, for more connections than one has descriptors [default: 1].
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) processes: Option<u32>,
-    /// Source addresses [default: for loopback as many of 127.x.y.z as needed].
+    /// Source addresses of connections [default: on loopback, as many of 127.x.y.z as needed].
     #[arg(long, value_name = "ADDR,..", value_delimiter = ',')]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) sources: Option<Vec<std::net::IpAddr>>,
@@ -182,7 +187,7 @@ pub(crate) struct LoadOptions {
     #[arg(long, value_name = "TIME")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) think: Option<Span>,
-    /// play: urgent requests in a burst, at most [default: 8].
+    /// play: most urgent requests in a burst [default: 8].
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) burst: Option<u32>,
@@ -194,11 +199,11 @@ pub(crate) struct LoadOptions {
     #[arg(long, value_name = "S")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) zipf: Option<f64>,
-    /// update-day: which part of the groups has changed [default: 0.05].
+    /// update-day: the part of the groups that has changed [default: 0.05].
     #[arg(long, value_name = "0..1")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) changed: Option<f64>,
-    /// update-day: ask for exactly what has changed, as js5d diff OLD NEW --json says.
+    /// update-day: ask for exactly what a file of js5d diff OLD NEW --json lists.
     ///
     /// Each client asks for the master index, the indexes of the archives that differ, and the
     /// groups that were added or changed: what a player who has OLD downloads for NEW.
@@ -209,19 +214,20 @@ pub(crate) struct LoadOptions {
     #[arg(long, value_name = "BYTES")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) read_rate: Option<Quantity>,
-    /// churn: requests before a client goes [default: 10].
+    /// churn: requests of a client before it disconnects [default: 10].
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) churn_requests: Option<u32>,
-    /// idle: ask for the master index this often, as proof of life [default: 25s].
+    /// idle: time between requests for the master index, which keep a connection open
+    /// [default: 25s].
     #[arg(long, value_name = "TIME")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) keepalive: Option<Span>,
-    /// hostile: only these tricks [default: all of them].
+    /// hostile: tricks to use [default: all of them].
     #[arg(long, value_enum, value_delimiter = ',')]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) tricks: Option<Vec<Trick>>,
-    /// hostile: how long a trick is held [default: 5s].
+    /// hostile: how long a connection keeps up its trick [default: 5s].
     #[arg(long, value_name = "TIME")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) hold: Option<Span>,

@@ -1,8 +1,8 @@
 //! `run --baseline FILE`: this run beside an earlier one of the same machine.
 //!
-//! The unit is the interval of each run, of which neither knows the other's: so the ratio is that
-//! of two medians, with the bootstrap's interval over both. What drifts between the two runs is in
-//! it; `compare` is the way to know more.
+//! The intervals of the two runs are no pairs, so the ratio is that of their medians, with an
+//! interval by the bootstrap. What changes on the machine between the two runs is part of the
+//! ratio; `compare` avoids that.
 
 use crate::comparison::{Comparison, Kind, Pair, Ratio, Row, RowUnit, median};
 use crate::failure::Failure;
@@ -24,7 +24,7 @@ pub(crate) fn read(path: &Path) -> Result<(String, RunResult), Failure> {
     Ok((name, before))
 }
 
-/// Puts the comparison into the result, and says what makes it worth less.
+/// Puts the comparison into the result, with notes on what makes it less reliable.
 pub(crate) fn compare(result: &mut RunResult, name: &str, before: &RunResult) -> Vec<String> {
     let mut notes = Vec::new();
     if let Some(words) = other_machine(&before.environments, &result.environments) {
@@ -37,7 +37,7 @@ pub(crate) fn compare(result: &mut RunResult, name: &str, before: &RunResult) ->
     load.target.clone_from(&result.load.target);
     load.options.clone_from(&result.load.options);
     if load != result.load {
-        notes.push("the baseline is of another load: the ratios compare loads, too".to_owned());
+        notes.push("the baseline has another load: the ratios compare the loads, too".to_owned());
     }
     let seed = result.load.seed;
     let mut rows = Vec::new();

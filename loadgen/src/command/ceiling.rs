@@ -1,5 +1,5 @@
-//! What `self-test` has found this generator to reach, kept for the runs that follow on the same
-//! machine with the same program. Of another machine or build it would say nothing.
+//! The highest throughput that `self-test` measured with this generator. It is kept for later runs
+//! on the same machine with the same program; it says nothing about another machine or build.
 
 use crate::machine::Environment;
 use serde::{Deserialize, Serialize};
@@ -23,7 +23,7 @@ struct Kept {
     ceiling: Ceiling,
 }
 
-/// Remembers it. A ceiling is a maximum: a busy moment does not lower it.
+/// Writes it to the file. A ceiling is a maximum, so a lower one does not replace it.
 pub(crate) fn remember(found: Ceiling) {
     let Some(path) = path() else { return };
     let known = recall().unwrap_or(found);
@@ -32,7 +32,7 @@ pub(crate) fn remember(found: Ceiling) {
         bytes_per_s: known.bytes_per_s.max(found.bytes_per_s),
     };
     let kept = Kept { holds_for: here(), ceiling };
-    // Without a home there is no memory: runs then say nothing about the ceiling.
+    // Without a home directory nothing is kept, and runs say nothing about the ceiling.
     let _ = path.parent().map(std::fs::create_dir_all);
     let _ = std::fs::write(path, serde_json::to_string_pretty(&kept).unwrap_or_default() + "\n");
 }
@@ -80,6 +80,9 @@ mod tests {
         assert_eq!(read(&text, || "this machine, another build".to_owned()), None);
         // As an earlier version kept it: of any machine and build.
         assert_eq!(read("5000000\n", here), None);
-        assert_eq!(here(), here());
+        // What this machine and program are called has the version, and is found again.
+        assert!(here().contains(concat!("js5-loadgen ", env!("CARGO_PKG_VERSION"), " ")));
+        let own = Kept { holds_for: here(), ceiling };
+        assert_eq!(read(&serde_json::to_string(&own).unwrap(), here), Some(ceiling));
     }
 }

@@ -1,8 +1,8 @@
 //! `compare`, and the scenario `priority`: several sides in short intervals, in balanced order.
 //!
 //! A side is a server, or the same server under another load. A round gives each side an interval,
-//! in an order that differs from round to round, so that what drifts, drifts for all. Each interval
-//! is a run of its own, with connections of its own, so that no side profits from another's.
+//! in an order that differs from round to round, so that a change of the machine meets all sides
+//! alike. Each interval is a run of its own, with connections of its own.
 //!
 //! A server's CPU time is read every few milliseconds beside the run and taken at the two ends of
 //! the measurement, so that opening and closing connections is not counted.
@@ -32,7 +32,7 @@ const MANY_CONNECTIONS: u32 = 5000;
 /// An interval into which connections were opened is taken again, with twice the warm-up.
 const TRIES: u32 = 3;
 
-/// After this many failures in a row a side is left alone: some servers never answer again.
+/// After this many failures in a row a side is not measured again: some servers stop answering.
 const FAILURES_IN_A_ROW_MAX: u32 = 2;
 
 /// An interval of `priority`.
@@ -41,7 +41,7 @@ const PRIORITY_INTERVAL: Duration = Duration::from_millis(500);
 /// How often the server's CPU time is read: the kernel brings it up to date every 1 to 4 ms.
 const WATCH_INTERVAL: Duration = Duration::from_millis(4);
 
-/// A side, and what became of it so far.
+/// A side, and its results so far.
 struct Contender {
     bench: Bench,
     pid: Option<u32>,
@@ -61,15 +61,15 @@ struct Manner {
 /// Compares servers.
 pub(crate) fn compare(args: &CompareArgs) -> Result<Exit, Failure> {
     let settings = options::settings_of(&args.run)?;
-    let instead = "Say how long by --rounds and --interval.";
+    let instead = "Set the length by --rounds and --interval.";
     let mut given = options::of_one_measurement(&args.run, &settings.options).to_vec();
     given.retain(|(name, _)| *name != "--warmup");
     options::refuse("compare", &given, instead)?;
     let target = [("HOST:PORT", settings.options.target.is_some())];
     options::refuse("compare", &target, "Name each server with --server NAME=HOST:PORT.")?;
     if (args.rounds as usize) < PAIRS_MIN {
-        let cause = format!("--rounds {}: a ratio takes {PAIRS_MIN} or more", args.rounds);
-        return Err(Failure::usage(cause, "Six or more make an interval of 95 %."));
+        let cause = format!("--rounds {}: a ratio needs {PAIRS_MIN} or more", args.rounds);
+        return Err(Failure::usage(cause, "An interval of 95 % needs six or more."));
     }
     options::check_limits(&settings, &args.run)?;
     let many = settings.connections() > MANY_CONNECTIONS;
@@ -92,7 +92,7 @@ pub(crate) fn compare(args: &CompareArgs) -> Result<Exit, Failure> {
 /// Compares urgent latency with an empty prefetch window and a full one.
 pub(crate) fn priority(args: &RunArgs) -> Result<Exit, Failure> {
     let settings = options::settings_of(args)?;
-    let instead = "It alternates between two loads in short intervals; --duration says how long.";
+    let instead = "It alternates between two loads in short intervals; set the time by --duration.";
     let mut given = options::of_one_measurement(args, &settings.options).to_vec();
     given.retain(|(name, _)| *name != "--duration");
     options::refuse("the scenario priority", &given, instead)?;
@@ -141,7 +141,8 @@ fn carry_out(sides: &[SideArg], manner: &Manner, args: &RunArgs) -> Result<Exit,
     Ok(judged.exit)
 }
 
-/// Who comes when: forwards and backwards in turn, and each begins as often as the others.
+/// The order of the sides in a round: forwards and backwards in turn, rotated so that each side is
+/// first equally often.
 fn order(round: u32, sides: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..sides).collect();
     order.rotate_left((round / 2) as usize % sides.max(1));
@@ -176,7 +177,7 @@ fn judge(
     }
     let mut result = RunResult::in_sequence(all).map_err(|_| Failure {
         exit: if interrupt.is_set() { Exit::Interrupted } else { Exit::Setup },
-        cause: "no interval came to an end".to_owned(),
+        cause: "no interval was completed".to_owned(),
         remedy: sides.iter().flat_map(|side| &side.failures).next().cloned().unwrap_or_default(),
     })?;
     let worst = |verdict: &Verdict| match (verdict.is_valid, verdict.limit) {
@@ -197,7 +198,7 @@ fn judge(
     result.comparison = Some(comparison);
     let mut judged = Judged::with_verdict(result, verdict);
     if !has_ratio && judged.verdict.is_valid {
-        let reason = "there is no ratio: too few rounds came to an end on both sides".to_owned();
+        let reason = "there is no ratio: too few rounds were completed on both sides".to_owned();
         judged.invalidate(reason);
     }
     Ok(judged)
@@ -229,7 +230,7 @@ impl Contender {
         })
     }
 
-    /// One interval of a round. What the server does wrong is noted; so is that it is not there.
+    /// One interval of a round. Faults of the server are noted, and so is a server that is absent.
     fn measure(&mut self, round: u32, manner: &Manner, live: &mut LiveLine) -> Result<(), Failure> {
         if self.failures_in_a_row >= FAILURES_IN_A_ROW_MAX {
             return Ok(());
@@ -256,7 +257,7 @@ impl Contender {
                 self.failures_in_a_row = 0;
             } else {
                 self.note_failure(match answered {
-                    0 => "no response came while measuring".to_owned(),
+                    0 => "no response arrived while measuring".to_owned(),
                     _ => format!("faults and stalls: {wrong}"),
                 })?;
             }
@@ -325,7 +326,7 @@ struct Watched {
 /// What a process had used at one moment.
 type Look = (Instant, Usage);
 
-/// Looks at a process until it is over. On the generator's core: the server's is its own.
+/// Reads what a process uses until it ends; on the generator's core, not on the server's.
 fn watch(pid: u32, core: Option<u32>, is_over: &AtomicBool) -> Vec<Look> {
     let mut looks = Vec::new();
     // Without a core of its own it looks from wherever it is.
@@ -384,7 +385,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_side_stands_everywhere_equally_often() {
+    fn each_side_has_each_place_equally_often() {
         let mut places = [[0; 3]; 3];
         for round in 0..6 {
             for (place, side) in order(round, 3).into_iter().enumerate() {

@@ -1,10 +1,10 @@
-//! `find-max`: the highest rate that the server holds, and how well that is known.
+//! `find-max`: the highest rate that the server holds, as an interval.
 //!
-//! First a ladder of rates in shuffled order, so that a server that warms up or tires does not
-//! look like one with a bound; then bisection between the highest rate that held and the lowest
-//! above it that did not; then both bounds are tried again, until each has twice given the same
-//! answer. A step that the generator spoils says nothing of the server: it is tried again, and is
-//! never a bound. Every step is in the report.
+//! The search first tries a ladder of rates in shuffled order, so that a server that becomes
+//! faster or slower with time does not look like one with a limit. Then it bisects between the
+//! highest rate that held and the lowest above it that did not. Then it tries both bounds again,
+//! until each has given the same answer twice. A step in which the generator was the limit says
+//! nothing about the server: it is tried again, and is never a bound. Every step is in the report.
 
 use super::measure::{Bench, Interrupt, Start};
 use super::{options, output};
@@ -27,10 +27,10 @@ const BISECTIONS_MAX: u32 = 12;
 const ANSWERS: usize = 2;
 
 /// A rate holds if this share of what was due was answered in the time in which it was due: a
-/// server that answers less falls behind by the second.
+/// server that answers less falls further behind each second.
 const ANSWERED_SHARE_MIN: f64 = 0.99;
 
-/// How often a step is tried that the generator spoils.
+/// How often a step is tried in which the generator is the limit.
 const TRIES: u32 = 3;
 
 /// What is known of a rate.
@@ -55,7 +55,7 @@ struct Search<'a> {
 /// Searches and reports.
 pub(crate) fn find_max(args: &FindMaxArgs) -> Result<Exit, Failure> {
     let settings = options::settings_of(&args.run)?;
-    let instead = "Say where to look by --rate-min and --rate-max, and how long by --step.";
+    let instead = "Set the range by --rate-min and --rate-max, and the time of a step by --step.";
     options::refuse("find-max", &[("--rate", settings.options.rate.is_some())], instead)?;
     options::refuse(
         "find-max",
@@ -86,7 +86,7 @@ pub(crate) fn find_max(args: &FindMaxArgs) -> Result<Exit, Failure> {
 }
 
 impl Search<'_> {
-    /// Tries a rate, again if the generator spoils it.
+    /// Tries a rate, again if the generator is the limit.
     fn step(&mut self, rate: f64) -> Result<(), Failure> {
         for _ in 0..TRIES {
             if self.bench.interrupt.is_set() || self.try_rate(rate)? {
@@ -146,7 +146,7 @@ impl Search<'_> {
             let before = self.steps.len();
             self.step(next)?;
             let is_unknown = answer(&self.steps, next.round()) == Answer::Unknown;
-            // What the generator cannot ask for will not be known from asking more.
+            // If the generator cannot ask for a rate, trying it once more gives no answer either.
             if self.bench.interrupt.is_set() || is_unknown || self.steps.len() == before {
                 break;
             }
@@ -182,7 +182,7 @@ impl Search<'_> {
             (None, Some(_)) => judged.set_exit(Exit::Missed),
             (Some(_), Some(_)) => {}
             (Some(_), None) if holds_all => judged.verdict.notes.push(
-                "the server held all that was offered: its highest rate is above --rate-max".into(),
+                "the server held every rate that was tried: its highest is above --rate-max".into(),
             ),
             (_, None) => judged.invalidate(format!(
                 "from {} on the generator sets the limit, not the server: what was found is a \
@@ -204,7 +204,7 @@ fn why_not(judged: &Judged) -> Option<String> {
     let answered = result.stats.responses.sum() as f64 / result.offered.unwrap_or(0).max(1) as f64;
     match judged.exit {
         _ if kept_up && answered < ANSWERED_SHARE_MIN => {
-            Some(format!("the server falls behind: it answers {} of it", units::percent(answered)))
+            Some(format!("the server falls behind: it answers only {}", units::percent(answered)))
         }
         Exit::Good if kept_up => None,
         _ if kept_up && !missed.is_empty() => Some(missed.join("; ")),
@@ -261,14 +261,14 @@ mod tests {
     }
 
     #[test]
-    fn a_step_that_the_generator_spoils_is_no_bound() {
+    fn a_step_that_the_generator_limits_is_no_bound() {
         let steps = [step(100.0, true, true), step(200.0, false, false), step(400.0, false, true)];
         assert_eq!(bounds(&steps), (Some(100.0), Some(400.0)));
         assert_eq!(bounds(&steps[..2]), (Some(100.0), None));
     }
 
     #[test]
-    fn what_the_generator_spoils_below_a_bound_does_not_fail() {
+    fn a_step_that_the_generator_limits_does_not_fail() {
         let mut steps = vec![step(100.0, false, false), step(200.0, false, true)];
         assert_eq!(bounds(&steps), (None, Some(200.0)));
         assert!(is_unknown_below(&steps, 200.0));

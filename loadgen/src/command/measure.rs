@@ -1,4 +1,4 @@
-//! One measurement: a plan carried out, and its result judged by nobody yet.
+//! One measurement: carries out a plan and returns the result, without a verdict.
 
 use super::ceiling;
 use crate::engine::plan::{self, Part, Plan};
@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Set by Ctrl-C and by the request to terminate: runs end early and are reported all the same.
+/// Set by Ctrl-C and by the request to terminate: runs end early and are still reported.
 #[derive(Clone)]
 pub(crate) struct Interrupt(Arc<AtomicBool>);
 
@@ -125,7 +125,7 @@ impl Bench {
         let connected =
             stats.connections_max > 0 || stats.outcomes.contains_key(&Outcome::StatusOk);
         if let (Some(error), false) = (&connect_error, connected) {
-            let cause = format!("no connection to {} came up: {error}", names(&plan));
+            let cause = format!("no connection to {} could be opened: {error}", names(&plan));
             return Err(Failure::setup(cause, "Is a JS5 server listening there?"));
         }
         let mut result = RunResult::new(self.load(&plan), stats, measured_ns / 1_000_000);
@@ -209,13 +209,13 @@ impl Start {
         Self { instant: self.instant + wait, unix_ms: self.unix_ms + wait_ms, ..self }
     }
 
-    /// At a Unix time in seconds, or so long from now: `1767225600`, `+5s`.
+    /// At a Unix time in seconds, or after this time: `1767225600`, `+5s`.
     ///
     /// # Errors
-    /// It cannot be read, or it is over.
+    /// It cannot be read, or it has passed.
     pub(crate) fn parse(text: &str) -> Result<Self, Failure> {
         let remedy = "Give a Unix time in seconds, or +TIME as in +5s.";
-        let wrong = || Failure::usage(format!("--start-at {text:?} is no time"), remedy);
+        let wrong = || Failure::usage(format!("--start-at {text:?} is not a time"), remedy);
         match text.strip_prefix('+') {
             Some(span) => {
                 let wait = span.parse::<crate::human::Span>().map_err(|_| wrong())?.0;
@@ -228,12 +228,12 @@ impl Start {
     /// At a Unix time in seconds.
     ///
     /// # Errors
-    /// It is over: whoever came late would measure at another time than the others.
+    /// It has passed: a part that begins late would measure at another time than the others.
     pub(crate) fn at_unix(seconds: f64) -> Result<Self, Failure> {
         let now = Self::now();
         let wait_s = seconds - now.unix_ms as f64 / 1000.0;
         Duration::try_from_secs_f64(wait_s).map(|wait| now.later(wait)).map_err(|_| {
-            let cause = format!("the common start is over since {:.1} s", -wait_s);
+            let cause = format!("the common start was {:.1} s ago", -wait_s);
             Failure::setup(cause, "Give --start-at a time at which all are ready.")
         })
     }

@@ -22,7 +22,7 @@ pub(crate) fn merge(args: &MergeArgs) -> Result<Exit, Failure> {
         })
         .collect();
     let merged = RunResult::merge(parts?);
-    let remedy = "Merge parts of one run, which began together: --start-at sees to that.";
+    let remedy = "Merge parts of one run that began together; --start-at makes them do so.";
     let judged = Judged::of(merged.map_err(|e| Failure::usage(e, remedy))?, &asserts);
     output::write(&judged, &args.output)?;
     Ok(judged.exit)

@@ -16,7 +16,7 @@ pub(crate) fn check_limits(settings: &Settings, args: &RunArgs) -> Result<(), Fa
     match short {
         Some(limit) if !args.ignore_limits => {
             let (needed, there) = (units::count(limit.needed), units::count(limit.there));
-            let cause = format!("{}: {needed} needed, {there} there", limit.name);
+            let cause = format!("{}: {needed} needed, {there} available", limit.name);
             Err(Failure::setup(cause, &format!("{}; or --ignore-limits.", limit.mend)))
         }
         _ => Ok(()),

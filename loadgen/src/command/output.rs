@@ -10,7 +10,7 @@ use crate::stats::Metric;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 
-/// Says something on standard output. Whoever has closed it wants no more: that is no failure.
+/// Prints on standard output. A closed pipe is no failure: its reader has ended.
 pub(crate) fn say(text: impl std::fmt::Display) {
     let mut out = io::stdout().lock();
     let _ = write!(out, "{text}").and_then(|()| out.flush());
@@ -28,10 +28,10 @@ pub(crate) fn prepare(options: &OutputOptions) -> Result<Vec<Assertion>, Failure
     parsed.collect()
 }
 
-/// Opens a file that is to be written later, and leaves it as it was.
+/// Opens a file that will be written later, without changing it.
 pub(crate) fn check_writable(path: &Path) -> Result<(), Failure> {
     let is_there = path.exists();
-    // Pipes and devices are not opened twice: somebody may wait at their other end.
+    // Pipes and devices are not opened twice, because a program may wait at their other end.
     if path == Path::new("-") || is_there && !path.is_file() && !path.is_dir() {
         return Ok(());
     }
@@ -45,7 +45,7 @@ pub(crate) fn check_writable(path: &Path) -> Result<(), Failure> {
 
 /// A file that cannot be written.
 pub(crate) fn unwritable(path: &Path, error: &io::Error) -> Failure {
-    Failure::setup(format!("{}: {error}", path.display()), "The run is over; its result is lost.")
+    Failure::setup(format!("{}: {error}", path.display()), "The result of the run is lost.")
 }
 
 /// Writes everything that was asked for.

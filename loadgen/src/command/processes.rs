@@ -1,9 +1,9 @@
 //! `--processes`: the same run in several processes, each with its own descriptors.
 //!
 //! The parent starts itself N times. Each child reads the load from its standard input, prepares
-//! itself, says that it is ready, and is told a time at which all begin: nobody guesses how long
-//! that takes. Then it speaks on two pipes: lines of live numbers on standard error, the result as
-//! JSON on standard output.
+//! itself, and reports that it is ready. When all have, the parent sends them the time at which
+//! they begin. A child then writes lines of live numbers to standard error, and its result as JSON
+//! to standard output.
 
 use super::measure::{Bench, Interrupt, Start};
 use super::output;
@@ -35,8 +35,9 @@ const READY: &str = "ready";
 
 /// Runs a child's part, as its parent says on standard input.
 pub(crate) fn be_child(args: &RunArgs) -> Result<Exit, Failure> {
-    let usage =
-        |cause: &dyn Display| Failure::usage(format!("--child: {cause}"), "Not for people.");
+    let usage = |cause: &dyn Display| {
+        Failure::usage(format!("--child: {cause}"), "Leave it out; run sets it.")
+    };
     let text = args.child.as_deref().unwrap_or_default();
     let parsed = text.split_once('/').and_then(|(index, of)| {
         let part = Part { index: index.parse().ok()?, of: of.parse().ok()? };
@@ -109,7 +110,7 @@ fn spawn(index: u32, count: u32, load: &str) -> io::Result<Child> {
     Ok(child)
 }
 
-/// The processes of a run. They do not outlive it.
+/// The processes of a run. Dropping this ends them.
 struct Children(Vec<Child>);
 
 impl Drop for Children {
@@ -195,7 +196,7 @@ fn read_all(out: Option<ChildStdout>) -> String {
     text
 }
 
-/// Takes the live numbers in, counts who is ready, and passes on what else a child says.
+/// Reads live numbers, counts children that are ready, and prints a child's other lines.
 fn read_words(lines: impl BufRead, live: &Live, ready: &AtomicU32) {
     for line in lines.lines().map_while(Result::ok) {
         if line == READY {

@@ -1,7 +1,7 @@
 //! `record`: a proxy between clients and a server that writes down what is asked, and when.
 //!
-//! Two plain threads a connection, which copy bytes as they come: this is for recording players,
-//! not for measuring. What is not JS5 is passed on all the same, and not recorded.
+//! Each connection has two plain threads that copy bytes as they arrive: this is for recording
+//! players, not for measuring. A connection that is not JS5 is passed on, and not recorded.
 
 use super::measure::Interrupt;
 use super::output;
@@ -91,17 +91,17 @@ fn copy(mut from: TcpStream, mut to: TcpStream, mut see: impl FnMut(&[u8])) {
     let _ = to.shutdown(Shutdown::Write);
 }
 
-/// Reads a client's side along as a server of every revision would.
+/// Reads a client's bytes as a server of every revision would.
 struct Parser {
     client: u32,
     session: ServerSession,
-    /// Whether all that came is what a JS5 client sends.
+    /// Whether all bytes so far are what a JS5 client sends.
     is_js5: bool,
 }
 
 impl Parser {
     fn new(client: u32) -> Self {
-        // Of builds that nobody knows, those with the oldest handshake are read as build 550.
+        // An unknown build with the oldest handshake is read as build 550.
         let unknown = Profile { builds: 0..=u32::MAX, ..Profile::build_550() };
         let profiles = table::all().into_iter().chain([unknown]).collect();
         let clients = Clients::new(profiles, Builds::Any, 1)
@@ -113,7 +113,7 @@ impl Parser {
         let mut book = book.lock().unwrap_or_else(PoisonError::into_inner);
         let at_ns = u64::try_from(book.start.elapsed().as_nanos()).unwrap_or(u64::MAX);
         for byte in bytes {
-            // One at a time, so that requests are written in the order in which they came.
+            // One at a time, so that requests are written in the order of their arrival.
             self.is_js5 &= self.session.receive(&[*byte]).is_ok();
             if !self.is_js5 {
                 return;

@@ -30,7 +30,8 @@ pub(crate) fn replay(args: &ReplayArgs) -> Result<Exit, Failure> {
         ("--start-at", args.run.start_at.is_some()),
         ("--baseline", args.run.baseline.is_some()),
     ];
-    let instead = "The trace says who asks for what and when; --speed makes it faster or slower.";
+    let instead =
+        "The trace sets the clients, requests and times; --speed makes it faster or slower.";
     options::refuse("replay", &given, instead)?;
     if let Some(path) = &args.run.trace {
         output::check_writable(path)?;

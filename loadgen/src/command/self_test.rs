@@ -1,12 +1,13 @@
-//! `self-test`: what this generator reaches on this machine, and that it tells the truth.
+//! `self-test`: measures the highest throughput of this generator on this machine, and checks that
+//! it measures correctly.
 //!
 //! The null server runs on one core, the generator on another. The stall test injects a pause
-//! of known length at a known rate and holds the percentiles against arithmetic: of requests
+//! of known length at a known rate and compares the percentiles with arithmetic: of requests
 //! that are due evenly over D, those due during a pause of S wait from S down to 0, so a share
 //! (S - x) / D waits longer than x, and the p99 is S - D / 100.
 //!
-//! Both sides are stalled, in turn. The percentiles are the same in both cases; the verdict must
-//! not be: it accuses the generator when that was the one that stood still, and only then.
+//! Both sides are stalled, in turn. The percentiles are the same in both cases, the verdicts are
+//! not: only when the generator stood still must the verdict name the generator.
 
 use super::ceiling::{self, Ceiling};
 use super::measure::{Bench, Interrupt, Start};
@@ -27,14 +28,13 @@ const STALL: Duration = Duration::from_millis(200);
 const STALL_AFTER: Duration = Duration::from_millis(1200);
 const STALL_RUN: Duration = Duration::from_secs(2);
 const STALL_RATE: f64 = 10_000.0;
-/// Few enough clients that what their windows hold is less than 1 % of the requests: so the
-/// service time's p99 must not show the stall, as a generator with omission would not.
+/// So few clients that their windows hold less than 1 % of the requests. The p99 of the service
+/// time must then not show the stall, because the service time leaves out coordinated omission.
 const STALL_CLIENTS: f64 = 4.0;
 const TOLERANCE: f64 = 0.05;
-/// Of what the response time shows, the service time shows less: omission, where it belongs.
+/// The service time must show less than this share of what the response time shows.
 const SERVICE_SHARE_MAX: f64 = 0.25;
-/// A shared machine may take the core away in the wrong moment; the truth comes out in one of
-/// three.
+/// A shared machine may take the core away during an attempt, so there are three.
 const ATTEMPTS: u32 = 3;
 
 /// Which side stands still.
@@ -44,7 +44,7 @@ enum Stalled {
     Generator,
 }
 
-/// Runs the tests; exit code 5 if a percentile or a verdict does not tell the truth.
+/// Runs the tests; exit code 5 if a percentile or a verdict is wrong.
 pub(crate) fn self_test(args: SelfTestArgs) -> Result<Exit, Failure> {
     let interrupt = Interrupt::watch()?;
     if !args.quick {
@@ -63,15 +63,15 @@ pub(crate) fn self_test(args: SelfTestArgs) -> Result<Exit, Failure> {
                 return Ok(Exit::Interrupted);
             }
             output::say(format_args!(
-                "attempt {attempt} of {ATTEMPTS} is not as arithmetic says: was the machine busy?\n"
+                "attempt {attempt} of {ATTEMPTS} failed; other programs may have used the machine\n"
             ));
             if attempt == ATTEMPTS {
-                output::say("\nthe figures cannot be trusted on this machine now\n");
+                output::say("\nmeasurements on this machine cannot be trusted now\n");
                 return Ok(Exit::Invalid);
             }
         }
     }
-    output::say("\nthe percentiles and the verdicts tell the truth\n");
+    output::say("\nthe percentiles and the verdicts are correct\n");
     Ok(Exit::Good)
 }
 
@@ -161,7 +161,7 @@ fn stall_test(interrupt: &Interrupt, stalled: Stalled) -> Result<bool, Failure> 
     let p99_ms = stall_ms - STALL_RUN.as_secs_f64() * 1e3 / 100.0;
     let side = if stalled == Stalled::Server { "server" } else { "generator" };
     output::say(format_args!(
-        "the {side} stands still for {stall_ms:.0} ms at {STALL_RATE:.0} requests/s for {} s:\n",
+        "the {side} is stopped for {stall_ms:.0} ms, at {STALL_RATE:.0} requests/s for {} s:\n",
         STALL_RUN.as_secs()
     ));
     let rows = [
@@ -177,20 +177,20 @@ fn stall_test(interrupt: &Interrupt, stalled: Stalled) -> Result<bool, Failure> 
         let off = found / expected - 1.0;
         good &= off.abs() <= TOLERANCE;
         output::say(format_args!(
-            "  {name:<14}{found:>9.2} ms   arithmetic says {expected:.2} ms   {:+.1} %\n",
+            "  {name:<14}{found:>9.2} ms   expected {expected:.2} ms   {:+.1} %\n",
             off * 100.0
         ));
     }
     let service_ms = ms(Metric::UrgentService, 0.99);
     good &= service_ms <= p99_ms * SERVICE_SHARE_MAX;
     output::say(format_args!(
-        "  {:<14}{service_ms:>9.2} ms   must not show the stall: only what was in flight does\n",
+        "  {:<14}{service_ms:>9.2} ms   must be low: few requests were in flight\n",
         "service p99"
     ));
     let Judged { verdict, .. } = Judged::of(result, &[]);
     let accuses_itself = verdict.limit == Limit::GeneratorLimited;
     let is_right = accuses_itself == (stalled == Stalled::Generator);
-    let word = if is_right { "as it must be" } else { "WRONG" };
+    let word = if is_right { "as expected" } else { "WRONG" };
     output::say(format_args!("  {:<14}{}, {word}\n", "verdict", verdict.limit.name()));
     Ok(good && is_right)
 }

@@ -1,9 +1,8 @@
-//! A client's end of the protocol: requests out, and each response matched, timed and, as deep as
-//! asked for, compared.
+//! A client's end of the protocol: writes requests, and matches, times and verifies responses.
 //!
-//! Framing, markers and matching are the session's and hold always. Here one container in N is
-//! summed and compared with the archive index, or every byte with a local cache. A wrong body
-//! does not end a connection: its framing was right, and the next response counts.
+//! The session always checks framing, markers and matching. This file compares the checksum of
+//! one container in N with the archive index, or every byte with a local cache. A wrong body does
+//! not end a connection: its framing is right, so the next response can be checked too.
 
 use super::faults::{Token, Wrong};
 use super::tally::Tally;
@@ -63,13 +62,13 @@ struct Running {
     depth: Depth,
 }
 
-/// How many answers a client remembers, to tell one that came twice from one never asked for.
+/// How many answers a client remembers, to tell a second answer from one never asked for.
 const RECENT: usize = 64;
 
-/// What one piece of input brought.
+/// The contents of one piece of input.
 #[derive(Debug)]
 pub(crate) struct Received {
-    /// The status, if it came with this piece.
+    /// The status, if it is in this piece.
     pub(crate) status: Option<Status>,
     /// Responses that were completed.
     pub(crate) answers: u32,
@@ -272,7 +271,7 @@ impl ResponseSink<Token> for Sink<'_> {
     fn resume(&mut self, answered: &Answered<Token>) {
         let check = &mut *self.check;
         check.suspended.extend(check.current.take());
-        // As the session does: of two that look alike the one that came last goes on.
+        // As in the session: if two look alike, the later one goes on.
         let place = check.suspended.iter().rposition(|running| running.head == answered.head);
         check.current = place.map(|place| check.suspended.remove(place));
     }
@@ -356,7 +355,7 @@ impl Comparison {
     /// Where the container is wrong, of which `bytes` come next and are not as expected.
     fn first_wrong(self, bytes: &[u8], expected: Option<&[u8]>, framing: Framing) -> Option<usize> {
         let Some(signed_from) = self.signed_from else { return Some(self.offset) };
-        // The container's length, and what is signed, are the server's own affair.
+        // The container's length, and the signature, depend on the server's key.
         let is_free = |offset: usize| (1..5).contains(&offset) || offset >= signed_from;
         (self.offset..).zip(bytes).find_map(|(offset, byte)| {
             let wanted = expected.and_then(|framed| framed.get(framing.wire_offset(offset)));

@@ -2,9 +2,9 @@
 //! [`Checker`] that matches and verifies what comes; a hostile one has a [`Hostile`] behaviour in
 //! place of visits.
 //!
-//! The life of a connection is a small machine of phases. Two clocks matter: times that are
-//! recorded are the run's; whether the server stands still is told by the worker's waking time
-//! (`Core::awake_ns`), in which a generator that was stopped has not aged.
+//! A connection passes through the phases of a small state machine. There are two clocks: recorded
+//! times are by the run's clock; whether the server has stalled is measured in the worker's waking
+//! time (`Core::awake_ns`), which does not pass while the generator is stopped.
 
 use super::checker::{Books, Checker, class_index};
 use super::connection::{Connection, Route};
@@ -30,7 +30,7 @@ const SLOW_READS_PER_S: u64 = 20;
 /// How many requests of a stalled connection the report names.
 const STALL_EXAMPLES: usize = 5;
 
-/// A server that lets a client wait for less than this does not stand still, however short the run.
+/// A wait for the server that is shorter than this is no stall, however short the run.
 const STANDSTILL_MIN_NS: u64 = 250_000_000;
 
 /// Between two connections of a hostile client: tricks that are cut at once would measure the
@@ -66,7 +66,7 @@ enum After {
     Nothing,
 }
 
-/// A stretch in which something was owed and nothing came.
+/// A time in which the server owed answers and sent nothing.
 #[derive(Clone, Copy, Debug, Default)]
 struct Quiet {
     since_ns: u64,
@@ -90,8 +90,8 @@ pub(crate) struct Client {
     handshake_sent_ns: u64,
     /// When the visit was due for which the pace has called, until its first request is written.
     visit_due_ns: Option<u64>,
-    /// When a byte last came, or a request was last written to a connection that owed nothing, in
-    /// waking time.
+    /// When a byte last arrived, or a request was last written while nothing was owed, in waking
+    /// time.
     progress_ns: u64,
     quiet_longest: Quiet,
     /// A slow reader reads again at this time.
@@ -272,7 +272,7 @@ impl Client {
             let since = if paced { self.visit.started_ns() } else { self.connect_started_ns };
             core.tally.recorder.connect(since, core.now_ns);
         } else {
-            // What a hostile client waits for is its own doing, and nobody's latency.
+            // A hostile client causes its own waits, so they are no latency.
             core.tally.recorder.connected(core.now_ns);
         }
         self.progress_ns = core.awake_ns();
@@ -399,7 +399,7 @@ impl Client {
         self.go_on(core);
     }
 
-    /// Asks for what there is to ask for, and sends it.
+    /// Writes the requests that are due and fit into the windows, and sends them.
     fn go_on(&mut self, core: &mut Core) {
         if self.hostile.is_some() {
             return self.act(core);
@@ -544,7 +544,7 @@ impl Client {
         self.note_quiet(core);
         let owed = self.checker.outstanding().count();
         core.tally.event(Event::Cut { errno, owed, has_status: self.checker.has_status() });
-        // Who comes back after a cut expects cuts: a restart, a drain. Otherwise every request
+        // A client with --retry expects cuts: a restart, a drain. Otherwise every request
         // is owed an answer.
         if owed > 0 && core.plan.retry_ns.is_none() {
             core.tally.wrong(self.number, &Wrong::CutOff { owed });

@@ -1,10 +1,10 @@
 //! A client's connection: a socket that is opened without waiting, sent to directly, and received
 //! from through the ring.
 //!
-//! What has been said and heard is not its affair. The one surprise is its end: a socket is closed
-//! only when no operation of the ring is left on it, so that a client's slot is never confused
-//! with its next connection. [`Connection::end`] begins that, [`Connection::is_quiet`] says when
-//! it has come.
+//! It does not interpret what is sent and received. One thing may surprise: a socket is closed only
+//! when no operation of the ring uses it, so that an operation of the old connection is never taken
+//! for one of the client's next connection. [`Connection::end`] begins that, and
+//! [`Connection::is_quiet`] says when no operation is left.
 
 use super::core::{Core, Op};
 use crate::ring::{Buffer, bind_without_port};
@@ -36,7 +36,7 @@ pub(crate) struct Connection {
     receiving: bool,
     /// A poll for room, or for the end of the connect, is armed.
     polling: bool,
-    /// Bytes that came on it.
+    /// Bytes that it received.
     bytes: u64,
 }
 
@@ -80,7 +80,7 @@ impl Connection {
         let socket = SockRef::from(socket);
         let ip = |address: SockAddr| address.as_socket();
         let ends = (socket.local_addr().ok().and_then(ip), socket.peer_addr().ok().and_then(ip));
-        // Who is cut off at once has no address; the next operation says so.
+        // If it was cut at once, it has no address; the next operation fails.
         if let (Some(source), Some(destination)) = ends {
             self.out.extend(announce(Endpoints { source, destination }));
         }
@@ -96,7 +96,7 @@ impl Connection {
         self.polling
     }
 
-    /// Bytes that came.
+    /// Bytes that it received.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -130,7 +130,7 @@ impl Connection {
         self.polling = false;
     }
 
-    /// Sends what is to be sent; waits for room where there is none.
+    /// Sends what is buffered, and waits for room if the socket is full.
     pub(crate) fn flush(&mut self, core: &mut Core) {
         let Some(socket) = &self.socket else { return };
         if self.polling || self.out.is_empty() {

@@ -47,7 +47,7 @@ impl Op {
     }
 }
 
-/// Longer than this between two looks at the clock is no work: the process was stopped, or had no
+/// If two readings of the clock are further apart than this, the process was stopped or had no
 /// core.
 const PAUSE_MIN_NS: u64 = 10_000_000;
 

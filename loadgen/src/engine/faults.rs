@@ -1,5 +1,5 @@
-//! What a request carries, and what can go wrong with its answer, with a connection, or with a
-//! server as a whole: the words in which the checker speaks to the books.
+//! The record of a request, and the faults of an answer, a connection or a server, as the checker
+//! hands them to the tally.
 
 use crate::stats::{FaultKind, Outcome};
 use js5d::protocol::client::Fault;
@@ -63,7 +63,7 @@ pub(crate) enum Event {
     Left,
 }
 
-/// A connection on which nothing came although something was owed.
+/// A connection on which the server owed answers and sent nothing.
 #[derive(Clone, Debug)]
 pub(crate) struct Stall {
     pub(crate) client: u32,
@@ -74,7 +74,7 @@ pub(crate) struct Stall {
     pub(crate) examples: Vec<(Class, GroupId)>,
     pub(crate) has_status: bool,
     pub(crate) ever_answered: bool,
-    /// Something came in the end.
+    /// The server sent something later.
     pub(crate) went_on: bool,
 }
 
@@ -95,9 +95,11 @@ impl Wrong {
             Self::Fault(fault) => fault.to_string(),
             Self::Duplicate { id } => format!("{id} was answered a second time"),
             Self::Missing { class, id } => {
-                format!("{class:?} request for {id} was never answered, later ones were")
+                format!("{class:?} request for {id} was not answered, but later ones were")
             }
-            Self::Checksum { id } => format!("{id} has not the checksum of its archive index"),
+            Self::Checksum { id } => {
+                format!("{id} has another checksum than its archive index says")
+            }
             Self::Byte { id, offset } => {
                 format!("{id} differs from the cache from byte {offset} of its container on")
             }
@@ -106,7 +108,7 @@ impl Wrong {
             }
             Self::NotInCache { id } => format!("{id} was served, and is not in the cache"),
             Self::CutOff { owed } => {
-                format!("the server ended the connection and owed {owed} answers")
+                format!("the server ended the connection while it owed {owed} answers")
             }
             Self::MadeUp => "a body for a group that no index lists".to_owned(),
         }

@@ -1,9 +1,9 @@
-//! What hostile clients do: each connection tries one trick, holds it, goes and comes back. A
-//! behaviour: it says what is to be sent and done, and the client does it.
+//! Hostile clients: each connection tries one trick for a while, disconnects, and connects again.
+//! This file decides what is to be sent and done, and the client does it.
 //!
-//! Nothing here is measured but what becomes of the connection: a server may cut a hostile
-//! client whenever it likes. What it must not do is to serve wrong bytes where the trick itself
-//! keeps to the protocol, or to let honest clients suffer: run those beside, with `--mix`.
+//! Of these clients only the outcome of each connection is counted: a server may cut a hostile
+//! client at any time. It must not serve wrong bytes if the trick keeps to the protocol, and must
+//! not let honest clients suffer; to measure that, run honest clients too, with `--mix`.
 
 use super::checker::Checker;
 use super::faults::Token;
@@ -37,7 +37,7 @@ pub(crate) struct Hostile {
     has_begun: bool,
     step: u32,
     next_step_ns: u64,
-    /// Bytes that came, the status among them.
+    /// Bytes received, the status included.
     received: usize,
     answers: u32,
     reset_after: usize,

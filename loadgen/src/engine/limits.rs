@@ -1,4 +1,4 @@
-//! What a run needs of the machine, what there is, and the command that mends what is short.
+//! What a run needs of the machine, what the machine has, and how to get what is missing.
 
 use super::source;
 use crate::units::count;
@@ -32,7 +32,7 @@ pub(crate) struct Limit {
     pub(crate) name: &'static str,
     pub(crate) needed: u64,
     pub(crate) there: u64,
-    /// What mends it.
+    /// How to get more.
     pub(crate) mend: String,
     /// Whether the run cannot work without; otherwise it is worse.
     pub(crate) is_hard: bool,
@@ -47,7 +47,7 @@ impl Limit {
 /// Lets the process have as many descriptors as the system allows without asking.
 pub(crate) fn raise_descriptors() -> u64 {
     let limit = getrlimit(Resource::Nofile);
-    // A failure leaves the lower limit, which the table then shows.
+    // If it fails, the lower limit stays, and the table shows it.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
@@ -60,7 +60,7 @@ pub(super) fn reserve_descriptors(connections: u32) {
     let _ = js5d::platform::limits::reserve_descriptors(wanted);
 }
 
-/// The needs of a run against what there is.
+/// The needs of a run, compared with what the machine has.
 pub(crate) fn table(needs: &Needs) -> Vec<Limit> {
     let descriptors = raise_descriptors();
     let wanted = needs.connections + OTHER_DESCRIPTORS;
@@ -89,7 +89,8 @@ pub(crate) fn table(needs: &Needs) -> Vec<Limit> {
             name: "cores",
             needed: u64::from(needs.threads) * u64::from(needs.processes),
             there: cores,
-            mend: "fewer --threads or --processes: what waits for a core measures that".to_owned(),
+            mend: "fewer --threads or --processes: a worker without a core measures its own wait"
+                .to_owned(),
             is_hard: false,
         },
     ];

@@ -1,8 +1,8 @@
-//! The engine: workers with a ring each put the load of a [`plan::Plan`] on a server.
+//! The engine: workers, each with its own ring, put the load of a [`plan::Plan`] on a server.
 //!
-//! Read `plan`, then `worker`, `client`, and what a client is made of: `connection`, `visit` and
-//! `checker`. Time inside is nanoseconds since the
-//! run's start; sockets are opened, sent to and closed directly, received from through the ring.
+//! Read `plan`, then `worker`, `client`, and the parts of a client: `connection`, `visit` and
+//! `checker`. Times are nanoseconds since the start of the run. Sockets are opened, written to and
+//! closed by direct system calls; they are read through the ring.
 
 pub(crate) mod checker;
 mod client;
@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-/// What a run came to.
+/// The outcome of a run.
 pub(crate) struct Harvest {
     pub(crate) stats: Stats,
     /// The requests in the order in which they were written, if the plan wants a trace.

@@ -1,10 +1,10 @@
 //! The pace of an open loop: when the n-th arrival of the whole run is due, and who takes it.
 //!
 //! A worker has a [`Line`] of arrivals for each kind of clients that the pace counts, and for each
-//! class of their requests. An arrival is nobody's until it is due: then the client takes it that
-//! has been ready for longest. If none is ready it waits in the line and keeps its time, so that
-//! no queue exists that could overflow, and clients that are refused, cut or done take none with
-//! them. What waits when the run ends is read off the line.
+//! class of their requests. An arrival is given to a client only when it is due: to the one that
+//! has been ready for longest. If none is ready, the arrival waits in the line and keeps its time.
+//! So there is no queue that could overflow, and no arrival is lost with a client that is refused,
+//! cut or done. Arrivals that still wait at the end of the run are counted.
 
 use super::plan::{Curve, Plan};
 use crate::scenario::Paced;
@@ -12,7 +12,7 @@ use fastrand::Rng;
 use js5d::protocol::Class;
 use std::collections::VecDeque;
 
-/// What was never written is recorded at this many times at most, each for as many arrivals.
+/// Arrivals that were never written are recorded at this many different times at most.
 const UNWRITTEN_STEPS_MAX: f64 = 100_000.0;
 
 /// An arrival that is due, and the client that is to take it.
@@ -37,7 +37,7 @@ struct Line {
     /// When the next one is due; never, once no client of the kind wants to ask any more.
     due_ns: u64,
     ready: VecDeque<u32>,
-    /// Since when there has been somebody ready.
+    /// Since when a client has been ready.
     ready_since_ns: u64,
     /// Clients that have not done all they wanted to do.
     clients: u32,
@@ -123,7 +123,7 @@ impl Arrivals {
         }
     }
 
-    /// The next that is due, if somebody is ready for it. It stays due unless it is `taken`.
+    /// The next that is due, if a client is ready for it. It stays due unless it is `taken`.
     pub(crate) fn call(&mut self, now_ns: u64) -> Option<Call> {
         let is_due =
             |line: &(usize, &mut Line)| line.1.due_ns <= now_ns && !line.1.ready.is_empty();
@@ -144,7 +144,7 @@ impl Arrivals {
         line.due_ns = curve.due_ns(line.x);
     }
 
-    /// When the next is due for which somebody is ready.
+    /// When the next is due for which a client is ready.
     pub(crate) fn next_ns(&self) -> Option<u64> {
         let awaited = self.lines.iter().filter(|line| !line.ready.is_empty());
         awaited.map(|line| line.due_ns).min()

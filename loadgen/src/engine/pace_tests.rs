@@ -98,7 +98,7 @@ fn what_nobody_can_take_keeps_its_time() {
 #[test]
 fn lateness_counts_from_when_somebody_could_have_asked() {
     let mut arrivals = Arrivals::new(&plan("download", 1, 0), 0);
-    // Due at 0, and nobody ready before 5 ms: that is not the generator's doing.
+    // Due at 0, and no client is ready before 5 ms: the generator is not late.
     arrivals.ready(0, Class::Urgent, 3, 5 * MS);
     let call = arrivals.call(8 * MS).unwrap();
     assert_eq!((call.slot, call.due_ns, call.possible_ns), (3, 0, 5 * MS));

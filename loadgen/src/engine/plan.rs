@@ -1,4 +1,4 @@
-//! A run, resolved: everything that workers need to know, and nothing that they must look up.
+//! The plan of a run: everything that workers need, with nothing left to look up.
 
 use super::checker::Verify;
 use crate::catalogue::Catalogue;
@@ -52,7 +52,7 @@ pub(crate) struct Plan {
     pub(crate) pin: Vec<u32>,
     /// Whether to keep what was asked for, and when.
     pub(crate) trace: bool,
-    /// The generator sleeps here, so that `self-test` sees it accuse itself.
+    /// Where the generator sleeps, for the stall test of `self-test`.
     pub(crate) own_stall: Option<OwnStall>,
 }
 
@@ -125,8 +125,8 @@ pub(crate) struct Opening {
     pub(crate) at_once: u32,
     /// The rest follow at this rate a second; infinite is all at once.
     pub(crate) rate: f64,
-    /// Connects under way in a worker at most: what exceeds the server's backlog waits a second
-    /// for the next try of the kernel, and that would be measured.
+    /// Connects under way in a worker at most. A connect beyond the server's backlog would wait a
+    /// second for the kernel's next try, and that wait would be measured.
     pub(crate) pending_max: u32,
 }
 
@@ -178,8 +178,8 @@ impl Plan {
         all / clients + u64::from(u64::from(client) < all % clients)
     }
 
-    /// Whether a worker is done when its `foreground` clients are: one that has hostile clients
-    /// only keeps them up for as long as the run takes.
+    /// Whether a worker is done when its `foreground` clients are. A worker that has only hostile
+    /// clients goes on until the run ends.
     pub(crate) fn may_end_early(&self, foreground: usize) -> bool {
         foreground > 0 || self.duration_ns.is_none()
     }

@@ -1,11 +1,11 @@
-//! A worker's books: measurements into the recorder, and by name whatever goes wrong.
+//! A worker's tally: hands measurements to the recorder, and counts faults and outcomes by name.
 
 use super::faults::{Event, Stall, Token, Wrong};
 use crate::stats::Recorder;
 use js5d::protocol::Class;
 use std::io;
 
-/// The books of a worker.
+/// The tally of a worker.
 pub(crate) struct Tally {
     pub(crate) recorder: Recorder,
     pub(crate) now_ns: u64,

@@ -1,9 +1,9 @@
-//! A client's visits: what it asks for next, when it should have, and what follows when all of it
-//! is answered. A pure little machine.
+//! A client's visits: what it asks for next, when that was due, and what follows when all of it
+//! is answered. A pure state machine.
 //!
-//! Time is an argument, randomness comes from the seed, so that two runs with one seed ask for
-//! the same groups in the same order, whatever the server's speed. When the requests of an open
-//! loop's pace are due is the affair of `pace`; here is decided what they are for.
+//! Time is an argument and randomness comes from the seed, so that two runs with one seed ask for
+//! the same groups in the same order, whatever the server's speed. In an open loop `pace` decides
+//! when a request is due, and this file decides which group it asks for.
 
 use super::pace::exponential;
 use super::plan::Plan;

@@ -54,7 +54,7 @@ pub(crate) fn run(
     stop: &AtomicBool,
 ) -> io::Result<Harvest> {
     let prepared = prepare(plan, index);
-    // Whoever could not prepare itself must not keep the others waiting.
+    // A worker that failed to prepare must not keep the others waiting.
     let clock = gate.pass();
     let mut worker = prepared?;
     worker.core.begin(clock);
@@ -77,8 +77,8 @@ fn prepare(plan: &Arc<Plan>, index: u32) -> io::Result<Worker> {
     Ok(Worker { core, clients, completions, called: Vec::new() })
 }
 
-/// Where workers wait for each other and for the start: rings and clients take their time, which
-/// is nobody's latency.
+/// Where workers wait for each other and for the start, so that the time in which rings and
+/// clients are made is not measured as latency.
 pub(crate) struct Gate {
     all_ready: Barrier,
     start: Start,
@@ -156,7 +156,7 @@ impl Worker {
         }
     }
 
-    /// Whether nobody has anything to do any more. While a pace is to be held, clients that have
+    /// Whether no client has anything left to do. While a pace is to be held, clients that have
     /// given up do not end the run: what is due and not asked is what it shows.
     fn has_ended(&self, foreground: usize) -> bool {
         let Core { plan, finished, given_up, .. } = &self.core;

@@ -1,8 +1,8 @@
 //! The master index in all formats that servers send.
 //!
-//! It does not say which one it is in. The length tells VERSIONED and ORIGINAL, which are rows
-//! of eight and four bytes, from the two that begin with a count and end with a digest; what is
-//! still ambiguous is settled by the archive indexes themselves.
+//! A master index does not say which format it has. VERSIONED and ORIGINAL are rows of eight and
+//! four bytes; the other two begin with a count and end with a digest, so that the length usually
+//! tells them apart. Where it does not, the archive indexes decide.
 
 use js5d::protocol::container;
 use js5d::protocol::master_index::{self, MasterEntry, MasterFormat, decode};

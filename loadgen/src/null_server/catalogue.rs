@@ -25,7 +25,7 @@ impl Groups {
         let wrong = |e: &dyn std::fmt::Display| io::Error::other(e.to_string());
         let fits = |len: &usize| framed_len(*len) == size;
         let container_len = (HEADER_LEN..=size).rev().find(fits).ok_or_else(|| {
-            let reason = format!("no response has {size} bytes: a marker would be the last");
+            let reason = format!("no response has {size} bytes: its last byte would be a marker");
             io::Error::new(io::ErrorKind::InvalidInput, reason)
         })?;
         let payload: Vec<u8> = (0..container_len - HEADER_LEN).map(|i| (i * 7) as u8).collect();

@@ -32,7 +32,7 @@ pub(super) struct Connection {
     key: u8,
     /// Requests that are not answered yet, each with the key of its time.
     asked: VecDeque<(Class, GroupId, u8)>,
-    /// How many of them came since they were last counted.
+    /// How many of them arrived since they were last counted.
     new: usize,
     out: Vec<u8>,
     out_sent: usize,
@@ -111,7 +111,7 @@ impl Connection {
         Some(rest)
     }
 
-    /// Requests that came since the last call.
+    /// Requests that arrived since the last call.
     pub(super) fn take_new(&mut self) -> usize {
         std::mem::take(&mut self.new)
     }

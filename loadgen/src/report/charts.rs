@@ -113,7 +113,8 @@ fn responses(result: &RunResult, intervals: &[Interval]) -> Card {
     };
     Card {
         title: "Responses a second",
-        about: "Both classes together; a dent is a server, or a generator, that paused.".to_owned(),
+        about: "Both classes together. A dent means that the server or the generator paused."
+            .to_owned(),
         shape: Shape::Half,
         chart: Chart {
             label: "Responses a second over time".to_owned(),
@@ -282,7 +283,7 @@ fn lag(result: &RunResult, intervals: &[Interval]) -> Option<Card> {
     let words = |us: &[f64; 3]| format!("p99 {}\nmax {}", units::us(us[1]), units::us(us[2]));
     Some(Card {
         title: "Lag of the generator",
-        about: "How late it noticed that a request was due. Part of every response time."
+        about: "How late it noticed that a request was due. The lag is part of the response times."
             .to_owned(),
         shape: Shape::Half,
         chart: Chart {
@@ -312,7 +313,10 @@ fn cpu(result: &RunResult, intervals: &[Interval]) -> Card {
     };
     Card {
         title: "CPU of the generator",
-        about: "Near 100 % it measures itself; waiting for a core, something else.".to_owned(),
+        about:
+            "Near 100 % the generator is the limit. A wait for a core means that other programs \
+                used it."
+                .to_owned(),
         shape: Shape::Half,
         chart: Chart {
             label: "CPU of the generator over time".to_owned(),
@@ -342,11 +346,11 @@ fn connections(result: &RunResult, intervals: &[Interval]) -> Card {
     let top = largest(intervals.iter().map(|i| i.connections as f64));
     let words = |i: &Interval| {
         let (up, new) = (units::count(i.connections), units::count(i.connects));
-        format!("{up} up\n{new} came up in this interval")
+        format!("{up} open\n{new} opened in this interval")
     };
     Card {
         title: "Connections",
-        about: "Up at the end of each interval.".to_owned(),
+        about: "Open at the end of each interval.".to_owned(),
         shape: if result.stats.times(Metric::Lag).is_some() { Shape::Strip } else { Shape::Half },
         chart: Chart {
             label: "Connections over time".to_owned(),

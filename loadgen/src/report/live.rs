@@ -79,7 +79,7 @@ impl LiveLine {
                 bar.set_message(line.text());
                 bar.tick();
             }
-            // Nobody is told if standard error is closed.
+            // If standard error is closed, the line is lost.
             View::Plain { .. } => drop(writeln!(std::io::stderr(), "{}", line.text())),
             View::Nothing => {}
         }

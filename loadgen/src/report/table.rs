@@ -291,7 +291,7 @@ fn write_comparison(out: &mut String, comparison: &Comparison, style: Style) -> 
     }
     for side in &comparison.sides {
         for failure in &side.failures {
-            writeln!(out, "{} {}: {failure}", style.bad("an interval came to nothing"), side.name)?;
+            writeln!(out, "{} {}: {failure}", style.bad("an interval failed"), side.name)?;
         }
     }
     Ok(())

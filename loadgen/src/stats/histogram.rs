@@ -158,7 +158,7 @@ impl Packed {
     }
 }
 
-/// How a histogram stands in a file. The percentiles are for readers; only the histogram and the
+/// A histogram in a file. The percentiles are for readers; only the histogram and the
 /// count of clamped times are read back.
 #[derive(Serialize, Deserialize)]
 struct Written {

@@ -130,8 +130,8 @@ impl From<&Fault> for FaultKind {
     }
 }
 
-/// What became of a connection. Statuses are outcomes too: a server that says that it is full
-/// does its work.
+/// How a connection ended. A status that refuses is no error: a server that says that it is full
+/// works as it should.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Outcome {
@@ -143,7 +143,7 @@ pub(crate) enum Outcome {
     StatusServerFull,
     /// Status 9.
     StatusTooManyConnections,
-    /// Nobody listens.
+    /// No server listens there.
     ConnectRefused,
     /// No answer to the connect.
     ConnectTimeout,

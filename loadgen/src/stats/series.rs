@@ -49,7 +49,7 @@ pub(crate) struct Interval {
     pub(crate) errors: u64,
     /// Connections that were up at its end.
     pub(crate) connections: u64,
-    /// Connections that came up.
+    /// Connections that were opened.
     pub(crate) connects: u64,
     /// CPU time of all workers.
     pub(crate) cpu_ns: u64,
@@ -87,15 +87,15 @@ pub(crate) struct FaultDetail {
     /// From the beginning of the measurement; negative in the warm-up.
     pub(crate) at_ms: i64,
     pub(crate) connection: u32,
-    /// What came, and what should have come.
+    /// What was received, and what was expected.
     pub(crate) what: String,
 }
 
-/// One connection on which nothing came though something was owed.
+/// One connection on which the server owed answers and sent nothing.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct StallDetail {
     pub(crate) connection: u32,
-    /// When the last byte came, from the beginning of the measurement; negative in the warm-up.
+    /// When the last byte arrived, from the beginning of the measurement; negative in the warm-up.
     pub(crate) since_ms: i64,
     pub(crate) lasted_ms: u64,
     /// Bytes that had come on this connection.

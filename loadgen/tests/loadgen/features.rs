@@ -317,18 +317,20 @@ fn a_run_is_compared_with_an_earlier_one() {
 }
 
 #[test]
-fn the_percentiles_and_verdicts_tell_the_truth_about_a_stall_on_either_side() {
+fn percentiles_and_verdicts_are_correct_for_a_stall_of_either_side() {
     let output = loadgen(&["self-test", "--quick"]);
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(text.contains("the server stands still for 200 ms"), "{text}");
-    // Where more wants to run than there are cores, the generator rightly says that it was late.
+    assert!(text.contains("the server is stopped for 200 ms"), "{text}");
+    // If more threads want to run than there are cores, the generator rightly says it was late.
     let load = std::fs::read_to_string("/proc/loadavg").unwrap();
     let load: f64 = load.split(' ').next().unwrap().parse().unwrap();
     let cores = std::thread::available_parallelism().unwrap().get() as f64;
-    let is_excused = load > cores && text.contains("was the machine busy?");
-    if !is_excused {
+    let is_excused = load > cores && text.contains("other programs may have used the machine");
+    if is_excused {
+        eprintln!("the machine is busy (load {load}): the verdicts were not checked");
+    } else {
         assert_exit(&output, 0);
-        assert!(text.contains("the generator stands still for 200 ms"), "{text}");
-        assert!(text.contains("the percentiles and the verdicts tell the truth"), "{text}");
+        assert!(text.contains("the generator is stopped for 200 ms"), "{text}");
+        assert!(text.contains("the percentiles and the verdicts are correct"), "{text}");
     }
 }

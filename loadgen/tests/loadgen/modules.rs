@@ -1,4 +1,4 @@
-//! No circle of imports: whoever reads a file needs to have read only those that it names.
+//! No circle of imports, so that a reader of a file needs to know only the files that it names.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -16,7 +16,7 @@ fn refused(arguments: &[&str], code: i32, words: &str) {
 }
 
 #[test]
-fn what_would_not_be_heeded_is_refused() {
+fn options_without_effect_are_refused() {
     let server = ReferenceServer::start(Misbehaviour::None);
     let address = server.address.to_string();
     let run = |more: &[&'static str], code, words| {
@@ -28,15 +28,15 @@ fn what_would_not_be_heeded_is_refused() {
     run(
         &["-d", "1s", "--think", "1s"],
         2,
-        "--think would not be heeded: it belongs to the scenario",
+        "--think would have no effect: it belongs to the scenario",
     );
     run(&["-s", "play", "-r", "9", "--think", "1s"], 2, "the scenario play without --rate");
-    run(&["--ramp", "1s"], 2, "--ramp would not be heeded");
-    run(&["--arrivals", "poisson"], 2, "--arrivals would not be heeded");
-    run(&["-s", "idle", "-r", "100"], 2, "--rate: such clients ask at times of their own");
-    run(&["-c", "9..2"], 2, "a ramp of connections rises");
+    run(&["--ramp", "1s"], 2, "--ramp would have no effect");
+    run(&["--arrivals", "poisson"], 2, "--arrivals would have no effect");
+    run(&["-s", "idle", "-r", "100"], 2, "--rate: clients of this scenario do not ask at a rate");
+    run(&["-c", "9..2"], 2, "a ramp of connections must rise");
     run(&["-c", "2..9", "--open-rate", "5"], 2, "--open-rate with a ramp");
-    run(&["--start-at", "1000000000"], 6, "the common start is over since");
+    run(&["--start-at", "1000000000"], 6, "the common start was");
     run(
         &["-s", "priority", "--warmup", "1s"],
         2,
@@ -48,7 +48,7 @@ fn what_would_not_be_heeded_is_refused() {
     let compare = ["compare", "--server", &format!("a={address}")];
     refused(&[&compare[..], &["-d", "1s"]].concat(), 2, "--duration does not go with compare");
     refused(&[&compare[..], &[&address]].concat(), 2, "HOST:PORT does not go with compare");
-    refused(&[&compare[..], &["--rounds", "2"]].concat(), 2, "a ratio takes 3 or more");
+    refused(&[&compare[..], &["--rounds", "2"]].concat(), 2, "a ratio needs 3 or more");
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("load.toml");
     std::fs::write(&file, "target = \"127.0.0.1:1\"\n").unwrap();
@@ -93,7 +93,7 @@ fn a_server_that_is_another_one_is_named() {
     refused(&["run", &web.to_string()], 6, "does not speak JS5: status byte 72");
     let silent = answering(|mut client| drop(copy(&mut client, &mut std::io::sink())));
     let silent = ["run", &silent.to_string(), "--stall-timeout", "300ms"];
-    refused(&silent, 6, "says nothing to a handshake within 300ms");
+    refused(&silent, 6, "does not answer a handshake within 300ms");
 }
 
 /// A listener that has each connection dealt with on a thread of its own.

@@ -1,4 +1,4 @@
-//! No reachable case gives a false verdict: who was late, who stood still, what was due.
+//! No verdict is false: which side was late, which side stood still, what was due.
 //!
 //! The machine that runs these may be busy, and then the generator says of itself that it was late
 //! or starved: exit code 5. That is the truth, too, so where the server is in order both 0 and 5

@@ -1,4 +1,4 @@
-//! The table of all metrics. A counter of `net/counters.rs` that no line here shows fails a test.
+//! The table of all metrics. A test fails if a counter of `net/count/counters.rs` is not here.
 //!
 //! Base units, `_total` for what only grows, and no label that a peer could make many values of.
 

@@ -12,12 +12,12 @@ pub enum PackedFault {
     /// A part that no zip or tar can have.
     #[error("damaged: {0}")]
     Damaged(String),
-    /// What came out is not what was packed.
+    /// The unpacked bytes are not those that were packed.
     #[error("damaged: CRC-32 is {found:08x}, the zip says {expected:08x}")]
     Checksum {
         /// What the zip says.
         expected: u32,
-        /// What came out.
+        /// The CRC-32 of the unpacked bytes.
         found: u32,
     },
     /// The entry has a password.
@@ -30,7 +30,7 @@ pub enum PackedFault {
     #[error("not a regular file (tar type '{}')", char::from(*.0).escape_default())]
     NotAFile(u8),
     /// Two entries of one name.
-    #[error("there twice; the first is at byte {first}")]
+    #[error("listed twice; the first is at byte {first}")]
     Twice {
         /// Where the first is.
         first: u64,

@@ -1,12 +1,12 @@
 //! Caches packed into one file: zip, tar and tar.gz, read without unpacking them to disk.
 //!
-//! What a file is, its first bytes say, not its name. [`Packed`] lists what is in it; the store
-//! is then read as one in a directory is, with the packed file's entries in place of files, in
-//! the order in which they stand. Plain blocking reads: nothing else runs on the thread that
-//! loads a cache.
+//! The first bytes of a file, and not its name, decide its kind. [`Packed`] lists what is in it.
+//! The store is then read like one in a directory, with the packed file's entries in place of
+//! files, in their order in the file. Reads block: nothing else runs on the thread that loads a
+//! cache.
 //!
-//! The surprise is the tar.gz: it has no list of what it holds, so it is unpacked twice, once to
-//! list and once to read. Holding it in memory instead would double what loading takes.
+//! A tar.gz is unpacked twice, once to list and once to read, because it has no list of its
+//! entries. To hold it in memory instead would double the memory for loading.
 
 mod fault;
 mod name;
@@ -77,7 +77,7 @@ pub(super) struct Packed {
     path: PathBuf,
     packing: Packing,
     kind: StoreKind,
-    /// The data files or groups that are read, in the order in which they stand in the file.
+    /// The data files or groups that are read, in their order in the file.
     members: Vec<Member>,
     /// By member, its slot. Empty for a store of sectors.
     slots: Vec<usize>,
@@ -301,7 +301,7 @@ impl<'a> Listing<'a> {
         archives.sort_unstable();
         self.members.retain(|member| matches!(member.part, Part::Data | Part::MusicData));
         self.indexes_cut.sort_unstable_by_key(|cut| cut.archive);
-        // Each idx file is sorted by itself; they stand in any order.
+        // Each idx file is sorted; the files may be in any order.
         self.listed.sort_by_key(|listed| listed.group.archive);
         let groups = self.listed.iter().map(|listed| listed.group).collect();
         let first_sectors = self.listed.iter().map(|listed| listed.first_sector).collect();

@@ -1,8 +1,8 @@
 //! What an entry of a packed file is, by its name.
 //!
-//! Names are data of a stranger: one that is absolute or leads out of the packed directory
-//! condemns the file, whether or not js5d would write it anywhere, because an honest packer
-//! writes none.
+//! Names come from others. If one is absolute or leads out of the packed directory, the whole file
+//! is refused, although js5d writes none of the entries, because no honest packer writes such a
+//! name.
 
 use super::super::store::{IDX, canonical};
 use super::{DAT, DAT2, DAT2M, PackedFault};

@@ -27,7 +27,7 @@ pub(super) fn fault_of(error: &io::Error) -> PackedFault {
     }
 }
 
-/// What is said of an error that came while a packed file, or an entry of it, was read.
+/// The error for a failure while a packed file, or an entry of it, was read.
 pub(super) fn refused_by(path: &Path, entry: Option<(&str, u64)>, error: io::Error) -> StoreError {
     match error.raw_os_error() {
         Some(_) => StoreError::Io { path: path.into(), source: error },

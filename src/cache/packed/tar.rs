@@ -183,7 +183,7 @@ impl Walk {
         let skipped = self.left.saturating_add(self.padding);
         (self.left, self.padding) = (0, 0);
         if let Stream::Plain(file) = &mut self.stream {
-            // What a seek passes, nobody has seen: the last byte shows whether it is there.
+            // A seek does not show whether the bytes exist: the last byte is read for that.
             let Some(before_last) = skipped.checked_sub(1) else { return Ok(()) };
             file.seek_relative(i64::try_from(before_last).unwrap_or(i64::MAX))?;
             self.at = self.at.saturating_add(before_last);

@@ -1,7 +1,7 @@
 //! The zip: listed by its central directory, read entry by entry.
 //!
 //! Streamed zips, as the OpenRS2 archive writes them, have the sizes of their entries behind the
-//! data and in the central directory only; so nothing is believed but the latter. The layout is
+//! data and in the central directory only; so only the central directory is used. The layout is
 //! that of PKWARE's APPNOTE 6.3.10: sections 4.3.7 (local header), 4.3.12 (central directory),
 //! 4.3.14 to 4.3.16 (its end, and zip64), 4.5.3 (zip64's sizes).
 

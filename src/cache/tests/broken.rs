@@ -60,9 +60,9 @@ fn a_chain_of_the_wrong_length_is_refused() {
     }
 }
 
-/// As with the clients: packers leave there what they please.
+/// As with the clients: packers leave any number there.
 #[test]
-fn what_the_last_sector_names_as_its_next_is_not_looked_at() {
+fn the_next_sector_that_a_last_sector_names_is_ignored() {
     for next in [[0, 0, 2], [0, 0, 3], [0xFF, 0xFF, 0xFF]] {
         assert_eq!(patched(2, 4, &next).read().of(7, 4), Ok(&data(700)[..]), "{next:?}");
     }

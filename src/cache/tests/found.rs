@@ -56,7 +56,7 @@ fn the_one_store_just_below_is_taken() {
 }
 
 #[test]
-fn what_cannot_be_listed_is_told_apart() {
+fn each_reason_why_a_store_cannot_be_listed_has_its_error() {
     let odd = dir_of(&small().with("main_file_cache.idx5/x", []));
     assert!(matches!(open(odd.path()), Err(StoreError::NotAFile { .. })));
     let long = dir_of(&small());
@@ -71,7 +71,7 @@ fn what_cannot_be_listed_is_told_apart() {
 }
 
 #[test]
-fn what_is_odd_and_harmless_is_a_warning() {
+fn an_odd_file_that_does_no_harm_is_a_warning() {
     let flat = Image::default().with("7/1.dat", b"x").with("7/01.dat", b"x").with("300/1", b"x");
     let legacy = Image::default().with("main_file_cache.dat", []);
     for (image, expected) in [

@@ -22,7 +22,7 @@ struct Image {
 }
 
 impl Image {
-    /// A dat2 file of a first sector that belongs to nobody and these.
+    /// A dat2 file of a first sector without a group, and these.
     fn dat2(sectors: &[Vec<u8>]) -> Self {
         Self::default().with("main_file_cache.dat2", [vec![0; 520], sectors.concat()].concat())
     }
@@ -84,7 +84,7 @@ impl Image {
             out.extend(&bytes[wide + 6..]);
             (sector, position) = (number(&bytes[wide + 2..wide + 5]), position + 1);
         }
-        // What the last sector names as the next is nobody's business.
+        // The last sector's number of a next one has no meaning.
         Some(out)
     }
 }

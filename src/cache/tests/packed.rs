@@ -286,7 +286,7 @@ fn hostile_zips_are_named_with_the_place() {
         ),
         (
             one().stored("cache/7/1.dat", b"y").finish(),
-            format!("cache/7/1.dat (byte {at}): there twice; the first is at byte 0"),
+            format!("cache/7/1.dat (byte {at}): listed twice; the first is at byte 0"),
         ),
         (
             one().stored("other/7/2.dat", b"y").finish(),
@@ -356,7 +356,7 @@ fn hostile_tars_are_named_with_the_place() {
         (tar(&[file("7/../../x")]), "7/../../x (byte 0): its name leads out"),
         (
             tar(&[file("7/1.dat"), file("7/1.dat")]),
-            "7/1.dat (byte 1024): there twice; the first is at byte 0",
+            "7/1.dat (byte 1024): listed twice; the first is at byte 0",
         ),
         (
             tar(&[tar_entry("7/1.dat", b'2', b"")]),

@@ -103,7 +103,7 @@ fn a_store_broken_at_random_is_read_as_a_plain_reader_reads_it() {
     let whole = arranged(&sound, |places| fastrand::Rng::with_seed(6).shuffle(places));
     let dir = tempfile::tempdir().unwrap();
     let mut refused = 0;
-    // More of them for who has the time: the table of what must hold asks for 100,000.
+    // The torture table does 100,000 of them.
     let wanted = std::env::var("JS5D_MUTATIONS").ok().and_then(|count| count.parse().ok());
     let count = wanted.unwrap_or(3000);
     ring_file::block_on(async {

@@ -1,4 +1,4 @@
-//! What was fetched so far: a file to which each container is appended, checked, as it comes.
+//! The journal of a mirror: a file to which each container is appended when it has been checked.
 //!
 //! A record is `JS5G`, archive (u8), group (u32), length (u32), the container's CRC-32 (u32), all
 //! big-endian, and the container. Whatever ends the process, the records before the one that was
@@ -157,6 +157,6 @@ mod tests {
         flipped[HEADER_LEN + 10] ^= 1;
         fs::write(&path, &flipped).expect("written");
         let journal = Journal::open(&path).expect("opened");
-        assert!(journal.records.is_empty(), "nothing behind a damaged record is believed");
+        assert!(journal.records.is_empty(), "nothing behind a damaged record is used");
     }
 }

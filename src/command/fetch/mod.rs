@@ -1,11 +1,11 @@
 //! `js5d fetch`: mirrors the cache of a running server.
 //!
-//! What comes is checked against its index and appended to a journal beside the target; so a
-//! mirror that is killed goes on where it was. When all is there, the store is written under a
-//! temporary name, takes its own in one step, and is loaded as a server would load it.
+//! Each container is checked against its index and appended to a journal beside the target; so a
+//! mirror that is killed can be continued. When all groups are there, the store is written under a
+//! temporary name, renamed in one step, and loaded as a server would load it.
 //!
-//! The surprise is what a version is worth: it is not sent. A group has its index's version, and
-//! its trailer is made of that.
+//! A server does not send a group's version. So the trailer of each stored group is made of the
+//! version in its index.
 
 mod journal;
 pub(super) mod plan;
@@ -43,7 +43,8 @@ const MISSING_SHOWN_MAX: usize = 20;
 /// Mirrors a server.
 ///
 /// # Errors
-/// It cannot be reached, stands still, lies or lacks groups; or the mirror cannot be written.
+/// It cannot be reached, stops sending, contradicts itself or lacks groups; or the mirror cannot be
+/// written.
 pub fn run(args: &FetchArgs) -> Result<ExitCode, Failure> {
     probe::ring()?;
     let server = Server::new(&args.server, &args.asking)?;
@@ -105,7 +106,7 @@ struct Mirror {
     attempts_max: u16,
     /// Requests for groups, archive indexes included, over all connections.
     asked: u64,
-    /// Groups that came and were right.
+    /// Groups that were received and are right.
     answered: u64,
     show: Show,
 }
@@ -164,7 +165,7 @@ impl Mirror {
         self.missing_groups()
     }
 
-    /// Serves itself from one connection until nothing is left to ask for, or it is lost.
+    /// Fetches over one connection until nothing is left to ask for, or the connection is lost.
     fn connection(&mut self) -> Result<(), Ended> {
         let mut remote = self.server.connect()?;
         let master = remote.get(MASTER_INDEX)?;
@@ -184,11 +185,11 @@ impl Mirror {
         }
     }
 
-    /// Finds out what there is to fetch.
+    /// Reads the indexes, to find out which groups to fetch.
     fn make_plan(&mut self, remote: &mut Remote, master: Vec<u8>) -> Result<(), Ended> {
         let server = self.server.name.clone();
         let lies = |what: &str| {
-            let cause = format!("{server} lies: {what}");
+            let cause = format!("{server} contradicts itself: {what}");
             let remedy = "try again: it may have loaded another cache meanwhile";
             Ended::Failed(Failure::new(Exit::CorruptCache, cause, remedy))
         };
@@ -292,7 +293,8 @@ impl Mirror {
         self.queue.push_back(id);
         let server = &self.server.name;
         let lie = format!(
-            "{server} lies: group {id} has the CRC-32 {found:08x}, its index says {:08x}",
+            "{server} contradicts itself: group {id} has the CRC-32 {found:08x}, its index says \
+             {:08x}",
             want.crc
         );
         if want.tries < TRIES_MAX {
@@ -303,13 +305,13 @@ impl Mirror {
         Err(Ended::Failed(Failure::new(Exit::CorruptCache, lie, remedy)))
     }
 
-    /// Takes back what was asked for in vain. True if the server is to blame, and not a group that
-    /// it may lack.
+    /// Takes back the requests that were not answered. True if the server failed, and the reason is
+    /// not a group that it may lack.
     ///
-    /// A server that ignores a request for a group that it lacks answers the others; what is still
-    /// unanswered when it stands still are such groups, or it does not work. One that closes for
-    /// such a group does so whatever else was asked for: what was on its way is asked for again,
-    /// one at a time.
+    /// A server that ignores a request for a missing group answers the others; if it then sends
+    /// nothing more, the unanswered groups are missing, or the server does not work. A server that
+    /// closes the connection for a missing group leaves other requests unanswered, too: these are
+    /// asked for again, one at a time.
     fn give_back(&mut self, outstanding: &[GroupId], error: &RemoteError) -> bool {
         let is_stalled = matches!(error, RemoteError::Stalled { .. });
         let is_alone = outstanding.len() == 1;
@@ -426,9 +428,9 @@ impl Mirror {
 
 /// How a connection ends before all is there.
 enum Ended {
-    /// Another one may bring more.
+    /// Another connection may bring more.
     Lost { error: RemoteError, blames_server: bool },
-    /// None would.
+    /// No other connection would.
     Failed(Failure),
 }
 

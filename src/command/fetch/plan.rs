@@ -1,4 +1,4 @@
-//! What a server says that it has: its master index, and the archive indexes that this names.
+//! The groups that a server offers: its master index, and the archive indexes in it.
 
 use crate::protocol::archive_index::ArchiveIndex;
 use crate::protocol::container::decompress;

@@ -15,7 +15,7 @@ use std::time::Duration;
 /// How much is received at a time.
 const RECEIVE_BYTES: usize = 64 << 10;
 
-/// What a server is told that is asked as nobody in particular.
+/// The build that is announced without --client and --build.
 pub(super) const BUILD: u32 = 550;
 
 /// How a server is reached.
@@ -25,7 +25,7 @@ pub(in crate::command) struct Server {
     pub(in crate::command) name: String,
     /// As whom.
     pub(in crate::command) profile: Profile,
-    /// What it is told.
+    /// The build that is announced to it.
     build: u32,
     token: String,
     /// Without a byte, before the connection is given up.
@@ -41,8 +41,8 @@ pub(in crate::command) enum RemoteError {
     /// It answers the handshake with a status that is not OK.
     #[error("{server} refuses the connection: {}", status_text(*.status))]
     Refused { server: String, status: Status },
-    /// Nothing came for as long as is waited.
-    #[error("{server} stands still: no byte for {seconds} s, with {waiting} unanswered")]
+    /// It sent nothing for as long as is waited.
+    #[error("{server} sends nothing: no byte for {seconds} s, with {waiting} unanswered")]
     Stalled { server: String, seconds: u64, waiting: usize },
     /// It ended the connection.
     #[error("{server} ended the connection with {waiting} unanswered")]
@@ -72,10 +72,8 @@ impl From<RemoteError> for Failure {
                 "name the token that it wants with --token"
             }
             RemoteError::Refused { .. } => "try again later",
-            RemoteError::Fault { .. } => {
-                "is it a JS5 server, and of this --client? Others speak otherwise"
-            }
-            _ => "is it running, and a JS5 server? What was fetched is kept for the next time",
+            RemoteError::Fault { .. } => "is it a JS5 server for clients of this --client?",
+            _ => "is it running, and is it a JS5 server? What was fetched is kept for the next try",
         };
         Self::new(Exit::System, error, remedy)
     }
@@ -120,7 +118,7 @@ impl Server {
         Ok(Self { name: name.to_owned(), profile, build, token, timeout })
     }
 
-    /// The build that it is told.
+    /// The build that is announced.
     pub(super) fn build(&self) -> u32 {
         self.build
     }
@@ -202,7 +200,7 @@ impl Remote {
         self.session.outstanding().count()
     }
 
-    /// What was asked for and has not come.
+    /// The requests without an answer.
     pub(in crate::command) fn outstanding(&self) -> Vec<GroupId> {
         self.session.outstanding().map(|(_, id, ())| id).collect()
     }
@@ -232,7 +230,7 @@ impl Remote {
     /// Ends the connection as a client does.
     pub(in crate::command) fn end(mut self) {
         self.session.say_goodbye(&mut self.out);
-        // All has come that was wanted.
+        // Everything that was wanted has been received.
         drop(self.send());
         drop(self.stream.shutdown(Shutdown::Both));
     }
@@ -275,7 +273,7 @@ impl Remote {
 /// Puts containers together. None is asked for twice at a time, so its group names each.
 #[derive(Default)]
 struct Sink {
-    /// The one that is coming in. It grows as it comes, whatever length it claims.
+    /// The one that is being received. It grows with the bytes, whatever length it claims.
     coming: Option<(GroupId, Vec<u8>)>,
     /// Those of which blocks of others have come between.
     suspended: BTreeMap<GroupId, Vec<u8>>,

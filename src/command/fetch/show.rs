@@ -49,7 +49,7 @@ impl Show {
         }
     }
 
-    /// A group of so many bytes came.
+    /// A group of this many bytes was received.
     pub(super) fn one(&mut self, bytes: usize) {
         self.came += 1;
         self.bytes += bytes as u64;
@@ -72,7 +72,7 @@ impl Show {
     fn line(&self, took: Duration) -> String {
         let seconds = took.as_secs_f64().max(0.001);
         let left = self.total.saturating_sub(self.there + self.came);
-        // Groups that are to come have no known length: the time is reckoned by their number.
+        // The lengths of the other groups are not known: the time is estimated by their number.
         let seconds_left = left as f64 * seconds / (self.came.max(1) as f64);
         format!(
             "{} of {} groups, {}, {:.1} MB/s, {} left",
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_rate_and_the_time_left_follow_from_what_came() {
+    fn the_rate_and_the_time_left_follow_from_the_groups_received() {
         let show = Show { there: 1000, came: 500, total: 2500, bytes: 5_000_000, ..Show::new() };
         let line = show.line(Duration::from_secs(10));
         assert_eq!(line, "1,500 of 2,500 groups, 5.0 MB, 0.5 MB/s, 20 s left");

@@ -1,4 +1,4 @@
-//! What the main thread waits for while the workers serve: their beginning and end, and signals.
+//! The events that the main thread waits for while the workers serve: their start and end, signals.
 
 use super::handover::{Offer, Predecessor};
 use super::{spawn, supervisor, system};
@@ -23,7 +23,7 @@ pub(super) enum Event {
     Ready,
     /// A worker has ended.
     Ended(io::Result<()>),
-    /// A signal came that asks for an end.
+    /// A signal asks the process to end.
     Signal(i32),
     /// Another process serves from the same sockets.
     HandedOver,
@@ -78,7 +78,7 @@ pub(super) struct Life {
     pub(super) handover_timeout: Duration,
     /// Until when a stop waits for the hand-over that is under way.
     pub(super) stop_by: Option<Instant>,
-    /// Why this process ends once it has drained, if nobody asked for it.
+    /// Why this process ends once it has drained, if no signal asked for it.
     pub(super) failure: Option<Failure>,
 }
 
@@ -119,8 +119,8 @@ impl Life {
                 Event::HandedOver => {
                     self.hand_over();
                     info!(
-                        "handed over: the other process accepts, what was asked for here is \
-                           finished"
+                        "handed over: the other process accepts; requests that have arrived here \
+                         are still answered"
                     );
                 }
                 Event::GivenUp if self.stop_by.is_some() => self.stop(),
@@ -151,7 +151,7 @@ impl Life {
         let took_over = self.predecessor.is_some();
         if let Some(predecessor) = self.predecessor.take() {
             if let Err(failure) = predecessor.tell_ready() {
-                // Whoever was accepted meanwhile is served before the end.
+                // Connections that were accepted meanwhile are served before the end.
                 error!("{}", failure.cause);
                 self.failure = Some(failure);
                 self.hand_over();
@@ -168,7 +168,7 @@ impl Life {
     }
 
     /// A worker cannot serve, and so this process ends: at once, unless another one serves from
-    /// the same sockets. Then whoever was accepted by the other workers is served first.
+    /// the same sockets. Then connections that other workers accepted are served first.
     fn worker_failed(&mut self, error: io::Error) -> Result<(), Failure> {
         error!("a worker cannot serve");
         let failure = cannot_serve(error);
@@ -187,13 +187,13 @@ impl Life {
             info!("stopping: the sockets stay with the process that serves");
             self.hand_over();
         } else if self.control.stop() {
-            info!("stopping: no connection is accepted, what was asked for is finished");
+            info!("stopping: no connection is accepted; requests that have arrived are answered");
             self.offer.iter().for_each(Offer::withdraw);
         } else if self.control.course() == Course::Offering {
             info!("stopping: as soon as the hand-over that is under way has ended");
             self.stop_by = Some(Instant::now() + OFFER_PATIENCE);
         } else {
-            info!("stopping already: what was asked for is finished");
+            info!("already stopping: requests that have arrived are still answered");
         }
     }
 
@@ -241,7 +241,7 @@ fn say_goodbye(published: &[Arc<Published>]) {
     say_front(&totals);
 }
 
-/// What came by balancers and went to the game server, if anything did.
+/// PROXY headers and game connections, if there were any.
 fn say_front(totals: &Totals) {
     let (untrusted, malformed) = (totals.closed_proxy_untrusted, totals.closed_proxy_malformed);
     let (too_long, late) = (totals.closed_proxy_too_long, totals.closed_proxy_timeout);

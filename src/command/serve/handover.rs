@@ -1,9 +1,9 @@
 //! The hand-over: a process that starts takes the listening sockets from the one that serves, and
 //! when it serves itself, the other drains.
 //!
-//! Both have the sockets for a moment, so nobody who connects meets a closed door: the kernel's
-//! queue of a listening socket is the socket's, not the process'. Until the new process has said
-//! that it serves, it may fail, and nothing has happened.
+//! Both processes hold the sockets for a moment, so no connection is refused: the kernel's queue of
+//! connections belongs to the socket and not to a process. If the new process fails before it has
+//! reported that it serves, the old one just goes on.
 //!
 //! ```text
 //! new (Predecessor)                          old (Offer)
@@ -41,7 +41,7 @@ const READY: &str = "ready";
 const DRAINING: &str = "draining";
 const GIVEN_UP: &str = "given up";
 
-/// Behind the role of a socket that somebody else keeps open, too.
+/// Follows the role of a socket that another process keeps open, too.
 const KEPT: &str = " kept";
 
 /// More sockets than any server has: 1,024 workers with a few addresses each.
@@ -57,12 +57,12 @@ pub(super) struct Predecessor {
 }
 
 impl Predecessor {
-    /// Asks for the sockets, if there is somebody to ask.
+    /// Asks for the sockets, if a process serves there.
     pub(super) fn ask(args: &RestartArgs) -> Result<Option<(Self, Vec<Socket>)>, Failure> {
         let Some(path) = &args.handover else { return Ok(None) };
         let socket = match UnixStream::connect(path) {
             Ok(socket) => socket,
-            // Nobody has been there, or he is gone.
+            // No process has listened there, or it has ended.
             Err(error)
                 if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) =>
             {
@@ -79,13 +79,13 @@ impl Predecessor {
     /// Says that this process serves, and waits for the other to stop accepting.
     ///
     /// # Errors
-    /// The other has given up before, and serves on: this one is one too many.
+    /// The other process has given up before, and goes on serving, so this one must end.
     pub(super) fn tell_ready(self) -> Result<(), Failure> {
         let answer = say(&self.socket, READY).and_then(|()| hear(&self.socket));
         match answer {
             Ok((word, _)) if word == DRAINING => info!("the process that served until now drains"),
             Ok((word, _)) if word == GIVEN_UP => {
-                let cause = "the process that serves did not wait for this one, and serves on";
+                let cause = "the process that serves gave up waiting for this one, and goes on";
                 let remedy = "raise its --handover-timeout, and start this one again";
                 return Err(Failure::new(Exit::System, cause, remedy));
             }
@@ -117,7 +117,7 @@ fn fetch(socket: &UnixStream) -> io::Result<Vec<Socket>> {
         match (word.as_str(), role, descriptor) {
             (END, _, _) => return Ok(sockets),
             (DRAINING, _, _) => {
-                let why = "the process there stops already; start again when it has ended";
+                let why = "the process there is stopping; start again when it has ended";
                 return Err(io::Error::other(why));
             }
             (_, Some(role), Some(descriptor)) => sockets.push(Socket { role, kept, descriptor }),
@@ -131,7 +131,7 @@ fn fetch(socket: &UnixStream) -> io::Result<Vec<Socket>> {
             }
         }
     }
-    Err(io::Error::new(ErrorKind::InvalidData, "there is no end of sockets"))
+    Err(io::Error::new(ErrorKind::InvalidData, "the list of sockets has no end"))
 }
 
 /// The sockets, for a process that takes them over.
@@ -143,14 +143,14 @@ pub(super) struct Offer {
 }
 
 impl Offer {
-    /// What there is to offer, if somebody may come and ask.
+    /// The sockets to offer, if --handover is given.
     pub(super) fn new(bound: Option<Bound>, sockets: Vec<Socket>) -> Option<Self> {
         let Some(Bound::Unix(listener, file)) = bound else { return None };
         let (listener, file) = (Some(listener), Some(file));
         Some(Self { listener, file, sockets: Arc::new(Mutex::new(sockets)) })
     }
 
-    /// Offers them to whoever comes, on a thread of its own, until somebody has taken them.
+    /// Offers them to other processes, on a thread of its own, until one has taken them.
     pub(super) fn begin(
         &mut self,
         timeout: Duration,
@@ -164,9 +164,9 @@ impl Offer {
         Ok(())
     }
 
-    /// Closes them: this process stops. Whoever asks later is told so.
+    /// Closes them: this process stops. A process that asks later gets an error.
     pub(super) fn withdraw(&self) {
-        // Nobody holds the lock: a process that offers does not stop.
+        // The lock is free: a process that offers does not stop.
         self.sockets.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
@@ -206,7 +206,7 @@ fn give(
     }
 }
 
-/// Waits for somebody to come. The listener does not block by itself: each process that has it
+/// Waits for a connection. Whether the listener blocks is not relied on: each process that holds it
 /// can change that for all.
 fn accept(listener: &UnixListener) -> io::Result<UnixStream> {
     loop {
@@ -226,18 +226,18 @@ fn give_to(
 ) -> io::Result<()> {
     talk_to(socket, timeout)?;
     if hear(socket)?.0 != GREETING {
-        return Err(io::Error::new(ErrorKind::InvalidData, "the other is no js5d of this kind"));
+        return Err(io::Error::new(ErrorKind::InvalidData, "the other process is no such js5d"));
     }
     if !control.offer() {
         say(socket, DRAINING)?;
-        return Err(io::Error::other("this process stops, and listens no more"));
+        return Err(io::Error::other("this process is stopping, and has closed its sockets"));
     }
     info!("another process takes the listening sockets over");
     if let Err(error) = pass_all(socket, sockets).and_then(|()| await_ready(socket)) {
         control.take_back();
         return Err(error);
     }
-    // It serves: whether it hears of it or not, two that accept are one too many.
+    // It serves, whether or not it gets the answer, and only one process may accept.
     control.hand_over();
     if let Err(error) = say(socket, DRAINING) {
         warn!(%error, "the other process did not wait for an answer");
@@ -275,7 +275,10 @@ fn await_ready(socket: &UnixStream) -> io::Result<()> {
 fn talk_to(socket: &UnixStream, timeout: Duration) -> io::Result<()> {
     let user = rustix::net::sockopt::socket_peercred(socket)?.uid;
     if user != rustix::process::geteuid() && !user.is_root() {
-        return Err(io::Error::new(ErrorKind::PermissionDenied, "the other has another user"));
+        return Err(io::Error::new(
+            ErrorKind::PermissionDenied,
+            "the other process belongs to another user",
+        ));
     }
     socket.set_read_timeout(Some(timeout))?;
     socket.set_write_timeout(Some(timeout))

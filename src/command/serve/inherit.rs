@@ -27,7 +27,7 @@ pub(super) fn take(args: &RestartArgs) -> Result<Vec<Socket>, Failure> {
 }
 
 /// What a unit's socket is for, by its `FileDescriptorName=`, which is the socket unit's own name
-/// if nobody says otherwise.
+/// unless it is set.
 fn role(name: &str) -> Result<Role, Failure> {
     let mut roles = Role::ALL.into_iter().filter(|&role| role != Role::Handover);
     match roles.find(|role| role.name() == name) {

@@ -43,8 +43,8 @@ pub(super) fn cache(args: &ServeArgs, readers: Readers) -> Result<Snapshot, Fail
     }
 }
 
-/// Refuses settings that may come to more memory than `--memory-max`. A container's limit that
-/// they may come to is a reason for a warning only: the worst case may never come.
+/// Refuses settings that may need more memory than `--memory-max`. If they may need more than a
+/// container's limit, there is only a warning, because the worst case may never happen.
 pub(super) fn budget(args: &ServeArgs, snapshot: &Snapshot) -> Result<(), Failure> {
     let budget = Budget::new(args, snapshot);
     match (budget.check(), budget.bound) {
@@ -71,7 +71,7 @@ pub(super) fn store(
     block_on(async { load(&Store::open(&place).await?, options, show).await })
 }
 
-/// Says who is served.
+/// Logs which clients are served.
 pub(super) fn say_clients(clients: &Clients) {
     info!("clients: {}", clients.describe());
 }

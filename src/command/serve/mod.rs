@@ -1,10 +1,10 @@
 //! `js5d serve`: load, listen, serve, drain.
 //!
-//! `load` makes a snapshot of what was named, `reload` another one when asked to, `sockets` has
-//! what is listened on, whether it is bound here, inherited (`inherit`) or taken over from another
-//! process (`handover`), `sandbox` gives up what is needed no more, `workers` starts the threads
-//! that serve, one of them with a `priority` of its own, and `events` is what the main thread waits
-//! for from then on.
+//! `load` makes a snapshot of the cache, and `reload` makes another one when asked to. `sockets`
+//! has the listening sockets, which are bound there, inherited (`inherit`) or taken over from
+//! another process (`handover`). `sandbox` gives up rights that are not needed. `workers` starts
+//! the threads that serve, one of them with a `priority` of its own. From then on the main thread
+//! waits for `events`.
 
 mod events;
 mod handover;
@@ -60,7 +60,7 @@ pub fn run(args: &ServeArgs) -> Result<ExitCode, Failure> {
     let mut listening = sockets::listen(args, settings.workers, inherited, handed)?;
     let sandbox = sandbox::begin(args, &listening)?;
     if let Err(error) = limits::reserve_descriptors(settings.descriptors_used_max) {
-        warn!(%error, "peers that come at once will wait until the kernel has room for them");
+        warn!(%error, "accepts may be slow while the kernel makes its table of descriptors larger");
     }
     // Threads from here on.
     let (events, inbox) = channel();

@@ -6,13 +6,13 @@ use crate::platform::realtime;
 use std::io;
 use tracing::{info, warn};
 
-/// What to do where it is refused, as an operator and not the program can.
+/// What an operator can do if it is refused.
 const REMEDY: &str = "allow it: LimitRTPRIO=1 and RestrictRealtime=no in the unit \
                       (deploy/systemd/game.conf), docker run --ulimit rtprio=1, or \
                       'ulimit -r 1' as root";
 
-/// Gives the calling thread real-time priority, as far as it is wanted. What became of it is for
-/// the status page.
+/// Gives the calling thread real-time priority, as far as it is wanted. Returns the result for the
+/// status page.
 pub(super) fn begin(wanted: RealtimeArg) -> Result<String, Failure> {
     match wanted {
         RealtimeArg::Off => Ok("ordinary".into()),
@@ -36,7 +36,7 @@ fn settle(wanted: RealtimeArg, entered: io::Result<()>) -> Result<String, Failur
         }
         Err(error) => {
             warn!(
-                "game connections: ordinary priority, and packets wait while JS5 has every core: \
+                "game connections: ordinary priority, so packets wait while JS5 uses every core: \
                  real-time priority is refused: {error}; {REMEDY}, or say --game-realtime off"
             );
             Ok(format!("ordinary: real-time priority is refused: {error}"))

@@ -1,4 +1,4 @@
-//! The reloading thread: it loads the cache again when asked to, and says what came of it.
+//! The reloading thread: it loads the cache again when asked to, and reports the result.
 
 use super::load;
 use super::{spawn, supervisor};

@@ -14,7 +14,7 @@ use tracing::{info, warn};
 /// Where the resolver asks over TCP if an answer is long.
 const DNS_PORT: u16 = 53;
 
-/// What became of it.
+/// The sandbox as it was entered.
 pub(super) struct Sandbox {
     /// For the status page.
     pub(super) note: String,
@@ -41,7 +41,8 @@ pub(super) fn begin(args: &ServeArgs, listening: &Listening) -> Result<Sandbox, 
     };
     let entered = match (enter(&needs), args.restart.sandbox) {
         (Ok(Entered::Partly { what }), SandboxArg::Require) => {
-            let cause = format!("the kernel's Landlock, {what}, knows a part of the sandbox only");
+            let cause =
+                format!("the kernel's Landlock, {what}, supports only a part of the sandbox");
             let remedy = "run Linux 6.12 or later, or use --sandbox best-effort";
             return Err(Failure::new(Exit::System, cause, remedy));
         }

@@ -18,7 +18,7 @@ use tracing::warn;
 #[derive(Debug)]
 pub(super) struct Socket {
     pub(super) role: Role,
-    /// Whether somebody else keeps it open, too.
+    /// Whether another process keeps it open, too.
     pub(super) kept: bool,
     pub(super) descriptor: OwnedFd,
 }
@@ -131,7 +131,7 @@ fn js5(
     Ok(groups)
 }
 
-/// The socket of each address of `--admin`, and whether somebody else keeps it.
+/// The socket of each address of `--admin`, and whether another process keeps it.
 fn admin(args: &ServeArgs, handed: &mut Vec<(Bound, bool)>) -> Result<Vec<(Bound, bool)>, Failure> {
     let mut all = Vec::new();
     for address in &args.admin.admin {

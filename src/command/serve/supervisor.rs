@@ -1,5 +1,5 @@
-//! What a supervisor is told (systemd's `Type=notify-reload`), if there is one: that the server
-//! is ready, reloads, stops, and that its workers' hearts beat.
+//! Messages to a supervisor (systemd's `Type=notify-reload`), if there is one: that the server is
+//! ready, reloads, stops, and that its workers have heartbeats.
 
 use super::spawn;
 use crate::failure::Failure;
@@ -18,7 +18,7 @@ pub(super) fn ready(status: &str, took_over: bool) {
     tell(&states.into_iter().chain(main).collect::<Vec<_>>());
 }
 
-/// The server loads the cache again. [`ready`] ends it, whatever came of it.
+/// The server loads the cache again. [`ready`] ends this state, whatever the result is.
 pub(super) fn reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => tell(&[NotifyState::Reloading, now]),

@@ -78,19 +78,19 @@ macro_rules! counters {
 
 counters! {
     connections: "Connections open, refused ones included.",
-    connections_opening: "Open connections whose PROXY header or first byte is not there yet.",
-    connections_handshake: "Open connections whose handshake is not there yet.",
-    connections_refusing: "Open connections that will be refused once their handshake is there.",
+    connections_opening: "Open connections whose PROXY header or first byte has not arrived.",
+    connections_handshake: "Open connections whose handshake has not arrived.",
+    connections_refusing: "Open connections that will be refused once their handshake arrives.",
     connections_idle: "Open connections that the ring sends nothing to.",
     connections_sending: "Open connections that the ring sends to.",
-    connections_slow: "Open connections that the ring sends to and that take it in slowly.",
-    connections_credit: "Open connections that a cap on bandwidth lets wait.",
+    connections_slow: "Open connections that the ring sends to and whose peers read slowly.",
+    connections_credit: "Open connections that wait because of a cap on bandwidth.",
     connections_lingering: "Connections that end: the peer may read, and is to end its side.",
     connections_outdated: "Open connections that serve from an earlier generation.",
     logged_in: "Open connections whose player is logged in.",
     accepted: "Connections accepted, refused ones included.",
     accept_errors: "Failed accepts, by lack of descriptors mostly.",
-    listeners_lost: "Listening sockets that listen no more.",
+    listeners_lost: "Listening sockets that another process has shut down.",
     handshakes_ok: "Handshakes answered 0.",
     refused_out_of_date: "Handshakes answered 6 or 48: build or token are not served.",
     refused_server_full: "Handshakes answered 7.",
@@ -101,7 +101,7 @@ counters! {
     responses_prefetch: "Prefetch responses given to the kernel, begun ones included.",
     response_bytes_urgent: "Bytes of urgent responses, counted whole when one is begun.",
     response_bytes_prefetch: "Bytes of prefetch responses, counted whole when one is begun.",
-    unanswered_urgent: "Urgent requests without a response: no such group, or an end came first.",
+    unanswered_urgent: "Urgent requests without a response: no such group, or the peer has gone.",
     unanswered_prefetch: "Prefetch requests without a response, for the same reasons.",
     queued_urgent: "Urgent requests that wait.",
     queued_prefetch: "Prefetch requests that wait.",
@@ -125,19 +125,19 @@ counters! {
     closed_disconnect: "Connections closed on opcode 7.",
     closed_refused: "Connections closed after a status that refuses.",
     closed_not_js5: "Connections that opened with another service's opcode.",
-    closed_chatter: "Connections closed for saying too much that asks for nothing.",
+    closed_chatter: "Connections closed for too many messages that ask for nothing.",
     closed_violation: "Connections closed for an unknown opcode.",
     closed_missing_group: "Connections closed for a group that the cache does not hold.",
     closed_handshake_timeout: "Connections whose handshake was late.",
     closed_idle_timeout: "Connections that asked for nothing for too long.",
-    closed_send_timeout: "Connections that took nothing in for too long.",
+    closed_send_timeout: "Connections whose peer read nothing for too long.",
     closed_generation: "Connections closed so that they come back to the current generation.",
     closed_drain: "Connections closed because the server stops, or was taken over from.",
     proxy_headers: "PROXY headers that announced an address.",
     proxy_headers_local: "PROXY headers that announced none: LOCAL, UNKNOWN, UNSPEC, not TCP.",
     closed_proxy_untrusted: "Connections to PROXY listeners from outside the trusted networks.",
     closed_proxy_malformed: "Connections that opened with something else than a PROXY header.",
-    closed_proxy_too_long: "Connections whose PROXY header was longer than is taken.",
+    closed_proxy_too_long: "Connections whose PROXY header was longer than is accepted.",
     closed_proxy_timeout: "Connections whose PROXY header was late.",
     game_connections: "Connections open that are forwarded to the game server.",
     game_accepted: "Connections handed on to be forwarded to the game server.",
@@ -150,9 +150,9 @@ counters! {
     game_closed_idle: "Game connections without a byte for too long.",
     game_closed_drain: "Game connections cut because the server stops.",
     game_closed_error: "Game connections ended by an error of a socket or the ring.",
-    closed_openings: "Connections of an address with as many that have said nothing as may.",
+    closed_openings: "Connections of an address that has --openings-per-ip-max silent ones.",
     closed_error: "Connections closed by an error of the socket or the ring.",
-    late_heartbeats: "Heartbeats that came more than one interval late.",
+    late_heartbeats: "Heartbeats more than one interval late.",
     ;
     accept_errnos[ERRNOS_LEN]: "Failed accepts by errno.",
     ring_errnos[ERRNOS_LEN]: "Failed operations on connections by errno, passing ones included.",
@@ -216,7 +216,7 @@ impl Close {
             // It has ended its side and may be reading; there is nothing to discard.
             Self::ByPeer => false,
             Self::HandshakeTimeout | Self::IdleTimeout | Self::SendTimeout | Self::Error => false,
-            // It would go on.
+            // Its peer would go on sending.
             Self::Chatter => false,
             // Nothing was ever sent to it.
             Self::Violation(Violation::NotJs5 { .. } | Violation::MalformedHandshake { .. })
@@ -319,7 +319,7 @@ impl Counters {
         add(counter, count as u64);
     }
 
-    /// Reckons what waits: everything asked for and neither answered nor given up.
+    /// Computes how many requests wait: those that are neither answered nor given up.
     pub fn reckon_queued(&self) {
         let waiting = |requests: &Cell<u64>, responses: &Cell<u64>, unanswered: &Cell<u64>| {
             requests.get().saturating_sub(responses.get() + unanswered.get())

@@ -1,11 +1,10 @@
 //! How long requests wait, from a sample that costs the hot path nothing measurable.
 //!
-//! Timing every request would take two readings of the clock each, and memory in every
-//! connection. Instead about a thousand requests a second and worker are picked, and each stands
-//! for all that came in since the one before: it is counted as often. Counts are therefore close
-//! to the number of requests, and percentiles are those of all of them, as far as a sample goes.
-//! Which request of a read is picked is left to chance, so neither the first nor the last of a
-//! batch is preferred.
+//! To time every request would take two readings of the clock for each, and memory in every
+//! connection. Instead each worker picks about a thousand requests a second, and a picked request
+//! counts for all that arrived since the pick before. Counts are therefore close to the number of
+//! requests, and percentiles are estimates for all of them. Chance decides which request of a read
+//! is picked, so neither the first nor the last of a batch is preferred.
 
 use super::bounds::{BOUNDS_NS, LATENCY_LEN, SUM_AT};
 use super::cell::add;
@@ -18,7 +17,7 @@ use std::time::{Duration, Instant};
 /// Picked a heartbeat and worker, at a steady load.
 const PICKS_A_BEAT: u64 = 100;
 
-/// A load that jumps up is picked from less and less, until the next heartbeat reckons anew.
+/// If the load rises suddenly, picks become rarer until the next heartbeat computes the rate again.
 const PICKS_UNTIL_DOUBLED: u32 = 100;
 
 /// Requests that are timed at once, a worker; each is of another connection. Only slow peers'
@@ -120,7 +119,7 @@ impl Sampler {
         self.picked.borrow_mut().try_remove(id.into());
     }
 
-    /// A heartbeat: how often to pick follows from how many requests came since the last.
+    /// A heartbeat: the number of requests since the last one decides how often to pick.
     pub(in crate::net) fn beat(&self, counters: &Counters) {
         let requests = counters.requests_urgent.get() + counters.requests_prefetch.get();
         let recent = requests - self.requests_before.replace(requests);

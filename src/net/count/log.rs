@@ -1,4 +1,4 @@
-//! What workers say about things that happen often: a line a second each, whatever happens.
+//! The log lines of workers about frequent events: at most one a second for each kind of event.
 
 use super::counters::Counters;
 use crate::protocol::GroupId;
@@ -90,7 +90,7 @@ impl LogState {
         let errors = counters.closed_error.get();
         if let Some(times) = news(&mut self.errors, errors, &gates.errors) {
             let last = io::Error::from_raw_os_error(notes.last_errno.get());
-            warn!(times, %last, "connections ended by a failure; look at memory and dmesg");
+            warn!(times, %last, "connections ended by a failure; check memory and dmesg");
         }
         let openings = counters.closed_openings.get();
         if let Some(times) = news(&mut self.openings, openings, &gates.openings)

@@ -1,10 +1,10 @@
-//! A worker's last sign of life: when its heart beat, and what CPU time it had used by then.
+//! A worker's last heartbeat: when it was, and what CPU time the worker had used by then.
 
 use crate::platform::cpu;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Written at each heartbeat, read by whoever wonders.
+/// Written at each heartbeat, and read by the admin thread and the supervisor's.
 #[derive(Debug)]
 pub struct Pulse {
     /// Times are counted from here: when the worker was about to start.
@@ -35,7 +35,7 @@ impl Default for Pulse {
 }
 
 impl Pulse {
-    /// The pulse of a worker that was about to start so long ago and has not begun.
+    /// The pulse of a worker that was about to start this long ago and has not begun.
     #[cfg(test)]
     pub(crate) fn silent_for(time: Duration) -> Self {
         let born = Instant::now().checked_sub(time).expect("the system is up for longer");

@@ -1,9 +1,9 @@
 //! One game connection: the client's socket, the server's, and what goes between them.
 //!
-//! Each direction has one buffer, and reads no more before it has sent what it read: a side
-//! that does not take in holds up the one that sends to it, and nothing grows. The end of one
-//! direction is passed on and the other goes on, so half-closes are kept. A reset or a deadline
-//! resets both sides.
+//! Each direction has one buffer, and reads again only when it has sent what it read. So a side
+//! that reads nothing makes the other side wait, and memory does not grow. The end of one
+//! direction is passed on and the other goes on, so half-closes work. A reset or a deadline resets
+//! both sides.
 
 use super::{GAME_BUFFER_LEN, Game, GameBuffer, reset};
 use crate::net::count::{add, is_of_peer};
@@ -28,17 +28,17 @@ const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_PROBES: u32 = 6;
 
-/// How long to wait before an operation that failed in passing is tried again.
+/// How long to wait before an operation with a temporary failure is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
 
-/// Why a connection ends otherwise than by both sides' will.
+/// Why a connection ends, if not because both sides ended it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cut {
     /// The game server could not be reached.
     Unreachable,
     /// A side reset it, or vanished.
     Reset,
-    /// Nothing came for too long.
+    /// Neither side sent a byte for too long.
     Idle,
     /// The server stops.
     Drain,
@@ -52,7 +52,7 @@ pub(super) struct Pair {
     /// The server's: being connected, or connected.
     server: RefCell<Option<Rc<Driven>>>,
     pub(super) is_forwarding: Cell<bool>,
-    /// When the attempt to connect began, or a byte last came.
+    /// When the attempt to connect began, or a byte last arrived.
     pub(super) since_ms: Cell<u64>,
     cut: Cell<Option<Cut>>,
     /// The ring sends to this side, whose socket was full.
@@ -96,8 +96,8 @@ impl Pair {
 /// Ends what is under way on a socket, and makes its close a reset.
 fn end_operations(socket: impl AsFd, is_full: bool) {
     reset(&socket);
-    // To end our side would tell the other one that all is well, before the reset does. Only a
-    // send that waits does not end otherwise.
+    // Our side is not ended before the reset, because the peer would take that for an orderly
+    // end. Only a send that waits needs it.
     let _ = shutdown(&socket, if is_full { Shutdown::Both } else { Shutdown::Read });
 }
 
@@ -205,7 +205,7 @@ fn keep_alive(socket: impl AsFd) {
         .with_time(KEEPALIVE_AFTER)
         .with_interval(KEEPALIVE_INTERVAL)
         .with_retries(KEEPALIVE_PROBES);
-    // It is over already, if this fails; the next operation will say so.
+    // If this fails, the connection has ended, and the next operation fails, too.
     let _ = SockRef::from(&socket).set_tcp_keepalive(&keepalive);
 }
 

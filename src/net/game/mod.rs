@@ -1,8 +1,8 @@
 //! Connections to the game server, forwarded both ways by a thread of their own.
 //!
-//! JS5 answers in large batches, for a thousand connections in a row; a game packet that waited
-//! behind them would come milliseconds late. So the workers only read a connection's first byte
-//! and hand it on to this thread, which has a ring of its own (docs/decisions/0011).
+//! Workers answer JS5 in large batches, for a thousand connections in a row; a game packet that
+//! waited for these would be milliseconds late. So the workers only read a connection's first byte
+//! and hand the connection on to this thread, which has a ring of its own (docs/decisions/0011).
 
 mod forward;
 mod server;
@@ -53,8 +53,8 @@ pub struct GameLimits {
 /// The workers' way to this thread.
 #[derive(Debug)]
 pub struct Door {
-    /// Who may come in. Refused connections are closed and told nothing: what a game client
-    /// understands is the game server's business.
+    /// The limits. Refused connections are closed without a message: js5d does not speak the game's
+    /// protocol.
     pub(super) admission: Arc<Admission>,
     /// Bounded by admission.
     sender: UnboundedSender<Handed>,
@@ -77,7 +77,7 @@ pub struct Inbox(UnboundedReceiver<Handed>);
 #[must_use]
 pub fn door(connections_max: usize, connections_per_ip_max: Option<usize>) -> (Door, Inbox) {
     let (sender, receiver) = unbounded_channel();
-    // Nobody waits here to read why he is refused, so those need no bound.
+    // Refused game connections are closed at once, so they need no bound.
     let admission = Admission::new(connections_max, connections_per_ip_max, usize::MAX);
     (Door { admission, sender }, Inbox(receiver))
 }
@@ -182,7 +182,7 @@ impl Game {
                 continue;
             }
             if count == 0 {
-                // As long as workers run, they may hand on who was accepted before.
+                // As long as workers run, they may hand on connections that they have accepted.
                 match self.is_cut_off.get() {
                     true => return,
                     false => continue,
@@ -252,9 +252,9 @@ impl Game {
     }
 }
 
-/// Makes the coming close of a socket a reset: the other end learns at once that nobody is
-/// there, as it would of a server that is down, and the kernel keeps nothing.
+/// Makes the close of a socket a reset: the peer sees at once that the connection has failed, as
+/// with a server that is down, and the kernel keeps no data for it.
 pub(super) fn reset(socket: impl AsFd) {
-    // An error means that it is over already.
+    // An error means that it has ended already.
     let _ = set_socket_linger(socket, Some(Duration::ZERO));
 }

@@ -6,8 +6,9 @@ use std::time::Duration;
 /// after a pause is within 3 % of the cap too.
 const BURST: Duration = Duration::from_millis(20);
 
-/// What a late worker makes up for, while somebody waits: a core that other programs use wakes
-/// it tens of milliseconds late. A process that was stopped for a minute does not flood the line.
+/// How much time a late worker may make up for while a connection waits: if other programs use its
+/// core, it wakes tens of milliseconds late. The bound keeps a process that was stopped for a
+/// minute from flooding the line.
 const CATCH_UP: Duration = Duration::from_millis(100);
 
 /// Tokens are kept in millionths of a byte, so that no rate loses to rounding.
@@ -37,7 +38,7 @@ impl Bucket {
         Self { rate, depth, tokens: depth, refilled_us: now_us }
     }
 
-    /// Puts in what the time since the last call is worth. `wanted`: somebody has waited for it
+    /// Puts in what the time since the last call is worth. `wanted`: a connection has waited for it
     /// meanwhile, so that nothing of it is to be lost but what `CATCH_UP` does not cover.
     pub fn refill(&mut self, now_us: u64, wanted: bool) {
         let elapsed = now_us.saturating_sub(self.refilled_us);

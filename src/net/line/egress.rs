@@ -1,11 +1,11 @@
 //! Sharing the line: what a worker's connections may send under the caps.
 //!
-//! Only a server with a cap has any of this; without one, a batch costs a look at an empty
-//! option. All workers share one [`Shaper`], under a lock that is taken a few times a batch of
-//! some kilobytes, so that ranks and shares hold across workers. A connection that gets no
-//! credit goes on reading and waits; its worker collects grants every `TICK` while anybody
-//! waits, and wakes those whom they are for. What the kernel has taken counts as sent; headers
-//! of TCP and IP are not counted.
+//! Without a cap, a batch costs one check of an empty option. All workers share one [`Shaper`],
+//! under a lock that is taken a few times for each batch of some kilobytes, so that ranks and
+//! shares hold across workers. A connection without credit goes on reading and waits. While one of
+//! its connections waits, a worker collects grants every `TICK` and wakes the connections that they
+//! are for. Bytes count as sent when the kernel has taken them; headers of TCP and IP are not
+//! counted.
 
 use super::bucket::Bucket;
 use super::schedule::{Answer, Asker, ByRank, Caps, Grant, Rank, Schedule, Ticket, quantum};
@@ -118,7 +118,7 @@ struct Sharer {
     own: Option<Bucket>,
 }
 
-/// Leave to send: to be settled as soon as it is known what is sent on it.
+/// Permission to send, to be settled as soon as the bytes that are sent are known.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::net) struct Credit {
     pub(in crate::net) rank: Rank,
@@ -138,7 +138,7 @@ pub(in crate::net) struct Egress {
     sleepers: RefCell<BTreeSet<(u64, usize)>>,
     /// Connections that wait for credit.
     waiting: ByRank<Cell<u64>>,
-    /// Told when somebody waits.
+    /// Notified when a connection waits.
     somebody: Notify,
 }
 
@@ -273,7 +273,7 @@ impl Egress {
                 self.somebody.notified().await;
             }
             tokio::time::sleep(TICK).await;
-            // Who sends less than it was granted leaves room for others in the same tick. What was
+            // A connection that sends less than its grant leaves room for others. What was
             // sent is submitted in between; where a task merely yields, the runtime does not.
             while self.collect(&mut grants) {
                 driver::everything_tried().await;
@@ -281,7 +281,7 @@ impl Egress {
         }
     }
 
-    /// Wakes those who may send. True if there were grants.
+    /// Wakes connections that may send. True if there were grants.
     pub(in crate::net) fn collect(&self, grants: &mut Vec<Grant>) -> bool {
         let now_us = self.shaper.now_us();
         self.shaper.schedule().collect(self.worker, now_us, grants);
@@ -294,7 +294,7 @@ impl Egress {
                     self.end_wait(grant.ticket.rank);
                     wake(sharer.key);
                 }
-                // Nobody waits for it: it must not be lost.
+                // No connection waits for it: it must not be lost.
                 _ => self.shaper.schedule().settle(grant, 0),
             }
         }
@@ -355,7 +355,7 @@ impl Egress {
         waiting.set(waiting.get() - 1);
     }
 
-    /// Counts who waits; to be called at the heartbeat.
+    /// Counts connections that wait; to be called at the heartbeat.
     pub(in crate::net) fn count_waiting(&self, counters: &Counters) {
         let by_rank: ByRank<_> = [
             &counters.waiting_urgent_logged_in,

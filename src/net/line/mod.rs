@@ -1,5 +1,5 @@
-//! Who may send, and when: turns of the ring, and the line under the caps. It knows connections
-//! by their numbers, and none of their kind.
+//! Which connection may send, and when: turns of the ring, and the line under the caps. It knows
+//! connections only by their numbers.
 
 pub mod bucket;
 pub mod egress;

@@ -1,14 +1,15 @@
-//! Who may send next, and how much, when the line is shared. Pure state; time is an argument.
+//! Which peer may send next, and how much, when the line is shared. Pure state; time is an
+//! argument.
 //!
-//! Ranks are strict: nothing of a lower one goes while one of a higher one waits. Within a rank
-//! the peer goes first that has been sent the least; what counts is bytes, so neither large
-//! groups nor long queues nor many requests get anybody more. The surprise: a peer that has
-//! nothing to ask for during a round trip keeps its arrears, up to `ARREARS_MS` of the line,
-//! or peers that ask for one group at a time would fall behind those that pipeline.
+//! Ranks are strict: a lower rank sends nothing while a peer of a higher one waits. Within a rank
+//! the peer that has been sent the least is first. Only bytes count, so neither large groups nor
+//! long queues nor many requests give a peer more. A peer that asks for nothing during a round trip
+//! keeps its arrears, up to `ARREARS_MS` of the line; otherwise peers that ask for one group at a
+//! time would get less than those that pipeline.
 //!
-//! Workers collect what is theirs at ticks of their own. So a peer that has been granted
-//! something still counts as one that waits, until what it sent is settled: others that come
-//! after it are held up, or whose worker looks first would get the whole line.
+//! Each worker collects its grants at ticks of its own. A peer that has been granted something
+//! counts as one that waits until the bytes that it sent are settled, and peers after it are held
+//! up so long; otherwise peers of the worker that checks first would get the whole line.
 
 use super::bucket::Bucket;
 use crate::net::batch::COPY_LEN_MAX;
@@ -33,7 +34,7 @@ const ARREARS_MS: u64 = 50;
 /// two ticks bring. Less would leave the line idle, more would be unfair.
 const AHEAD_MS: u64 = 10;
 
-/// A worker that has not looked for so long holds nobody up.
+/// A worker that has not checked for this time does not hold up others.
 const LATE_US: u64 = 50_000;
 
 /// Caps on what is sent, in bytes a second.
@@ -47,7 +48,7 @@ pub struct Caps {
     pub prefetch: Option<u64>,
 }
 
-/// Who goes before whom.
+/// The ranks, from the first to the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rank {
     /// Urgent requests of peers whose player is logged in.
@@ -109,7 +110,7 @@ pub struct Ticket {
     pub rank: Rank,
     /// What the peer has been sent in it, on the rank's own count.
     served: u64,
-    /// Who came first, among equals.
+    /// The order of arrival, among equals.
     number: u64,
 }
 
@@ -136,7 +137,7 @@ struct Unsettled {
 /// The answer to a connection that asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// Send so much; settle what was really sent.
+    /// Send this many bytes, and settle the bytes that were sent.
     Granted(Grant),
     /// Wait for the grant of this ticket, or withdraw it.
     Waits(Ticket),
@@ -148,7 +149,7 @@ struct Queue {
     waiting: BTreeMap<(u64, u64), Asker>,
     /// What is granted; as much as a few ticks bring, at most.
     unsettled: Vec<Unsettled>,
-    /// How much whoever is due has been sent. Never falls, so that who comes later starts level.
+    /// What the peer that is due has been sent. Never falls: a later peer starts level with it.
     clock: u64,
 }
 
@@ -175,7 +176,7 @@ pub fn quantum(rate: u64) -> u64 {
 }
 
 impl Schedule {
-    /// Nobody waits yet.
+    /// A schedule in which no peer waits.
     #[must_use]
     pub fn new(caps: Caps, workers: usize) -> Self {
         let bucket = |rate| Bucket::new(rate, QUANTUM_MIN, 0);
@@ -194,7 +195,7 @@ impl Schedule {
         }
     }
 
-    /// Where a peer starts that has not been sent anything: level with who is due.
+    /// Where a peer starts that has been sent nothing: level with the one that is due.
     #[must_use]
     pub fn clocks(&self) -> ByRank<u64> {
         Rank::ALL.map(|rank| self.queues[rank as usize].clock)
@@ -258,7 +259,7 @@ impl Schedule {
         }
     }
 
-    /// Whether nobody waits or has been granted what is not settled.
+    /// Whether no peer waits, and every grant is settled.
     #[cfg(test)]
     pub(super) fn is_at_rest(&self) -> bool {
         let is_empty = |queue: &Queue| queue.waiting.is_empty() && queue.unsettled.is_empty();
@@ -278,7 +279,7 @@ impl Schedule {
         let prefetch_waits = Rank::ALL.iter().any(|rank| rank.is_prefetch() && waits(rank));
         let prefetch_open = self.prefetch.as_ref().is_none_or(Bucket::is_open);
         if let Some(total) = &mut self.total {
-            // Who waits for the prefetch bucket does not want more of this one.
+            // A peer that waits for the prefetch bucket does not need more of this one.
             total.refill(now_us, first.is_some_and(|rank| !rank.is_prefetch() || prefetch_open));
         }
         if let Some(prefetch) = &mut self.prefetch {
@@ -314,7 +315,7 @@ impl Schedule {
         own
     }
 
-    /// The rank of who comes next, if it may go.
+    /// The rank of the next peer, if that may send.
     fn next_rank(&self, now_us: u64) -> Option<Rank> {
         let is_open = |bucket: &Option<Bucket>| bucket.as_ref().is_none_or(Bucket::is_open);
         for rank in Rank::ALL {

@@ -119,7 +119,7 @@ fn assert_rate(bytes: u64, rate: u64, time_us: u64) {
 }
 
 #[test]
-fn ranks_go_in_order_whoever_came_first() {
+fn ranks_go_in_order_whichever_peer_was_first() {
     let mut schedule = Schedule::new(caps(10_000_000, 0), 1);
     let mut clock = schedule.clocks();
     let mut ask = |schedule: &mut Schedule, rank: Rank, key| {
@@ -188,7 +188,7 @@ fn what_logged_in_peers_leave_goes_to_the_others_in_even_shares() {
             let asked_us = simulation.now_us;
             simulation.run_to(asked_us + 45_000);
             for peer in &simulation.peers[..100] {
-                // 300 kB at 10 MB/s are 30 ms, whoever else waits. A worker looks every 5 ms, and
+                // 300 kB at 10 MB/s are 30 ms, also beside others. A worker checks every 5 ms, and
                 // takes what another one left when it looks next.
                 let waited_us = peer.done_us.saturating_sub(asked_us);
                 assert!(peer.wants == 0 && waited_us <= 30_000 + 2 * TICK_US, "{waited_us} us");
@@ -197,7 +197,7 @@ fn what_logged_in_peers_leave_goes_to_the_others_in_even_shares() {
         assert_eq!(simulation.sent(UrgentLoggedIn), 100 * 40 * 3000);
         simulation.assert_even(UrgentLoggedOut, 10_000);
         let prefetch = simulation.sent(PrefetchLoggedIn);
-        // It came first, to a line that had saved up 20 ms.
+        // It was first, and the line had saved up 20 ms.
         assert!(prefetch <= 200_000 + 10_000, "{prefetch}");
         assert_rate(simulation.total(), 10_000_000, simulation.now_us);
     }
@@ -275,7 +275,7 @@ fn a_peer_that_has_a_worker_to_itself_gets_no_more_than_the_others() {
 }
 
 #[test]
-fn who_withdraws_leaves_nothing_behind() {
+fn a_peer_that_withdraws_leaves_nothing_behind() {
     let mut schedule = Schedule::new(caps(1_000_000, 0), 1);
     let mut served = 0;
     while let Answer::Granted(grant) =

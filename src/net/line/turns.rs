@@ -1,10 +1,11 @@
-//! Turns of the ring: so many bytes of large batches go out before what else is ready is seen.
+//! Turns of the ring: a bound on the bytes of large batches that are sent before the worker sees
+//! what else is ready.
 //!
-//! The kernel carries out what was submitted before it says what has come in meanwhile. With
-//! twenty peers that download, five megabytes at once, a request for a small group would wait a
-//! millisecond and more behind them. So large batches share a turn's bytes, and whoever finds
-//! none left waits in a queue for the next turn, before anything is filled. Small batches never
-//! wait; while there are none, turns have no end, as longer ones cost less.
+//! The kernel carries out what was submitted before it reports what has arrived meanwhile. With
+//! twenty peers that download, five megabytes at once, a request for a small group would wait for
+//! more than a millisecond. So large batches share a turn's bytes, and a connection that finds none
+//! left waits in a queue for the next turn, before it fills its batch. Small batches never wait;
+//! while there are none, turns have no bound, because longer ones cost less.
 
 use crate::net::driver::{self, Key, wake};
 use std::cell::{Cell, RefCell};
@@ -19,10 +20,10 @@ const TURN_LEN_MAX: usize = 1 << 20;
 /// A shorter batch is small.
 pub(in crate::net) const LARGE_FROM: usize = 16 << 10;
 
-/// What is left of a worker's turn, and who waits for the next one.
+/// What is left of a worker's turn, and the connections that wait for the next one.
 #[derive(Debug)]
 pub(in crate::net) struct Turns {
-    /// Bytes for whoever comes; none while somebody waits.
+    /// Bytes for connections that are not in the queue; none while one is.
     left: Cell<usize>,
     /// Bytes for those who wait, one after the other.
     kept: Cell<usize>,
@@ -32,7 +33,7 @@ pub(in crate::net) struct Turns {
     waiting: RefCell<BTreeMap<u64, Key>>,
     /// The number of the next ticket.
     next_ticket: Cell<u64>,
-    /// Told when somebody waits.
+    /// Notified when a connection waits.
     somebody: Notify,
 }
 
@@ -92,7 +93,7 @@ impl Turns {
         }
     }
 
-    /// To be told at each heartbeat: whether turns have an end goes by the time since the last.
+    /// To be called at each heartbeat: turns are bounded if there were small batches before it.
     pub(in crate::net) fn beat(&self) {
         if self.small.take() {
             self.left.set(self.left.get().min(TURN_LEN_MAX));
@@ -118,7 +119,7 @@ impl Turns {
     }
 
     /// Lets the next one go that waits, as long as something is left for them. What they leave is
-    /// for whoever comes.
+    /// for connections that are not in the queue.
     fn pass_on(&self) {
         if self.kept.get() == 0 {
             return;
@@ -129,7 +130,7 @@ impl Turns {
         }
     }
 
-    /// Begins turn after turn while somebody waits, for as long as the worker runs.
+    /// Begins turn after turn while connections wait, for as long as the worker runs.
     pub(in crate::net) async fn begin_turns(self: Rc<Self>) {
         loop {
             if self.waiting.borrow().is_empty() {
@@ -145,14 +146,14 @@ impl Turns {
 /// For simulations, which have no ring.
 #[cfg(test)]
 impl Turns {
-    /// All that was submitted has been tried: the next turn begins, if somebody waits.
+    /// All that was submitted has been tried: the next turn begins, if a connection waits.
     pub(in crate::net) fn simulate_round(&self) {
         if !self.waiting.borrow().is_empty() {
             self.begin();
         }
     }
 
-    /// Whether nobody waits.
+    /// Whether no connection waits.
     pub(in crate::net) fn is_at_rest(&self) -> bool {
         self.waiting.borrow().is_empty()
     }

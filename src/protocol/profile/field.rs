@@ -161,7 +161,7 @@ impl Profile {
     /// Sets a field. Whether fields go together is for [`Profile::check`].
     ///
     /// # Errors
-    /// There is no such field, or this is no value of it: the text says what is wanted.
+    /// There is no such field, or it has no such value: the text says which values it has.
     pub fn set(&mut self, field: &str, value: &str) -> Result<(), String> {
         let Some(known) = FIELDS.iter().find(|known| known.name == field) else {
             let names: Vec<_> = FIELDS.iter().map(|field| field.name).collect();

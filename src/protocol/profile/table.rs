@@ -70,7 +70,7 @@ pub fn names() -> String {
     names.chain(short).collect::<Vec<_>>().join(", ")
 }
 
-/// Old School, and what came before opcode 6.
+/// Old School, and the clients before opcode 6.
 fn old(rs2_530: &Profile) -> Vec<Profile> {
     let rs2_474 = Profile {
         mark: Mark::ByFirstOp6,

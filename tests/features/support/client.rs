@@ -189,7 +189,7 @@ impl Client {
         self.flush();
     }
 
-    /// Waits for the end of the stream, and returns what came before it.
+    /// Waits for the end of the stream, and returns the responses before it.
     pub(crate) fn receive_to_end(&mut self) -> Vec<Answer> {
         while self.read() > 0 {}
         assert!(!self.session.is_mid_response(), "the end of the stream in mid-response");

@@ -68,7 +68,7 @@ pub(crate) fn is_reset(stream: &mut TcpStream) -> bool {
     heard.is_err_and(|error| error.kind() == ErrorKind::ConnectionReset)
 }
 
-/// The value of a field in the last words about game connections.
+/// The value of a field in the last log line about game connections.
 pub(crate) fn field(log: &str, name: &str) -> u64 {
     let line = log.lines().rev().find(|text| text.contains("game connections accepted="));
     let value = line.expect("it says so").split(&format!(" {name}=")).nth(1).expect("the field");

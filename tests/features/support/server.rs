@@ -56,7 +56,7 @@ impl Server {
                 for line in BufReader::new(stderr).lines().map_while(Result::ok) {
                     log.lock().unwrap().extend([&line, "\n"]);
                     if testkit::is_ready_line(&line) {
-                        // Nobody listens any more after the first.
+                        // After the first, nothing receives.
                         let _ = ready.send(line);
                     }
                 }
@@ -110,7 +110,7 @@ impl Server {
         (status.and_then(|status| status.code()), waited)
     }
 
-    /// Asks it to stop and returns its last words.
+    /// Asks it to stop, and returns its whole log.
     pub(crate) fn stop(&mut self) -> String {
         self.signal(Signal::TERM);
         assert_eq!(self.wait().0, Some(0), "{}", self.log());

@@ -197,7 +197,7 @@ fn comparison(command: &mut Command) -> Result<Comparison> {
     Ok(serde_json::from_value(result["comparison"].take())?)
 }
 
-/// The generator's result, whatever it is worth, and its last words; an error if there is none.
+/// The generator's result, valid or not, and its messages; an error if there is no result.
 fn output(command: &mut Command) -> Result<(Value, String)> {
     let output = command.stdin(Stdio::null()).output();
     let output = output.map_err(|error| format!("js5-loadgen: {error}"))?;

@@ -69,7 +69,7 @@ fn rounds_of(server_core: usize, generator_core: usize, rounds: u64, gets: u64) 
 }
 
 /// Redis cannot be asked to choose a port itself: it is told one that was free a moment ago, and
-/// started again with another one if somebody else has taken that meanwhile.
+/// started again with another one if another program has taken that meanwhile.
 fn start() -> Result<(Ending, String)> {
     for _ in 0..STARTS_MAX {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();

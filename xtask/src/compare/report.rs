@@ -108,7 +108,7 @@ impl Bound {
     }
 }
 
-/// An interval that came to nothing.
+/// An interval that failed.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Failure {
     pub(crate) server: String,

@@ -27,7 +27,7 @@ impl FromStr for PeerArg {
     type Err = String;
 
     fn from_str(text: &str) -> std::result::Result<Self, String> {
-        let (name, rest) = text.split_once('=').ok_or("it begins with NAME=HOST:PORT")?;
+        let (name, rest) = text.split_once('=').ok_or("it must begin with NAME=HOST:PORT")?;
         let mut parts = rest.split(',');
         let target = parts.next().unwrap_or_default();
         let mut found = target.to_socket_addrs().map_err(|error| format!("{target}: {error}"))?;
@@ -116,7 +116,7 @@ impl Server {
 fn pass_on(said: impl Read, told: &Sender<SocketAddr>) {
     for line in BufReader::new(said).lines().map_while(std::result::Result::ok) {
         if let Some(address) = address_in(&line) {
-            // Whoever waited may have given up.
+            // The receiver may have given up.
             let _ = told.send(address);
         } else if !line.contains(" INFO ") {
             eprintln!("{line}");

@@ -48,7 +48,7 @@ pub(crate) fn markdown(report: &Report) -> String {
         let _ = writeln!(out, "\n{}", redis.sentence());
     }
     if !report.failures.is_empty() {
-        out.push_str("\nIntervals that came to nothing:\n\n");
+        out.push_str("\nIntervals that failed:\n\n");
         for failure in &report.failures {
             let (server, workload, cause) = (&failure.server, &failure.workload, &failure.cause);
             let _ = writeln!(out, "- {server}, {workload}: {cause}");

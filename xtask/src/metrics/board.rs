@@ -356,7 +356,7 @@ fn description(panel: &Panel) -> String {
     lines.join("\n\n")
 }
 
-/// The metric of that name. A test makes every panel, so a name that is none is found there.
+/// The metric of that name. A test makes every panel, so it finds a wrong name.
 fn declared(name: &str) -> &'static Metric {
     METRICS.iter().find(|it| it.name == name).unwrap_or_else(|| panic!("{name} is no metric"))
 }

@@ -20,7 +20,7 @@ use testkit::{Ending, Metrics};
 /// How long anything may take that must happen.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The build that servers serve if nobody says otherwise.
+/// The build that servers serve by default.
 const BUILD: u32 = 550;
 
 /// Binaries, and a place for what rows need.

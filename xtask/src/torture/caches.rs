@@ -1,6 +1,6 @@
 //! Row 27: caches as people have them, by the pure row and through the real binary.
 //!
-//! The cache of the bench has encrypted groups, whose bytes from the fifth on nobody can read.
+//! The cache of the bench has encrypted groups, whose bytes from the fifth on cannot be read.
 
 use super::bench::Bench;
 use super::load::Load;

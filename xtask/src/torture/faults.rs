@@ -128,7 +128,7 @@ pub(super) fn ring(bench: &Bench, findings: &mut Findings) -> Result<()> {
 }
 
 /// Results of operations: completions cannot be changed from outside, so a worker inside a test
-/// has a ring that fails on purpose (src/net/ops_faults.rs).
+/// has a ring that fails on purpose (src/net/driver/faults.rs).
 fn results(findings: &mut Findings) -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());

@@ -156,7 +156,7 @@ impl Beside {
     }
 }
 
-/// How honest peers did beside those that nobody troubled.
+/// Times of honest peers on the server in trouble, compared with those on the idle one.
 pub(crate) struct Compared {
     /// Times of responses, as a multiple of the others'.
     pub(crate) p99: f64,

@@ -231,7 +231,7 @@ impl Space {
 
 impl Drop for Space {
     fn drop(&mut self) {
-        // Nobody is told: the next run removes it as well.
+        // A failure is ignored: the next run removes it as well.
         let _ = ip(&format!("netns del {}", self.0));
     }
 }

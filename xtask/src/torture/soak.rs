@@ -15,10 +15,10 @@ use std::time::{Duration, Instant};
 /// How often the cache is loaded again, and memory looked at.
 const INTERVAL: Duration = Duration::from_secs(3);
 
-/// How often a worker's heart beats.
+/// The time between two heartbeats of a worker.
 const HEARTBEAT: Duration = Duration::from_millis(100);
 
-/// A heart that has nothing else to do, on the same cores: when it is late, so was the machine.
+/// A thread that only has heartbeats, on the same cores: if it is late, the machine is the reason.
 struct Witness {
     ends: Arc<AtomicBool>,
     thread: JoinHandle<u32>,
@@ -156,7 +156,7 @@ pub(super) fn soak(bench: &Bench, findings: &mut Findings) -> Result<()> {
         cache.change(memory.len())?;
         server.signal(Signal::HUP)?;
         thread::sleep(INTERVAL);
-        // The reload is over: what it read is gone again.
+        // The reload has ended, and its read buffers are freed.
         memory.push(server.memory_bytes() as f64 / 1e6);
     }
     let machine_late = witness.end()?;

@@ -134,7 +134,7 @@ pub(crate) fn without_ring(command: &[OsString]) -> Result<ExitCode> {
     Err(Command::new(program).args(arguments).exec().into())
 }
 
-/// A cache that belongs to somebody else.
+/// A cache that belongs to another user.
 fn of_permissions(bench: &Bench, findings: &mut Findings) -> Result<Option<Obstacle>> {
     if !is_root() || !has_program("setpriv") {
         findings.skip("start: cache unreadable", "only root can be somebody else (setpriv)");
@@ -143,7 +143,7 @@ fn of_permissions(bench: &Bench, findings: &mut Findings) -> Result<Option<Obsta
     let closed = bench.dir.join("closed");
     fs::create_dir_all(&closed)?;
     fs::set_permissions(&closed, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
-    // Where somebody else may run it.
+    // A place where the other user may run it.
     let open = std::env::temp_dir().join("js5d-torture");
     fs::copy(&bench.js5d, &open)?;
     let mut command = Command::new("setpriv");
@@ -155,7 +155,7 @@ fn of_permissions(bench: &Bench, findings: &mut Findings) -> Result<Option<Obsta
 fn meet(obstacle: Obstacle, findings: &mut Findings) -> Result<()> {
     let Obstacle { name, mut command, exit, named } = obstacle;
     let start = Instant::now();
-    // One that starts all the same must not hold up the table.
+    // One that starts must not hold up the table.
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = command.spawn()?;
     while child.try_wait()?.is_none() && start.elapsed() < TIME_MAX {

@@ -1,5 +1,5 @@
-//! `ring-limit`: a JS5 server straight on io_uring, with all that the kernel offers and nothing
-//! else. What it costs a response is the ceiling that js5d is measured against.
+//! `ring-limit`: a JS5 server directly on io_uring, with every feature of the kernel that helps and
+//! nothing else. Its cost of a response is the ceiling that js5d is compared with.
 
 use js5_compare_peers::ring::{Completion, Ring, Sending};
 use js5_compare_peers::session::Session;

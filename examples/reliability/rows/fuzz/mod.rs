@@ -1,4 +1,4 @@
-//! Row 1: every parser of foreign bytes, under bytes that nobody thought of.
+//! Row 1: every parser of bytes from outside, with random bytes.
 //!
 //! One plain function a target, which panics if something is wrong. Three things call them: the
 //! targets of cargo-fuzz in fuzz/, the test that replays fuzz/corpus/, and the driver here, which
