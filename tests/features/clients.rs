@@ -8,6 +8,8 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
+use std::thread;
+use std::time::Duration;
 
 /// Lengths around the edges of each framing, in archive 7 from group 0 on, and again from group
 /// 65,536 on.
@@ -142,7 +144,7 @@ fn whirlpool(bytes: &[u8]) -> Vec<u8> {
 fn clients_of_every_revision_are_served_by_one_server_at_once() {
     let dir = tempfile::tempdir().expect("a scratch directory");
     let server = serve(dir.path(), &["--build", "any"]);
-    std::thread::scope(|scope| {
+    thread::scope(|scope| {
         for row in ROWS {
             for key in [0, 0x5A] {
                 let (server, dir) = (&server, dir.path());
@@ -150,6 +152,33 @@ fn clients_of_every_revision_are_served_by_one_server_at_once() {
             }
         }
     });
+}
+
+#[test]
+fn urgent_responses_overtake_a_prefetch_between_its_blocks() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = serve(dir.path(), &["--build", "any", "--break-off", "off"]);
+    for row in ROWS.into_iter().filter(|row| [831, 910, 946].contains(&row.build)) {
+        for key in [0, 0x5A] {
+            let (status, mut client) = PlainClient::connect(row, server.address, "token");
+            assert_eq!(status, 0, "{row:?}");
+            client.take_in_little();
+            client.greet(key);
+            let prefetched = [(false, 3, 0), (false, 7, 22)];
+            client.ask(&prefetched);
+            // The 500 KB of the first have begun, and the socket is full of them.
+            thread::sleep(Duration::from_millis(150));
+            let urgent = [(true, 7, 2), (true, 255, 7), (true, 7, 23)];
+            client.ask(&urgent);
+            let answers = client.collect(&[&urgent[..], &prefetched].concat());
+            let order: Vec<_> = answers.iter().map(|(asked, _)| *asked).collect();
+            assert_eq!(order, [&urgent[..], &prefetched].concat(), "{row:?}");
+            for ((_, archive, group), container) in answers {
+                let stored = fs::read(dir.path().join(format!("{archive}/{group}.dat"))).unwrap();
+                assert!(stored.starts_with(&container), "{row:?}: {archive}/{group}");
+            }
+        }
+    }
 }
 
 #[test]
@@ -250,7 +279,7 @@ fn a_prefixed_handshake_of_an_absurd_length_closes_and_is_counted() {
 fn a_slow_line_changes_nothing_of_a_handshake() {
     let dir = tempfile::tempdir().expect("a scratch directory");
     let server = serve(dir.path(), &["--build", "any"]);
-    std::thread::scope(|scope| {
+    thread::scope(|scope| {
         for row in ROWS {
             let address = server.address;
             scope.spawn(move || {
@@ -258,7 +287,7 @@ fn a_slow_line_changes_nothing_of_a_handshake() {
                 stream.set_nodelay(true).expect("no delay");
                 for byte in row.handshake("token") {
                     stream.write_all(&[byte]).expect("room");
-                    std::thread::sleep(std::time::Duration::from_millis(2));
+                    thread::sleep(Duration::from_millis(2));
                 }
                 let mut status = [9];
                 std::io::Read::read_exact(&mut stream, &mut status).expect("a status");

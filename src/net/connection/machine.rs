@@ -15,7 +15,6 @@ use crate::net::driver::Key;
 use crate::net::line::{Credit, Egress, LARGE_FROM, Rank, Share, Ticket};
 use crate::net::openings::SilentPlace;
 use crate::net::shared::Shared;
-use crate::protocol::frame::BLOCK_LEN;
 use crate::protocol::session::{Allowance, CloseCause, Received, Response, ServerSession, Step};
 use crate::protocol::{Class, Status};
 use std::rc::Rc;

@@ -165,11 +165,26 @@ impl PlainClient {
         self.stream.write_all(&out).expect("room");
     }
 
-    /// Asks for all at once, and reads as many responses: their containers.
-    pub(crate) fn fetch(&mut self, asked: &[Asked]) -> Vec<(Asked, Vec<u8>)> {
+    /// Bytes that its socket takes in at most while nothing is read.
+    pub(crate) fn take_in_little(&self) {
+        socket2::SockRef::from(&self.stream).set_recv_buffer_size(64 << 10).expect("a socket");
+    }
+
+    /// Asks for all at once.
+    pub(crate) fn ask(&mut self, asked: &[Asked]) {
         let requests: Vec<u8> =
             asked.iter().flat_map(|&(urgent, a, g)| self.row.request(urgent, a, g)).collect();
         self.stream.write_all(&requests).expect("room");
+    }
+
+    /// Asks for all at once, and reads as many responses: their containers.
+    pub(crate) fn fetch(&mut self, asked: &[Asked]) -> Vec<(Asked, Vec<u8>)> {
+        self.ask(asked);
+        self.collect(asked)
+    }
+
+    /// Reads the responses to all that was asked for: their containers, as they end.
+    pub(crate) fn collect(&mut self, asked: &[Asked]) -> Vec<(Asked, Vec<u8>)> {
         let mut open = asked.to_vec();
         let mut answers = Vec::new();
         // Blocks of several may alternate: what has come of each.
