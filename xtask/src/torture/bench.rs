@@ -2,6 +2,7 @@
 //! metrics say of them.
 
 use super::Findings;
+use super::load::BUILDS_SERVED;
 use crate::compare::Result;
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, setrlimit};
 use rustix::process::{kill_process, kill_process_group, set_parent_process_death_signal};
@@ -20,7 +21,7 @@ use testkit::{Ending, Metrics};
 /// How long anything may take that must happen.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The build that servers serve if nobody says otherwise.
+/// The build that peers announce which are no load generator's.
 const BUILD: u32 = 550;
 
 /// Binaries, and a place for what rows need.
@@ -111,7 +112,8 @@ impl Bench {
         options: &[&str],
     ) -> Result<Server> {
         let log = admin.with_extension("log");
-        command.arg("--cache").arg(cache).args(["--build", "550", "--listen", listen]);
+        // Clients of every framing: whatever a row is about, it has all of them in memory.
+        command.arg("--cache").arg(cache).args(["--build", BUILDS_SERVED, "--listen", listen]);
         command.arg("--admin").arg(format!("unix:{}", admin.display()));
         // All peers have one address.
         command.args(["--openings-per-ip-max", "1000000"]);

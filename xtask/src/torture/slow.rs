@@ -90,12 +90,7 @@ pub(super) fn slowloris(bench: &Bench, findings: &mut Findings) -> Result<()> {
     let over = last.elapsed().saturating_sub(DEADLINE).as_secs_f64();
     findings.at_most("slowloris: all cut, past the deadline", over, 1.0, " s");
     let during = during.finish()?;
-    findings.holds(
-        "slowloris: faults of honest peers",
-        &during.faults,
-        "none",
-        during.faults == "{}",
-    );
+    during.found.hold("slowloris", findings);
     findings.at_most("slowloris: honest p99, to an idle server", during.p99, 2.0, "");
     findings.at_most("slowloris: slowest, to an idle server", during.slowest, 3.0, "");
     server.await_metric("js5d_connections_open", |open| open == 0.0)?;
@@ -287,12 +282,7 @@ pub(super) fn readers(bench: &Bench, findings: &mut Findings) -> Result<()> {
     let a_peer = grown as f64 / count as f64 / 1024.0;
     findings.at_most("readers: memory a peer", a_peer, 70.0, " KB");
     findings.at_most("readers: neighbours' p99, to an idle server", neighbours.p99, 2.0, "");
-    findings.holds(
-        "readers: faults of neighbours",
-        &neighbours.faults,
-        "none",
-        neighbours.faults == "{}",
-    );
+    neighbours.found.hold("readers", findings);
     let one = one.finish()?;
     findings.holds("readers: one at 7 kB/s got", one.answers(), ">= 5", one.answers() >= 5);
     drop((trickle, nothing));
