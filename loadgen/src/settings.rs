@@ -423,7 +423,7 @@ fn parse_key(text: &str) -> Result<KeyPolicy, String> {
 /// # Errors
 /// No client is called so, or it has no use for an option, in words.
 fn speech(options: &LoadOptions) -> Result<Speech, String> {
-    let mut speech = Speech::of(options.client.as_deref())?;
+    let mut speech = Speech::of(options.client.as_deref(), options.profiles.as_deref())?;
     if let Some(build) = options.build {
         speech.build = build;
     }

@@ -221,11 +221,6 @@ impl Server {
     pub(crate) fn cpu(&self) -> Duration {
         testkit::cpu(self.child.id())
     }
-
-    /// A peer that was greeted, and the status it read.
-    pub(crate) fn greet(&self) -> Result<(TcpStream, u8)> {
-        greet(TcpStream::connect(self.address)?)
-    }
 }
 
 impl Drop for Server {
