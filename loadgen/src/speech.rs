@@ -32,8 +32,8 @@ impl Speech {
     /// # Errors
     /// There is none, or the file is wrong, in words.
     pub(crate) fn of(client: Option<&str>, profiles: Option<&Path>) -> Result<Self, String> {
-        let profiles =
-            profiles_of_file(profiles).map_err(|failure| format!("--profiles: {}", failure.cause))?;
+        let profiles = profiles_of_file(profiles)
+            .map_err(|failure| format!("--profiles: {}", failure.cause))?;
         let names = table::names(&profiles);
         let named = match client {
             Some(client) => table::client_of(profiles, client).ok_or_else(|| {
