@@ -209,12 +209,11 @@ impl Framing {
     /// framed response. Under a key, too: the bit is clear in every framed response.
     #[inline]
     pub fn mark(self, piece: &mut [u8], at: usize) {
-        let mark = match self {
-            Self::Marked3 => RESPONSE_HEADER_LEN.checked_sub(at),
-            Self::Marked5 => RESPONSE_HEADER_LEN_WIDE.checked_sub(at),
-            Self::Multi512 | Self::Multi102400 => return self.mark_blocks(piece, at),
-        };
-        if let Some(byte) = mark.and_then(|mark| piece.get_mut(mark)) {
+        if self.is_multi() {
+            return self.mark_blocks(piece, at);
+        }
+        // Before the piece, it wraps: no piece is so long.
+        if let Some(byte) = piece.get_mut(self.header_len().wrapping_sub(at)) {
             *byte ^= PREFETCH_BIT;
         }
     }
