@@ -205,6 +205,30 @@ fn a_fork_is_named_by_a_table_of_the_servers_settings_file() {
 }
 
 #[test]
+fn one_server_is_compared_as_its_clients_see_it() {
+    let bench = Bench::start(&[]);
+    let old = format!("old={},client=550", bench.server.address);
+    let young = format!("young={},client=nxt", bench.server.address);
+    let cache = bench.cache();
+    let load = ["-c", "2", "--rounds", "4", "--interval", "200ms", "--cache", &cache];
+    let sides = ["compare", "--server", &old, "--server", &young, "--json", "-"];
+    let output = loadgen(&[&sides[..], &load].concat());
+    assert!(matches!(output.status.code(), Some(0 | 5)), "{output:?}");
+    let result: Value = serde_json::from_slice(&output.stdout).expect("the result is JSON");
+    for (place, name) in ["old", "young"].into_iter().enumerate() {
+        let side = &result["comparison"]["sides"][place];
+        assert_eq!(
+            (&side["name"], side["samples"].as_array().map(Vec::len)),
+            (&name.into(), Some(4))
+        );
+    }
+    // A client that the server does not speak with is named by its side.
+    let wrong = format!("wrong={},client=rs4", bench.server.address);
+    let output = loadgen(&["compare", "--server", &old, "--server", &wrong]);
+    assert_exit(&output, 2);
+}
+
+#[test]
 fn a_signed_master_index_is_compared_up_to_its_signature() {
     let scratch = tempfile::tempdir().unwrap();
     let key = scratch.path().join("key");
