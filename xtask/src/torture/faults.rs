@@ -114,7 +114,9 @@ pub(super) fn ring(bench: &Bench, findings: &mut Findings) -> Result<()> {
         let admin = bench.dir.join("row14.sock");
         let server = bench.serve_by(&mut command, &admin, "127.0.0.1:0", &[])?;
         let options = ["--connections", "4", "--requests", "4000", "--key", "changing"];
-        let load = [&options[..], &["--duration", "30s"]].concat();
+        // The same in flight whoever it is: how long a response takes is what is in flight with it.
+        let windows = ["--urgent", "20", "--prefetch", "20", "--duration", "30s"];
+        let load = [&options[..], &windows].concat();
         let found = EachClient::start(bench, &server, &load)?.finish()?;
         let name = format!("ring: {calls} {error} {when}");
         found.hold(&name, 4000, findings);

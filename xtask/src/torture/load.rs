@@ -168,9 +168,9 @@ impl FoundByEach {
         self.0.iter().map(|found| found.outcome(name)).sum()
     }
 
-    /// Whether the generator found everything in order, whoever the client was.
-    pub(crate) fn is_well(&self) -> bool {
-        self.0.iter().all(|found| found.code != 3)
+    /// How the generators ended, in the order of [`CLIENTS`].
+    pub(crate) fn codes(&self) -> Vec<i32> {
+        self.0.iter().map(|found| found.code).collect()
     }
 }
 
