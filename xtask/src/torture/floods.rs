@@ -97,7 +97,7 @@ pub(super) fn per_address(bench: &Bench, findings: &mut Findings) -> Result<()> 
 fn networks(bench: &Bench, findings: &mut Findings) -> Result<()> {
     let proxy = ["--listen-proxy", "127.0.0.1:0", "--proxy-trusted", "127.0.0.0/8"];
     let mut server = bench.serve(&[&proxy[..], &["--connections-per-ip-max", "5"]].concat())?;
-    let ready = server.log_lines().find_map(|line| {
+    let ready = server.log().lines().find_map(|line| {
         let (before, _) = line.split_once(" (PROXY)")?;
         before.rsplit(' ').next()?.parse().ok()
     });
