@@ -120,12 +120,7 @@ impl Tongue {
     }
 }
 
-/// A response of build 550 as it goes out: header, container with the prefetch bit, markers, key.
-pub(super) fn response(id: (u8, u32), container: &[u8], prefetch_bit: bool, key: u8) -> Vec<u8> {
-    response_in(Framing::Marked3, id, container, prefetch_bit, key)
-}
-
-/// The same in any framing.
+/// A response as it goes out: header, container with the prefetch bit, markers or headers, key.
 pub(super) fn response_in(
     framing: Framing,
     id: (u8, u32),
