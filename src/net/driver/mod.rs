@@ -21,7 +21,7 @@ pub(super) use ring::{GAME, RingSize, Runtime, WORKER, everything_tried, pause_u
 use super::batch::Sealed;
 use crate::protocol::request::MESSAGE_LEN;
 use crate::protocol::session::Received;
-use rustix::net::{SendFlags, Shutdown};
+use rustix::net::{RecvFlags, SendFlags, Shutdown};
 use std::future::poll_fn;
 use std::io;
 use std::ops::Range;
@@ -91,6 +91,12 @@ impl Socket {
     pub(super) fn send_bytes_now(&self, bytes: &[u8]) -> io::Result<usize> {
         let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
         Ok(rustix::net::send(self, bytes, flags)?)
+    }
+
+    /// Reads at once what is there. `WouldBlock` if it is nothing.
+    pub(super) fn receive_now(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let (len, _) = rustix::net::recv(self, buffer, RecvFlags::DONTWAIT)?;
+        Ok(len)
     }
 
     /// Begins to read what is there, at least a byte; 0 is the end of the stream.
