@@ -110,8 +110,8 @@ pub(crate) struct CompareArgs {
     ///
     /// With its process id its CPU time a response is shown. urgent-only is for servers that ignore
     /// the prefetch bit: they get the same number in flight, all urgent. settle=500ms is for those
-    /// that lose what follows the status at once. urgent=N, prefetch=N, key=KEY and client=NAME give
-    /// this side another load than the others: one server can be two sides.
+    /// that lose what follows the status at once. urgent=N, prefetch=N, key=KEY and client=NAME
+    /// give this side another load than the others: one server can be two sides.
     #[arg(
         long,
         value_name = "NAME=HOST:PORT[,pid=N][,urgent-only][,settle=TIME][,urgent=N][,prefetch=N]\

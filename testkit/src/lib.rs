@@ -1,5 +1,6 @@
 //! What tests and chores share, so that there is one of each: a child process that does not
-//! outlive its owner, a server as such, what `/proc` says of a process, and a reader of Prometheus' text.
+//! outlive its owner, a server as such, what `/proc` says of a process, and a reader of
+//! Prometheus' text.
 //!
 //! Nothing of js5d is in it: what looks at the program from outside shares no code with it.
 

@@ -82,8 +82,8 @@ fn what_is_not_finished_in_time_is_cut() {
     assert!(waited < Duration::from_secs(4), "{waited:?}");
 }
 
-/// `count` peers of all framings in the middle of a response of 500 KB when the signal comes: readiness fails
-/// first, each gets the whole of it, and the server ends in time.
+/// `count` peers of all framings in the middle of a response of 500 KB when the signal comes:
+/// readiness fails first, each gets the whole of it, and the server ends in time.
 fn stop_in_mid_response(count: usize) {
     const LARGE: (u8, u32) = (3, 0);
     raise_descriptors();

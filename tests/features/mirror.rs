@@ -121,7 +121,8 @@ fn a_fork_is_named_by_a_table_of_the_servers_settings_file() {
     let file = dir.path().join("js5d.toml");
     // Like no client of the table: two integers, and blocks of 512 bytes that name their response.
     let fork = "build = [718, 800]\n[profile.fork]\nbuilds = 800\nlike = \"rs2-718\"\n\
-                ints = [7, 7]\nanswer = \"multi-512\"\nmark = \"group-bit\"\nbreak_off = false\n[profile.rs2-718]\nints = 1\n";
+                ints = [7, 7]\nanswer = \"multi-512\"\nmark = \"group-bit\"\nbreak_off = false\n\
+                [profile.rs2-718]\nints = 1\n";
     fs::write(&file, fork).expect("a file");
     let server = Server::start(&["--config", text(&file), "--cache", text(&source)]);
     let asked: [&[&str]; 3] = [&["--client", "fork"], &["--build", "800"], &["--client", "718"]];

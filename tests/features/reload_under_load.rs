@@ -28,7 +28,8 @@ struct Load<'a> {
 }
 
 impl Load<'_> {
-    /// A client of one framing or another that asks without a pause, and knows which generation it was given.
+    /// A client of one framing or another that asks without a pause, and knows which generation it
+    /// was given.
     fn client(&self, site: &Deployment, number: usize) {
         let mut rng = fastrand::Rng::with_seed(number as u64);
         let may_leave = number / CLIENTS.len() % 2 == 1;

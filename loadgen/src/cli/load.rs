@@ -64,11 +64,11 @@ pub(crate) struct LoadOptions {
     #[arg(long, short = 'w', value_name = "TIME")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) warmup: Option<Span>,
-    /// Urgent requests that a client keeps in flight [default: as the real client: 20 of build 550].
+    /// Urgent requests that a client keeps in flight [default: as the real client; 20 of 550].
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) urgent: Option<u32>,
-    /// Prefetch requests that a client keeps in flight [default: as the real client: 20 of build 550].
+    /// Prefetch requests that a client keeps in flight [default: as the real client; 20 of 550].
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) prefetch: Option<u32>,

@@ -2,7 +2,6 @@
 //! metrics say of them.
 
 use super::Findings;
-use super::load::BUILDS_SERVED;
 use crate::compare::Result;
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, setrlimit};
 use rustix::process::{kill_process, kill_process_group, set_parent_process_death_signal};
@@ -17,6 +16,13 @@ use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 use testkit::{Metrics, PATIENCE, Serving};
+
+/// A client of each framing, one that knows no prefetch bit, and one of each handshake: every
+/// row about bytes has all of them.
+pub(crate) const CLIENTS: [&str; 5] = ["550", "oldschool", "718", "831", "nxt"];
+
+/// Their builds.
+pub(crate) const BUILDS_SERVED: &str = "550,223,718,831,926";
 
 /// The build that peers announce which are no load generator's.
 const BUILD: u32 = 550;

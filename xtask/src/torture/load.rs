@@ -1,7 +1,7 @@
 //! The load generator as a child: honest clients, and hostile ones.
 
 use super::Findings;
-use super::bench::{Bench, Server, guarded};
+use super::bench::{Bench, CLIENTS, Server, guarded};
 use crate::compare::Result;
 use serde_json::Value;
 use std::fs;
@@ -9,13 +9,6 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
-
-/// A client of each framing, one that knows no prefetch bit, and one of each handshake: every
-/// row about bytes has all of them.
-pub(crate) const CLIENTS: [&str; 5] = ["550", "oldschool", "718", "831", "nxt"];
-
-/// Their builds.
-pub(crate) const BUILDS_SERVED: &str = "550,223,718,831,926";
 
 /// How long a run may take beyond the time that it is told.
 const TIME_MAX: Duration = Duration::from_secs(120);

@@ -1,8 +1,7 @@
 //! Row 28: a whole cache through every form and a mirror; what is cut; what is killed.
 
 use super::Findings;
-use super::bench::Bench;
-use super::load::CLIENTS;
+use super::bench::{Bench, CLIENTS};
 use crate::compare::Result;
 use std::ffi::OsStr;
 use std::fs;

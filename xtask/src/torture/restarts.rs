@@ -1,8 +1,8 @@
 //! Rows 18, 20 to 22, 24 and 26: reloads, stops, hand-overs, `kill -9`, and a stopped process.
 
 use super::Findings;
-use super::bench::{Bench, output_within};
-use super::load::{CLIENTS, EachClient, Load};
+use super::bench::{Bench, CLIENTS, output_within};
+use super::load::{EachClient, Load};
 use crate::compare::Result;
 use rustix::process::Signal;
 use std::path::Path;

@@ -1,9 +1,9 @@
 //! Rows 5 and 9 to 12: peers that are slow, silent, gone, or read nothing.
 
 use super::Findings;
-use super::bench::{Bench, greet, handshake, has_program, is_root};
+use super::bench::{Bench, CLIENTS, greet, handshake, has_program, is_root};
 use super::floods::ip;
-use super::load::{Beside, CLIENTS, HONEST, Load};
+use super::load::{Beside, HONEST, Load};
 use crate::compare::Result;
 use js5d::protocol::profile::table;
 use js5d::protocol::request::Message;
