@@ -2,7 +2,8 @@
 //!
 //! For both sessions, as clients of each kind speak, and for PROXY headers: streams that are
 //! right, that are damaged in places, and that are noise. What a session does about a full queue
-//! depends on when it is offered more, so that is held fixed: one response is taken whenever a queue is full.
+//! depends on when it is offered more, so that is held fixed: one response is taken whenever a
+//! queue is full.
 
 use super::Case;
 use super::wire::{Bit, TONGUES, any_scale, container, name, response_in};

@@ -2,9 +2,9 @@
 //!
 //! A case is a client of build 550, or of one of the others, that connects up to three times, each
 //! time to the generation of that moment. What it writes, how the pipe cuts, delays and delivers
-//! it, when the server reads, fills and sends, what is held back, when the cache is swapped and where the pipe breaks: all
-//! of it is decided by the case's seed. The model says what each step must be, and a second,
-//! slow framing says which bytes it is on the wire.
+//! it, when the server reads, fills and sends, what is held back, when the cache is swapped and
+//! where the pipe breaks: all of it is decided by the case's seed. The model says what each step
+//! must be, and a second, slow framing says which bytes it is on the wire.
 
 mod client;
 pub(super) mod model;
