@@ -4,7 +4,7 @@ mod clients;
 mod front;
 mod memory;
 
-pub use clients::{clients, profiles, readers, with_stored_master};
+pub use clients::{clients, profiles, profiles_of_file, readers, with_stored_master};
 pub use front::{Game, game, has_openings, openings_per_ip_max};
 pub use memory::{Bound, Budget, Part};
 

@@ -5,7 +5,8 @@
 //! operation or in it: counts of the second and every later one are the same.
 
 use super::fixture::{
-    LARGE, MEDIUM, ROUND_LEN, SMALL, container_len, id, open_session, requests, serve, snapshot,
+    LARGE, MEDIUM, ROUND_LEN, SMALL, client, container_len, id, open_session, requests, serve,
+    snapshot,
 };
 use js5d::net::batch::BatchPool;
 use js5d::protocol::client::{Answered, ClientSession, Head, Matching, ResponseSink};
@@ -48,10 +49,22 @@ const fn case(name: &'static str, bytes: usize, prepare: fn() -> Operation) -> C
 }
 
 /// All of them.
-pub const CASES: [Case; 15] = [
-    case("decode_64_requests", DECODED * 4, decode),
+pub const CASES: [Case; 23] = [
+    case("decode_64_requests", DECODED * 4, || decode("550")),
+    case("decode_64_requests_718", DECODED * 6, || decode("718")),
+    case("decode_64_requests_nxt", DECODED * 10, || decode("nxt")),
     case("look_up_64_responses", DECODED * 8, look_up),
-    case("round_40_small_mixed_classes", SMALL_ROUND, || round(SMALL, None, ROUND_LEN, 0)),
+    case("round_40_small_mixed_classes", SMALL_ROUND, || round("550", SMALL, None, ROUND_LEN, 0)),
+    case("round_40_small_718", SMALL_ROUND, || round("718", SMALL, None, ROUND_LEN, 0)),
+    case("round_40_small_nxt", SMALL_ROUND, || round("nxt", SMALL, None, ROUND_LEN, 0)),
+    case("round_40_medium_718", MEDIUM_ROUND, || round("718", MEDIUM, None, ROUND_LEN, 0)),
+    case("round_40_medium_nxt", MEDIUM_ROUND, || round("nxt", MEDIUM, None, ROUND_LEN, 0)),
+    case("round_40_medium_mixed_classes", MEDIUM_ROUND, || {
+        round("550", MEDIUM, None, ROUND_LEN, 0)
+    }),
+    case("batch_4_large_in_place_nxt", LARGE_ROUND, || {
+        round("nxt", LARGE, Some(Class::Urgent), LARGE_ROUND_LEN, 0)
+    }),
     case("batch_40_small_urgent", SMALL_ROUND, || batch(SMALL, Class::Urgent, 0)),
     case("batch_40_small_prefetch", SMALL_ROUND, || batch(SMALL, Class::Prefetch, 0)),
     case("batch_40_small_keyed", SMALL_ROUND, || batch(SMALL, Class::Urgent, 0x5A)),
@@ -67,9 +80,9 @@ pub const CASES: [Case; 15] = [
 ];
 
 /// A read's bytes into the queues and out of them again.
-fn decode() -> Operation {
-    let mut session = open_session(0);
-    let bytes = requests(SMALL, None, DECODED);
+fn decode(name: &str) -> Operation {
+    let mut session = open_session(name, 0);
+    let bytes = requests(name, SMALL, None, DECODED);
     Box::new(move || {
         let taken = session.receive(black_box(&bytes));
         assert_eq!(taken, Ok(bytes.len()));
@@ -93,14 +106,14 @@ fn look_up() -> Operation {
 /// A batch of one class: requests taken in, responses built, as a connection does.
 fn batch(archive: u8, class: Class, key: u8) -> Operation {
     let count = if archive == LARGE { LARGE_ROUND_LEN } else { ROUND_LEN };
-    round(archive, Some(class), count, key)
+    round("550", archive, Some(class), count, key)
 }
 
-fn round(archive: u8, class: Option<Class>, count: usize, key: u8) -> Operation {
-    let (snapshot, mut session) = (snapshot(), open_session(key));
+fn round(name: &str, archive: u8, class: Option<Class>, count: usize, key: u8) -> Operation {
+    let (snapshot, mut session) = (snapshot(), open_session(name, key));
     let mut pool = BatchPool::default();
-    let bytes = requests(archive, class, count);
-    let expected = count * framed_len(container_len(archive));
+    let bytes = requests(name, archive, class, count);
+    let expected = count * client(name).0.framing.framed_len(container_len(archive));
     Box::new(move || {
         let sent = serve(&mut session, &snapshot, &mut pool, black_box(&bytes), |batch| {
             black_box(batch);

@@ -3,11 +3,11 @@
 
 use js5d::catalog::SnapshotBuilder;
 use js5d::net::batch::{BatchPool, Cursor, Sealed, SnapshotRef};
-use js5d::protocol::frame::{framed_len, place};
-use js5d::protocol::handshake::handshake;
+use js5d::protocol::frame::Framing;
+use js5d::protocol::profile::{Profile, table};
 use js5d::protocol::request::Message;
 use js5d::protocol::session::Step;
-use js5d::protocol::{Builds, Class, Clients, GroupId, ServerSession};
+use js5d::protocol::{Builds, Class, ClientSession, Clients, GroupId, ServerSession};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -44,32 +44,45 @@ pub const fn container_len(archive: u8) -> usize {
     }
 }
 
-/// [`GROUPS`] groups in each of the three archives.
+/// What clients of a name or build of js5d's table speak, and the build that they announce.
+pub fn client(name: &str) -> (Profile, u32) {
+    table::client(name).expect("a client of the table")
+}
+
+/// [`GROUPS`] groups in each of the three archives, in each framing.
 pub fn snapshot() -> SnapshotRef {
     let archives = [SMALL, MEDIUM, LARGE];
-    let framed = |&archive: &u8| framed_len(container_len(archive)) as u64;
-    let bytes: u64 = archives.iter().map(framed).sum();
     let groups = archives.len() * usize::from(GROUPS);
-    let mut builder = SnapshotBuilder::new(groups, u64::from(GROUPS) * bytes).expect("small");
+    let framings = Framing::ALL.map(|framing| {
+        let framed = archives.iter().map(|&it| framing.framed_len(container_len(it)) as u64);
+        (framing, u64::from(GROUPS) * framed.sum::<u64>())
+    });
+    let mut builder = SnapshotBuilder::with_framings(groups, &framings).expect("small");
     for archive in archives {
         for group in 0..GROUPS {
             let container = container(container_len(archive), group);
             let id = GroupId { archive, group: group.into() };
             let at = builder.allocate(id, container.len()).expect("room was reckoned");
-            place(builder.framed_mut(at), 0, &container);
+            builder.place(at, 0, &container);
             builder.publish(id, at);
         }
     }
     Rc::new(Arc::new(builder.seal().expect("sealed")))
 }
 
-/// A session that has shaken hands and, unless `key` is 0, has that key.
-pub fn open_session(key: u8) -> ServerSession {
-    let clients = Clients::like_550(Builds::only([550]), true, 500);
+/// A session with such a client that has shaken hands and, unless `key` is 0, has that key.
+pub fn open_session(name: &str, key: u8) -> ServerSession {
+    let (profile, build) = client(name);
+    let mut peer = ClientSession::<()>::of(&profile);
+    let clients = Clients::new(vec![profile], Builds::only([build]), 500).expect("a known build");
     let mut session = ServerSession::new(Arc::new(clients), None);
-    session.receive(&handshake(550)).expect("a good handshake");
+    let mut sent = Vec::new();
+    peer.handshake(build, &mut sent);
+    session.receive(&sent).expect("a good handshake");
     assert!(matches!(session.next_step(), Step::Status(_)), "the handshake is answered");
-    session.receive(&Message::Rekey(key).to_bytes()).expect("a known message");
+    sent.clear();
+    peer.rekey(key, &mut sent);
+    session.receive(&sent).expect("a known message");
     session
 }
 
@@ -78,13 +91,16 @@ pub const fn id(archive: u8, at: usize) -> GroupId {
     GroupId { archive, group: ((at as u16).wrapping_mul(7) % GROUPS) as u32 }
 }
 
-/// `count` requests, as bytes; the class alternates if `class` is none.
-pub fn requests(archive: u8, class: Option<Class>, count: usize) -> Vec<u8> {
-    let request = |at| {
+/// `count` requests as such a client's bytes; the class alternates if `class` is none.
+pub fn requests(name: &str, archive: u8, class: Option<Class>, count: usize) -> Vec<u8> {
+    let peer = ClientSession::<()>::of(&client(name).0);
+    let mut bytes = Vec::new();
+    for at in 0..count {
         let alternating = if at % 2 == 0 { Class::Urgent } else { Class::Prefetch };
-        Message::Request(class.unwrap_or(alternating), id(archive, at)).to_bytes()
-    };
-    (0..count).flat_map(request).collect()
+        let request = Message::Request(class.unwrap_or(alternating), id(archive, at));
+        peer.send(request, &mut bytes);
+    }
+    bytes
 }
 
 /// Serves all that `requests` asks for, as a connection does, a send at a time: `send` sees each
@@ -98,6 +114,7 @@ pub fn serve(
 ) -> usize {
     let taken = session.receive(requests).expect("known messages");
     assert_eq!(taken, requests.len(), "the queues have room for a round");
+    let view = snapshot.view(session.dialect());
     let mut current: Option<Cursor> = None;
     let mut bytes = 0;
     loop {
@@ -107,9 +124,9 @@ pub fn serve(
                 Some(cursor) => cursor,
                 None => match session.next_step() {
                     Step::Response(response) => {
-                        let place = snapshot.place(response.id());
+                        let place = view.place(response.id());
                         assert!(!place.is_empty(), "a group that exists");
-                        if batch.push_small(response, snapshot.framed(place)) {
+                        if batch.push_small(response, view.framed(place)) {
                             continue;
                         }
                         Cursor::new(response, place)

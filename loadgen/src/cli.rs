@@ -114,12 +114,12 @@ pub(crate) struct CompareArgs {
     /// pid=N is the server's process id: its CPU time for each response is then shown. urgent-only
     /// is for a server that ignores the prefetch bit: it gets the same number of requests in
     /// flight, all of them urgent. settle=500ms is for a server that loses requests which follow
-    /// the status at once. urgent=N, prefetch=N and key=KEY give this server another load than the
-    /// others.
+    /// the status at once. urgent=N, prefetch=N, key=KEY and client=NAME give this side another
+    /// load than the others: one server can be two sides.
     #[arg(
         long,
         value_name = "NAME=HOST:PORT[,pid=N][,urgent-only][,settle=TIME][,urgent=N][,prefetch=N]\
-                      [,key=KEY]",
+                      [,key=KEY][,client=NAME]",
         required_unless_present = "a"
     )]
     pub(crate) server: Vec<SideArg>,
@@ -169,6 +169,7 @@ pub(crate) struct SideArg {
     pub(crate) urgent: Option<u32>,
     pub(crate) prefetch: Option<u32>,
     pub(crate) key: Option<String>,
+    pub(crate) client: Option<String>,
 }
 
 impl FromStr for SideArg {
@@ -193,11 +194,12 @@ impl FromStr for SideArg {
                 Some(("urgent", text)) => side.urgent = Some(number(text)?),
                 Some(("prefetch", text)) => side.prefetch = Some(number(text)?),
                 Some(("key", text)) => side.key = Some(text.to_owned()),
+                Some(("client", text)) => side.client = Some(text.to_owned()),
                 None if part == "urgent-only" => side.urgent_only = true,
                 _ => {
                     return Err(format!(
                         "{part} is none of pid=N, urgent-only, settle=TIME, urgent=N, prefetch=N, \
-                         key=KEY"
+                         key=KEY, client=NAME"
                     ));
                 }
             }
@@ -301,7 +303,9 @@ mod tests {
 
     #[test]
     fn a_side_is_named_with_its_address_and_what_is_its_own() {
-        let side: SideArg = "netty=127.0.0.1:43594,pid=7,urgent-only,settle=500ms".parse().unwrap();
+        let side = "netty=127.0.0.1:43594,pid=7,urgent-only,settle=500ms,client=718";
+        let side: SideArg = side.parse().unwrap();
+        assert_eq!(side.client.as_deref(), Some("718"));
         assert_eq!((side.name.as_str(), side.pid, side.urgent_only), ("netty", Some(7), true));
         assert_eq!((side.target.as_str(), side.settle), ("127.0.0.1:43594", "500ms".parse().ok()));
         for wrong in ["127.0.0.1:1", "=127.0.0.1:1", "a=1", "a=b:1,pid=x", "a=b:1,slow"] {

@@ -425,7 +425,7 @@ fn parse_key(text: &str) -> Result<KeyPolicy, String> {
 /// # Errors
 /// No client has that name, or an option has no effect for it.
 fn speech(options: &LoadOptions) -> Result<Speech, String> {
-    let mut speech = Speech::of(options.client.as_deref())?;
+    let mut speech = Speech::of(options.client.as_deref(), options.profiles.as_deref())?;
     if let Some(build) = options.build {
         speech.build = build;
     }

@@ -3,8 +3,10 @@
 //! js5d's table of profiles says what each revision's client sends and accepts. Without `--client`
 //! the clients are of build 550, and may announce any build.
 
+use js5d::config::profiles_of_file;
 use js5d::protocol::profile::table;
 use js5d::protocol::{ClientSession, Profile};
+use std::path::Path;
 
 /// The build that is announced without `--client` and `--build`.
 pub(crate) const BUILD: u32 = 550;
@@ -25,18 +27,21 @@ pub(crate) struct Speech {
 }
 
 impl Speech {
-    /// Of the client that `--client` names.
+    /// Of the client that `--client` names, of the table or of a server's settings file.
     ///
     /// # Errors
-    /// There is no such client.
-    pub(crate) fn of(client: Option<&str>) -> Result<Self, String> {
-        let named = client.map(|client| {
-            table::client(client).ok_or_else(|| {
-                let names = table::names();
+    /// There is none, or the file is wrong, in words.
+    pub(crate) fn of(client: Option<&str>, profiles: Option<&Path>) -> Result<Self, String> {
+        let profiles = profiles_of_file(profiles)
+            .map_err(|failure| format!("--profiles: {}", failure.cause))?;
+        let names = table::names(&profiles);
+        let named = match client {
+            Some(client) => table::client_of(profiles, client).ok_or_else(|| {
                 format!("--client {client}: no client has this name or build; there are {names}")
-            })
-        });
-        let (profile, build) = named.transpose()?.unwrap_or((Profile::build_550(), BUILD));
+            })?,
+            None => (Profile::build_550(), BUILD),
+        };
+        let (profile, build) = named;
         Ok(Self {
             profile,
             build,

@@ -390,7 +390,7 @@ impl Snapshot {
     pub fn response_in(&self, dialect: Dialect, id: GroupId) -> Option<&[u8]> {
         let view = self.view(dialect);
         let place = view.place(id);
-        (!place.is_empty()).then(|| view.framed(place))
+        if place.is_empty() { None } else { view.region.arena.get(place.range()) }
     }
 
     /// The framings that it has responses in, the shortest header first.

@@ -64,6 +64,11 @@ pub struct AskingArgs {
     #[arg(long, value_name = "CLIENT")]
     pub client: Option<String>,
 
+    /// Settings file of the server, whose [profile.NAME] tables --client and --build can then name
+    /// [default: the profiles of 'js5d config --profiles']
+    #[arg(long, value_name = "FILE")]
+    pub profiles: Option<PathBuf>,
+
     /// Build to announce, if not the client's own; without --client it also sets the client
     #[arg(long, value_name = "BUILD")]
     #[arg(value_parser = whole(0..=u32::MAX))]

@@ -1,12 +1,14 @@
 //! From options to the clients that are served, and to what is loaded for them.
 
 use crate::catalog::{Readers, STORED_MASTER_LEN_MAX};
-use crate::cli::{ClientArgs, LIKE, PrefetchBit, ServeArgs};
+use crate::cli::{ClientArgs, Command, LIKE, PrefetchBit, ServeArgs};
 use crate::failure::{Exit, Failure};
 use crate::protocol::profile::{Mark, ProfileError, table};
 use crate::protocol::rsa::{KEY_TEXT_LEN_MAX, RsaKey};
 use crate::protocol::{Builds, Clients, Profile};
+use crate::settings::{self, Fault};
 use std::borrow::Cow;
+use std::ffi::OsString;
 use std::fmt::Display;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
@@ -73,6 +75,30 @@ pub fn profiles(args: &ClientArgs) -> Result<Vec<Profile>, Failure> {
         profile.check().map_err(in_config)?;
     }
     Ok(own)
+}
+
+/// The profiles of the server that has this settings file, for who speaks to it as its client;
+/// without a file those of the table.
+///
+/// # Errors
+/// The file cannot be read, or something in it is wrong.
+pub fn profiles_of_file(path: Option<&Path>) -> Result<Vec<Profile>, Failure> {
+    let Some(path) = path else { return Ok(table::all()) };
+    let command = ["js5d", "config", "--config"].map(OsString::from);
+    // The file alone counts: variables are the server's.
+    let parsed = settings::parse(command.into_iter().chain([path.into()]), []);
+    let cli = match parsed {
+        Ok(parsed) => parsed.cli,
+        Err(Fault::Setting(failure)) => return Err(failure),
+        Err(Fault::Usage(error)) => {
+            let cause = format!("--profiles {}: {error}", path.display());
+            return Err(failure(cause, "'js5d config --check --config FILE' checks the file"));
+        }
+    };
+    match cli.command {
+        Some(Command::Config(config)) => profiles(&config.serve.clients),
+        _ => Ok(table::all()),
+    }
 }
 
 /// The clients that are served.

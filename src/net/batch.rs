@@ -363,12 +363,13 @@ impl Batch {
     /// Adds bytes in place; of a prefetch only what holds a patched bit is copied.
     fn refer(&mut self, cursor: &mut Cursor, bytes: &[u8], snapshot: &SnapshotRef) {
         let framing = cursor.response.framing();
-        if framing.is_multi() && cursor.response.prefetch_bit() {
+        let has_bit = cursor.response.prefetch_bit();
+        if has_bit && framing.is_multi() && cursor.taken + bytes.len() > framing.block_len() {
             return self.refer_blocks(cursor, bytes, snapshot);
         }
-        let patched = cursor.response.prefetch_bit() && cursor.taken == 0;
+        let patched = has_bit && cursor.taken == 0;
         let mut body = bytes;
-        if patched && let Some((head, later)) = bytes.split_at_checked(framing.header_len() + 1) {
+        if patched && let Some((head, later)) = bytes.split_at_checked(framing.first_mark() + 1) {
             self.push_patched(head);
             body = later;
         }

@@ -190,6 +190,18 @@ impl Framing {
         }
     }
 
+    /// The first byte of a framed response that [`Self::next_mark`] names: of one that fits into a
+    /// block the only one.
+    #[inline]
+    #[must_use]
+    pub const fn first_mark(self) -> usize {
+        match self {
+            Self::Marked3 => RESPONSE_HEADER_LEN,
+            Self::Marked5 => RESPONSE_HEADER_LEN_WIDE,
+            Self::Multi512 | Self::Multi102400 => 1,
+        }
+    }
+
     /// The first byte at or behind `at` of a framed response in which a response to a prefetch
     /// has [`PREFETCH_BIT`]: the container's compression byte, or the highest byte of the group
     /// in each block's header.
@@ -201,7 +213,7 @@ impl Framing {
             let block = at.saturating_sub(1).div_ceil(self.block_len());
             return Some(block.saturating_mul(self.block_len()).saturating_add(1));
         }
-        let mark = self.header_len();
+        let mark = self.first_mark();
         if at <= mark { Some(mark) } else { None }
     }
 
@@ -209,12 +221,11 @@ impl Framing {
     /// framed response. Under a key, too: the bit is clear in every framed response.
     #[inline]
     pub fn mark(self, piece: &mut [u8], at: usize) {
-        let mark = match self {
-            Self::Marked3 => RESPONSE_HEADER_LEN.checked_sub(at),
-            Self::Marked5 => RESPONSE_HEADER_LEN_WIDE.checked_sub(at),
-            Self::Multi512 | Self::Multi102400 => return self.mark_blocks(piece, at),
-        };
-        if let Some(byte) = mark.and_then(|mark| piece.get_mut(mark)) {
+        if self.is_multi() && at.saturating_add(piece.len()) > self.block_len() {
+            return self.mark_blocks(piece, at);
+        }
+        // Before the piece, it wraps: no piece is so long.
+        if let Some(byte) = piece.get_mut(self.first_mark().wrapping_sub(at)) {
             *byte ^= PREFETCH_BIT;
         }
     }

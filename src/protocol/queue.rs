@@ -1,6 +1,7 @@
 //! Requests that wait: a bounded queue for each class.
 
 use super::request::Opcodes;
+use super::response::{Response, Stamp};
 use super::{Class, GroupId};
 use std::collections::VecDeque;
 
@@ -54,15 +55,19 @@ impl Queues {
         (after.0.saturating_sub(before.0), after.1.saturating_sub(before.1))
     }
 
-    /// Takes the oldest urgent request, or the oldest prefetch if none is urgent: as
-    /// [`GroupId::to_word`] has it, and how often its response was broken off.
+    /// Takes the oldest urgent request, or the oldest prefetch if none is urgent, and says how it
+    /// is to be answered, stamped so.
     #[inline]
-    pub(super) fn pop(&mut self) -> Option<(Class, u32, u8)> {
+    pub(super) fn pop(&mut self, stamp: Stamp) -> Option<Response> {
         if let Some(request) = self.urgent.requests.pop_front() {
-            return Some((Class::Urgent, request, 0));
+            return Some(Response::stamped(request, Class::Urgent, stamp));
         }
         let request = self.prefetch.requests.pop_front()?;
-        Some((Class::Prefetch, request, std::mem::take(&mut self.times_broken_off)))
+        let response = Response::stamped(request, Class::Prefetch, stamp);
+        if self.times_broken_off == 0 {
+            return Some(response);
+        }
+        Some(response.broken_off(std::mem::take(&mut self.times_broken_off)))
     }
 
     /// All requests, in the order in which they will be taken if no more are pushed.

@@ -196,12 +196,11 @@ impl ServerSession {
     pub fn next_step(&mut self) -> Step {
         match self.phase {
             Phase::Open => {
-                let next = self.queues.as_mut().and_then(|queues| queues.pop());
-                if let Some((class, word, times)) = next {
-                    // The key of the moment in which the response is taken: none of its bytes has
-                    // been handed to the socket.
-                    let response = Response::stamped(word, class, self.stamp);
-                    Step::Response(response.broken_off(times))
+                // The key of the moment in which the response is taken: none of its bytes has
+                // been handed to the socket.
+                let stamp = self.stamp;
+                if let Some(next) = self.queues.as_mut().and_then(|queues| queues.pop(stamp)) {
+                    Step::Response(next)
                 } else if self.disconnected {
                     Step::Close(CloseCause::Disconnected)
                 } else {

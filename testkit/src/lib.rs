@@ -1,12 +1,13 @@
 //! What tests and chores share, so that there is one of each: a child process that does not
-//! outlive its owner, what `/proc` says of a process, and a reader of Prometheus' text.
+//! outlive its owner, a server as such, what `/proc` says of a process, and a reader of
+//! Prometheus' text.
 //!
 //! It shares no code with js5d, so that tests check the program independently.
 
 mod metrics;
 mod process;
+mod serving;
 
 pub use metrics::Metrics;
-pub use process::{
-    Ending, cpu, descriptor_table, descriptors, is_ready_line, memory_bytes, ready_address,
-};
+pub use process::{Ending, cpu, descriptor_table, descriptors, memory_bytes};
+pub use serving::{PATIENCE, Serving};

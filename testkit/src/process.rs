@@ -3,7 +3,6 @@
 //! A process that is gone has used nothing and holds nothing: 0, no error.
 
 use procfs::process::Process;
-use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
 use std::process::Child;
 use std::time::Duration;
@@ -70,20 +69,6 @@ pub fn descriptor_table(pid: u32) -> u64 {
     status.map_or(0, |status| u64::from(status.fdsize))
 }
 
-/// Whether a line of js5d's log says that it is ready.
-#[must_use]
-pub fn is_ready_line(line: &str) -> bool {
-    line.contains("serving ") && line.contains(" peer")
-}
-
-/// Where js5d listens, of the line that says so: `serving …, on 127.0.0.1:43594 with 1 worker; …`.
-/// Of several addresses the first.
-#[must_use]
-pub fn ready_address(line: &str) -> Option<SocketAddr> {
-    let (_, rest) = line.split_once(", on ")?;
-    rest.split(' ').next()?.parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,14 +88,5 @@ mod tests {
         drop(child);
         assert_eq!((cpu(pid), memory_bytes(pid), descriptors(pid)), (Duration::ZERO, 0, 0));
         assert!(cpu(std::process::id()) > Duration::ZERO);
-    }
-
-    #[test]
-    fn a_ready_line_has_its_first_address() {
-        let one = "serving 7 groups, on 127.0.0.1:43594 with 1 worker; at most 50000 peers";
-        let two = "serving 7, on 127.0.0.1:1 (PROXY) and [::1]:2 with 2 workers; 9 peers";
-        assert!(is_ready_line(one) && !is_ready_line("serving nobody"));
-        assert_eq!(ready_address(one), Some(SocketAddr::from(([127, 0, 0, 1], 43594))));
-        assert_eq!(ready_address(two), Some(SocketAddr::from(([127, 0, 0, 1], 1))));
     }
 }

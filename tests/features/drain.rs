@@ -1,6 +1,9 @@
 //! How it stops.
 
-use crate::support::{Cache, Client, Http, Server, eventually, id, raise_descriptors, read_to_end};
+use crate::support::{
+    CLIENT_BUILDS, CLIENTS, Cache, Client, Http, Server, eventually, id, raise_descriptors,
+    read_to_end, slow_stream,
+};
 use js5d::protocol::Class;
 use rustix::process::Signal;
 use std::net::TcpStream;
@@ -79,16 +82,18 @@ fn what_is_not_finished_in_time_is_cut() {
     assert!(waited < Duration::from_secs(4), "{waited:?}");
 }
 
-/// `count` peers in the middle of a response of 500 KB when the signal comes: readiness fails
-/// first, each gets the whole of it, and the server ends in time.
+/// `count` peers of all framings in the middle of a response of 500 KB when the signal comes:
+/// readiness fails first, each gets the whole of it, and the server ends in time.
 fn stop_in_mid_response(count: usize) {
     const LARGE: (u8, u32) = (3, 0);
     raise_descriptors();
     let cache = Cache::sample();
-    let server = Server::with_cache(&cache, &["--admin", "127.0.0.1:0", "--workers", "2"]);
+    let options = ["--admin", "127.0.0.1:0", "--workers", "2", "--build", CLIENT_BUILDS];
+    let server = Server::with_cache(&cache, &options);
     let (http, mut server) = (Http::of(&server), server);
-    let begun = |_| {
-        let mut client = Client::connect_slow(&server, 0);
+    let begun = |number: usize| {
+        let stream = slow_stream(server.address);
+        let mut client = Client::connect_as(CLIENTS[number % CLIENTS.len()], stream);
         client.request([(Class::Urgent, id(LARGE.0, LARGE.1))]);
         client.read_some(1000);
         client

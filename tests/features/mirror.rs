@@ -113,6 +113,41 @@ fn a_server_is_mirrored_as_whichever_client_it_is_asked() {
 }
 
 #[test]
+fn a_fork_is_named_by_a_table_of_the_servers_settings_file() {
+    let dir = tempfile::tempdir().expect("a scratch directory");
+    let source = dir.path().join("source");
+    fs::create_dir(&source).expect("a directory");
+    write_cache(&source);
+    let file = dir.path().join("js5d.toml");
+    // Like no client of the table: two integers, and blocks of 512 bytes that name their response.
+    let fork = "build = [718, 800]\n[profile.fork]\nbuilds = 800\nlike = \"rs2-718\"\n\
+                ints = [7, 7]\nanswer = \"multi-512\"\nmark = \"group-bit\"\nbreak_off = false\n\
+                [profile.rs2-718]\nints = 1\n";
+    fs::write(&file, fork).expect("a file");
+    let server = Server::start(&["--config", text(&file), "--cache", text(&source)]);
+    let asked: [&[&str]; 3] = [&["--client", "fork"], &["--build", "800"], &["--client", "718"]];
+    for (number, client) in asked.into_iter().enumerate() {
+        let to = dir.path().join(number.to_string());
+        let options = [client, &["--profiles", text(&file)]].concat();
+        let ended = fetch(server.address, &to, &options);
+        assert_eq!(ended.code, Some(0), "{client:?}: {ended:?}");
+        let address = server.address.to_string();
+        let same = js5d(&[&["diff", &address, text(&to)], &options[..]].concat());
+        assert_eq!(same.code, Some(0), "{client:?}: {same:?}");
+        assert!(same.stdout.contains("no difference"), "{client:?}: {same:?}");
+        // Without the file there is no such client, or it reads another number of integers.
+        let ended =
+            fetch(server.address, &dir.path().join("x"), &[client, &["--timeout", "1s"]].concat());
+        assert_ne!(ended.code, Some(0), "{client:?}: {ended:?}");
+    }
+    fs::write(&file, "[profile.fork]\nbuilds = 800\nframe = 5\n").expect("a file");
+    let options = ["--client", "fork", "--profiles", text(&file)];
+    let ended = fetch(server.address, &dir.path().join("x"), &options);
+    assert_eq!(ended.code, Some(78), "{ended:?}");
+    assert!(ended.stderr.contains("js5d.toml:3:1: frame = '5'"), "{ended:?}");
+}
+
+#[test]
 fn a_mirror_killed_twenty_times_is_exact_and_has_asked_for_each_group_about_once() {
     let dir = tempfile::tempdir().expect("a scratch directory");
     let mirror = dir.path().join("mirror");

@@ -1,9 +1,12 @@
 //! Many reloads beside busy clients: none is dropped or refused, none sees two generations, and
 //! memory comes back.
 
-use crate::support::{Cache, Client, Deployment, eventually, id, raise_descriptors};
-use js5d::protocol::{Class, GroupId, MASTER_INDEX};
+use crate::support::{
+    CLIENT_BUILDS, CLIENTS, Cache, Client, Deployment, eventually, id, raise_descriptors,
+};
+use js5d::protocol::{ARCHIVE_INDEXES, Class, GroupId};
 use rustix::process::Signal;
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -17,22 +20,26 @@ const ROUNDS: usize = 50;
 struct Load<'a> {
     caches: &'a [Cache],
     groups: Vec<GroupId>,
+    /// The index of an archive that is another one in each cache.
+    telling: GroupId,
     stop: AtomicBool,
     answers: AtomicU64,
     connections: AtomicU64,
 }
 
 impl Load<'_> {
-    /// A client that asks without a pause, and knows which generation it was given.
+    /// A client of one framing or another that asks without a pause, and knows which generation it
+    /// was given.
     fn client(&self, site: &Deployment, number: usize) {
         let mut rng = fastrand::Rng::with_seed(number as u64);
-        let may_leave = number % 2 == 1;
+        let may_leave = number / CLIENTS.len() % 2 == 1;
         while !self.stop.load(Ordering::Relaxed) {
-            let mut client = Client::connect(&site.server, 0);
+            let stream = TcpStream::connect(site.server.address).expect("js5d listens");
+            let mut client = Client::connect_as(CLIENTS[number % CLIENTS.len()], stream);
             self.connections.fetch_add(1, Ordering::Relaxed);
-            client.request([(Class::Urgent, MASTER_INDEX)]);
-            let master = client.receive().container;
-            let mine = self.caches.iter().find(|cache| cache.container(MASTER_INDEX) == master);
+            client.request([(Class::Urgent, self.telling)]);
+            let index = client.receive().container;
+            let mine = self.caches.iter().find(|cache| cache.container(self.telling) == index);
             let mine = mine.expect("a generation that is served");
             let mut rounds = 0;
             while !(self.stop.load(Ordering::Relaxed) || may_leave && rounds == ROUNDS) {
@@ -53,7 +60,10 @@ fn check(client_count: usize, reload_count: usize) {
     raise_descriptors();
     let caches = [Cache::sample(), Cache::reworked()];
     let named = [("0", &caches[0]), ("1", &caches[1]), ("corrupt", &caches[1])];
-    let site = Deployment::start(&named, &["--workers", "2"]);
+    let site = Deployment::start(&named, &["--workers", "2", "--build", CLIENT_BUILDS]);
+    let indexes = (0..).map(|archive| id(ARCHIVE_INDEXES, archive));
+    let telling =
+        indexes.into_iter().find(|&it| caches[0].container(it) != caches[1].container(it));
     let broken = site.path("corrupt").join("3/0.dat");
     std::fs::write(&broken, b"\0\0\0\0\x01A").expect("writable");
     // Both generations have been in memory once before the memory is looked at.
@@ -66,6 +76,7 @@ fn check(client_count: usize, reload_count: usize) {
     let resident_before = settled();
     let load = Load {
         caches: &caches,
+        telling: telling.expect("an index that differs"),
         // Small ones, for many answers, and one that takes several sends.
         groups: (0..100).map(|group| id(1, group)).chain([id(3, 0)]).collect(),
         stop: AtomicBool::new(false),

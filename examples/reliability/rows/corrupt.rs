@@ -6,7 +6,7 @@
 
 use super::Case;
 use super::image::{DAT2, Image, Listed, SECTOR, idx, index, packed_gzip, packed_plain};
-use super::mutations::check;
+use super::mutations::{check, readers};
 use super::plain;
 use js5d::cache::{Store, block_on};
 use js5d::catalog::{LoadOptions, load};
@@ -301,7 +301,7 @@ pub(super) fn prepare() -> Case {
         if grown > if unpacks { MEMORY_UNPACKING_MAX } else { MEMORY_MAX } {
             return Err(told(format!("loading took {grown} bytes")));
         }
-        block_on(check(dir.path(), &view)).map_err(told)?;
+        block_on(check(dir.path(), &view, readers(0))).map_err(told)?;
         Ok(1)
     })
 }

@@ -8,12 +8,12 @@
 
 use super::Case;
 use super::image::{DAT2, Image, Listed, SECTOR, idx, index, packed_gzip, packed_plain};
-use super::mutations::compare;
+use super::mutations::{compare, readers};
 use super::plain::{self, View};
 use super::wire;
 use fastrand::Rng;
 use js5d::cache::{Store, block_on};
-use js5d::catalog::{LoadError, LoadOptions, Loaded, load};
+use js5d::catalog::{LoadError, LoadOptions, Loaded, Readers, load};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
@@ -51,11 +51,11 @@ pub(super) fn prepare() -> Case {
             let mut found = make(&mut rng);
             write_flat(&flat, &found.stored).map_err(|error| error.to_string())?;
             let told = |kind, what| format!("cache {number}, {kind}: {what}");
-            block_on(check(&flat, &found)).map_err(|what| told("flat", what))?;
+            block_on(check(&flat, &found, readers(seed))).map_err(|what| told("flat", what))?;
             let image = image(&mut found, &mut rng);
             image.write(&dat2, &on_disk).map_err(|error| error.to_string())?;
             on_disk.clone_from(&image);
-            block_on(check(&dat2, &found)).map_err(|what| told("dat2", what))?;
+            block_on(check(&dat2, &found, readers(seed))).map_err(|what| told("dat2", what))?;
             if plain::view(&image) != found.served {
                 return Err(told("dat2", "the plain reader sees another cache".into()));
             }
@@ -216,9 +216,9 @@ fn write_flat(dir: &Path, stored: &BTreeMap<(u8, u16), Vec<u8>>) -> std::io::Res
 }
 
 /// What is damaged is named, all of it and nothing else, and the rest is served whole.
-async fn check(dir: &Path, found: &Found) -> Result<(), String> {
+async fn check(dir: &Path, found: &Found, readers: Readers) -> Result<(), String> {
     let store = Store::open(dir).await.map_err(|error| error.to_string())?;
-    let skipping = LoadOptions { skip_corrupt: true, ..LoadOptions::default() };
+    let skipping = LoadOptions { skip_corrupt: true, readers, ..LoadOptions::default() };
     let loaded = load(&store, skipping, &mut |_, _| {}).await;
     let Loaded { snapshot, report } = loaded.map_err(|error| error.to_string())?;
     let named: Named = report.problems().iter().map(|it| (it.archive, it.group)).collect();

@@ -1,4 +1,4 @@
-//! Row 19: rekeys in the middle of a queue.
+//! Row 19: rekeys in the middle of a queue, in each framing.
 //!
 //! A session, and outputs filled from it as a connection does. Requests, rekeys and outputs of
 //! any length come in any order; each response carries the key of the moment in which its first
@@ -6,10 +6,10 @@
 
 use super::Case;
 use super::simulation::{ServerEnd, World};
-use super::wire::response;
+use super::wire::{Bit, TONGUES, Tongue, response_in};
 use fastrand::Rng;
 use js5d::protocol::request::Message;
-use js5d::protocol::{Builds, Class, Clients, handshake};
+use js5d::protocol::{Builds, Class, ClientSession, Clients};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -20,29 +20,40 @@ const RESPONSES: u64 = 1000;
 /// A case is one connection with a thousand responses.
 pub(super) fn prepare() -> Case {
     let world = Rc::new(World::new());
-    Box::new(move |seed| connection(&world, &mut Rng::with_seed(seed)))
+    // Of those that send opcode 6, all have the bit.
+    let tongues = TONGUES.iter().filter(|tongue| tongue.bit == Bit::Always).collect::<Vec<_>>();
+    Box::new(move |seed| {
+        let mut rng = Rng::with_seed(seed);
+        let tongue = tongues[rng.usize(..tongues.len())];
+        connection(&world, tongue, &mut rng).map_err(|what| format!("{}: {what}", tongue.name))
+    })
 }
 
-fn connection(world: &World, rng: &mut Rng) -> Result<u64, String> {
-    let clients = Clients::like_550(Builds::Any, true, 1 << 20);
+fn connection(world: &World, tongue: &Tongue, rng: &mut Rng) -> Result<u64, String> {
+    let (profile, build) = tongue.profile();
+    let mut client = ClientSession::<()>::of(&profile);
+    let clients = Clients::new(vec![profile], Builds::Any, 1 << 20).expect("a sound profile");
     let mut end = ServerEnd::new(world.snapshot(0), Arc::new(clients), None, 1 << rng.u8(12..19));
     let mut queues = [VecDeque::new(), VecDeque::new()];
     let (mut key, mut asked) = (0, 0);
-    end.session_mut().receive(&handshake::handshake(550)).map_err(|v| format!("{v:?}"))?;
+    let mut opening = Vec::new();
+    client.handshake(build, &mut opening);
+    end.session_mut().receive(&opening).map_err(|v| format!("{v:?}"))?;
     let (mut wire, mut expected) = (Vec::new(), vec![0]);
+    expected.extend([0, 0, 0, 1].repeat(tongue.ints));
     while asked < RESPONSES || queues.iter().any(|queue| !queue.is_empty()) {
         if asked < RESPONSES && rng.u8(..3) > 0 {
             for _ in 0..rng.u64(1..40).min(RESPONSES - asked) {
-                let id = world.any_present(0, rng);
+                let id = world.any_present(0, tongue.is_wide(), rng);
                 let class = if rng.bool() { Class::Urgent } else { Class::Prefetch };
                 queues[usize::from(class == Class::Prefetch)].push_back(id);
-                send(&mut end, Message::Request(class, super::wire::name(id)))?;
+                send(&client, &mut end, Message::Request(class, super::wire::name(id)))?;
                 asked += 1;
             }
         }
         if rng.bool() {
             key = if rng.u8(..4) == 0 { 0 } else { rng.u8(..) };
-            send(&mut end, Message::Rekey(key))?;
+            send(&client, &mut end, Message::Rekey(key))?;
         }
         if rng.bool() {
             // One output: what the model pops is as many as the session popped.
@@ -52,7 +63,8 @@ fn connection(world: &World, rng: &mut Rng) -> Result<u64, String> {
             for (place, count) in [(0, before.0 - after.0), (1, before.1 - after.1)] {
                 for id in queues[place].drain(..count) {
                     let container = world.container(0, id).ok_or("asked for what is absent")?;
-                    expected.extend(response(id, container, place == 1, key));
+                    let framing = tongue.framing;
+                    expected.extend(response_in(framing, id, container, place == 1, key));
                 }
             }
             wire.extend(end.take_output());
@@ -79,9 +91,11 @@ fn compare(wire: &mut Vec<u8>, expected: &mut Vec<u8>) -> Result<(), String> {
     Ok(())
 }
 
-fn send(end: &mut ServerEnd, message: Message) -> Result<(), String> {
-    match end.session_mut().receive(&message.to_bytes()) {
-        Ok(4) => Ok(()),
+fn send(client: &ClientSession<()>, end: &mut ServerEnd, message: Message) -> Result<(), String> {
+    let mut bytes = Vec::new();
+    client.send(message, &mut bytes);
+    match end.session_mut().receive(&bytes) {
+        Ok(taken) if taken == bytes.len() => Ok(()),
         other => Err(format!("{message:?}: {other:?}")),
     }
 }

@@ -1,14 +1,15 @@
 //! Row 2: any split of any byte stream does what one big read does.
 //!
-//! For both sessions and for PROXY headers: streams that are right, that are damaged in places,
-//! and that are noise. What a session does about a full queue depends on when it is offered
-//! more, so that is held fixed: one response is taken whenever a queue is full.
+//! For both sessions, as clients of each kind speak, and for PROXY headers: streams that are
+//! right, that are damaged in places, and that are noise. What a session does about a full queue
+//! depends on when it is offered more, so that is held fixed: one response is taken whenever a
+//! queue is full.
 
 use super::Case;
-use super::wire::{any_scale, container, name, response};
+use super::wire::{Bit, TONGUES, any_scale, container, name, response_in};
 use fastrand::Rng;
-use js5d::protocol::client::{Answered, Head, Matching, ResponseSink};
-use js5d::protocol::handshake::handshake;
+use js5d::protocol::client::{Answered, Head, ResponseSink};
+use js5d::protocol::profile::table;
 use js5d::protocol::session::Step;
 use js5d::protocol::{Builds, Class, ClientSession, Clients, ServerSession, Status};
 use js5d::proxy::{Endpoints, HeaderFault, HeaderReader, Progress, announce};
@@ -55,14 +56,25 @@ fn damage(stream: &mut [u8], rng: &mut Rng) {
 }
 
 fn server_case(rng: &mut Rng) -> bool {
-    let mut stream = handshake(550).to_vec();
+    let tongue = &TONGUES[rng.usize(..TONGUES.len())];
+    let (profile, build) = tongue.profile();
+    let mut stream = Vec::new();
+    ClientSession::<()>::of(&profile).handshake(build, &mut stream);
     for _ in 0..rng.u8(..60) {
-        let opcode = if rng.u8(..) < 3 { rng.u8(..) } else { [0, 1, 2, 3, 4, 6][rng.usize(..6)] };
-        stream.extend([opcode, rng.u8(..), rng.u8(..), rng.u8(..)]);
+        let known = tongue.opcodes[rng.usize(..tongue.opcodes.len())];
+        // 7 would end most streams early.
+        let is_known = rng.u8(..) >= 3 && known != 7;
+        stream.push(if is_known { known } else { rng.u8(..) });
+        stream.extend((1..tongue.message_len).map(|_| rng.u8(..)));
     }
     damage(&mut stream, rng);
-    let builds = if rng.bool() { Builds::Any } else { Builds::only([550]) };
-    let clients = Arc::new(Clients::like_550(builds, rng.bool(), rng.usize(1..30)));
+    let builds = if rng.bool() { Builds::Any } else { Builds::only([build]) };
+    let clients = if rng.bool() {
+        Clients::new(table::all(), builds, rng.usize(1..30)).expect("builds of the table")
+    } else {
+        Clients::like_550(builds, rng.bool(), rng.usize(1..30))
+    };
+    let clients = Arc::new(clients);
     let refusal = (rng.u8(..10) == 0).then_some(Status::TooManyConnections);
     let serve = |pieces: &[&[u8]]| {
         let mut session = ServerSession::new(Arc::clone(&clients), refusal);
@@ -117,7 +129,10 @@ impl ResponseSink<u32> for Told {
 }
 
 fn client_case(rng: &mut Rng) -> bool {
+    let tongue = &TONGUES[rng.usize(..TONGUES.len())];
+    let profile = tongue.profile().0;
     let mut stream = vec![if rng.u8(..20) == 0 { rng.u8(..) } else { 0 }];
+    stream.extend([0, 0, 0, 1].repeat(tongue.ints));
     let mut asked = Vec::new();
     let mut key = 0;
     for token in 0..rng.u32(..12) {
@@ -126,12 +141,13 @@ fn client_case(rng: &mut Rng) -> bool {
         }
         let (id, prefetch) = ((rng.u8(..3), rng.u32(..3)), rng.bool());
         let len = any_scale(rng, 2000) + 5;
-        stream.extend(response(id, &container(len, rng), prefetch, key));
+        let bit = prefetch && tongue.bit == Bit::Always;
+        stream.extend(response_in(tongue.framing, id, &container(len, rng), bit, key));
         asked.push((id, prefetch, key, token));
     }
     damage(&mut stream, rng);
     let receive = |pieces: &[&[u8]]| {
-        let mut session = ClientSession::new(Matching::ByPrefetchBit);
+        let mut session = ClientSession::of(&profile);
         let mut upstream = Vec::new();
         for &(id, prefetch, key, token) in &asked {
             let class = if prefetch { Class::Prefetch } else { Class::Urgent };

@@ -96,6 +96,12 @@ pub(crate) struct LoadOptions {
     #[arg(long, value_name = "NAME|BUILD")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) client: Option<String>,
+    /// The settings file of a js5d whose own profiles --client can then name, too.
+    ///
+    /// Its tables [profile.NAME] say what forks of the client speak (docs/clients.md).
+    #[arg(long, value_name = "FILE", requires = "client")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) profiles: Option<PathBuf>,
     /// Build that clients announce [default: that of --client, or 550].
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]

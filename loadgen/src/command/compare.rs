@@ -211,6 +211,7 @@ impl Contender {
         load.target = Some(side.target.clone());
         load.settle = side.settle.or(load.settle);
         load.key = side.key.clone().or(load.key.take());
+        load.client = side.client.clone().or(load.client.take());
         load.urgent = side.urgent.or(load.urgent);
         load.prefetch = side.prefetch.or(load.prefetch);
         let mut settings = options::settings_of(&run)?;

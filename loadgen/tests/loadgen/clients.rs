@@ -174,6 +174,61 @@ fn a_token_is_shown_and_a_wrong_one_is_named() {
 }
 
 #[test]
+fn a_fork_is_named_by_a_table_of_the_servers_settings_file() {
+    let scratch = tempfile::tempdir().unwrap();
+    let file = scratch.path().join("js5d.toml");
+    let fork = "build = 800\n[profile.fork]\nbuilds = 800\nlike = \"rs2-718\"\nints = 2\n\
+                answer = \"multi-512\"\nmark = \"group-bit\"\nbreak_off = false\n";
+    std::fs::write(&file, fork).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    write_cache(directory.path());
+    let [file, cache] = [&file, directory.path()].map(|path| path.display().to_string());
+    let server = Js5d::start(&["--config", &file, "--cache", &cache]);
+    let bench = Bench { directory, server };
+    for client in ["fork", "800"] {
+        let more = ["-c", "1", "--downloads", "1", "--cache", &cache, "--profiles", &file];
+        let result = bench.run(client, &more);
+        let answers = result["stats"]["responses"]["urgent"].as_u64().unwrap();
+        assert!(answers >= lens().count() as u64, "{client}: {answers}");
+    }
+    let address = &bench.server.address;
+    for (wrong, said) in [
+        (&["--client", "fork"][..], "no client has this name"),
+        (&["--client", "spoon", "--profiles", &file], "rs2-718"),
+        (&["--client", "fork", "--profiles", "/nowhere"], "/nowhere cannot be read"),
+    ] {
+        let output = loadgen(&[&["run", address, "-n", "1"], wrong].concat());
+        assert_exit(&output, 2);
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(text.contains(said), "{wrong:?}: {text}");
+    }
+}
+
+#[test]
+fn one_server_is_compared_as_its_clients_see_it() {
+    let bench = Bench::start(&[]);
+    let old = format!("old={},client=550", bench.server.address);
+    let young = format!("young={},client=nxt", bench.server.address);
+    let cache = bench.cache();
+    let load = ["-c", "2", "--rounds", "4", "--interval", "200ms", "--cache", &cache];
+    let sides = ["compare", "--server", &old, "--server", &young, "--json", "-"];
+    let output = loadgen(&[&sides[..], &load].concat());
+    assert!(matches!(output.status.code(), Some(0 | 5)), "{output:?}");
+    let result: Value = serde_json::from_slice(&output.stdout).expect("the result is JSON");
+    for (place, name) in ["old", "young"].into_iter().enumerate() {
+        let side = &result["comparison"]["sides"][place];
+        assert_eq!(
+            (&side["name"], side["samples"].as_array().map(Vec::len)),
+            (&name.into(), Some(4))
+        );
+    }
+    // A client that the server does not speak with is named by its side.
+    let wrong = format!("wrong={},client=rs4", bench.server.address);
+    let output = loadgen(&["compare", "--server", &old, "--server", &wrong]);
+    assert_exit(&output, 2);
+}
+
+#[test]
 fn a_signed_master_index_is_compared_up_to_its_signature() {
     let scratch = tempfile::tempdir().unwrap();
     let key = scratch.path().join("key");

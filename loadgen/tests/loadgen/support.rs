@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use testkit::Ending;
+use testkit::Serving;
 
 /// What the server does wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -347,33 +347,18 @@ pub(crate) fn run_json(arguments: &[&str], code: i32) -> serde_json::Value {
 /// js5d itself, as a process of its own; it ends with the test.
 pub(crate) struct Js5d {
     pub(crate) address: String,
-    _process: Ending,
+    _process: Serving,
 }
 
 impl Js5d {
     /// Serves with these options, on a port of its own.
     pub(crate) fn start(options: &[&str]) -> Self {
         let own = ["--listen", "127.0.0.1:0", "--workers", "1"];
-        let mut command = Command::new(js5d_program());
-        command.args(own).args(options).stderr(Stdio::piped());
-        let mut process = Ending(command.spawn().expect("it was built"));
-        let mut log = BufReader::new(process.stderr.take().expect("a pipe"));
-        let (mut said, mut line) = (String::new(), String::new());
-        while log.read_line(&mut line).expect("text") > 0 {
-            said += &line;
-            if let Some((_, rest)) = line.split_once(", on 127.0.0.1:") {
-                let port = rest.split(' ').next().expect("a port").to_owned();
-                // What it says later must not fill the pipe.
-                std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-                return Self { address: format!("127.0.0.1:{port}"), _process: process };
-            }
-            line.clear();
-        }
-        panic!("js5d {options:?} does not serve:\n{said}");
+        let process = Serving::start(Command::new(js5d_program()).args(own).args(options));
+        let process = process.unwrap_or_else(|error| panic!("js5d {options:?}: {error}"));
+        Self { address: process.address().to_string(), _process: process }
     }
-}
 
-impl Js5d {
     /// Runs one of its commands; what it prints.
     pub(crate) fn run(arguments: &[&str]) -> Vec<u8> {
         let output = Command::new(js5d_program()).args(arguments).output().expect("it was built");

@@ -2,6 +2,7 @@
 //! pure client session.
 
 use crate::cli::AskingArgs;
+use crate::config;
 use crate::failure::{Exit, Failure};
 use crate::protocol::client::{Answered, ClientSession, Fault, Head, ResponseSink};
 use crate::protocol::handshake::Status;
@@ -93,10 +94,11 @@ fn status_text(status: Status) -> String {
 impl Server {
     /// A server, and how it is asked.
     pub(in crate::command) fn new(name: &str, args: &AskingArgs) -> Result<Self, Failure> {
+        let profiles = config::profiles_of_file(args.profiles.as_deref())?;
+        let names = table::names(&profiles);
         let named = match (&args.client, args.build) {
-            (Some(client), _) => table::client(client),
-            (None, Some(build)) => table::client(&build.to_string()),
-            (None, None) => Some((Profile::build_550(), BUILD)),
+            (Some(client), _) => table::client_of(profiles, client),
+            (None, build) => table::client_of(profiles, &build.unwrap_or(BUILD).to_string()),
         };
         let usage = |cause, remedy| Failure::new(Exit::Usage, cause, remedy);
         let Some((profile, build)) = named else {
@@ -104,7 +106,10 @@ impl Server {
                 (None, Some(build)) => format!("what clients of build {build} speak is not known"),
                 (client, _) => format!("no client is '{}'", client.as_deref().unwrap_or_default()),
             };
-            let remedy = format!("name one with --client: a build, or {}", table::names());
+            let remedy = format!(
+                "name one with --client: a build, or {names}; or one of the server's own, whose \
+                 settings file --profiles reads"
+            );
             return Err(usage(cause, remedy));
         };
         let token = args.token.clone().unwrap_or_default();

@@ -377,6 +377,7 @@ impl Connection {
         if let Stage::Opening(_) = self.stage {
             return self.act_opening(key, shared);
         }
+        let mut may_read_on = true;
         loop {
             let Stage::Serving(machine) = &mut self.stage else { return None };
             if !matches!(self.output, Output::Nothing) && machine.ending().is_none() {
@@ -391,6 +392,9 @@ impl Connection {
                 return None;
             }
             self.feed(shared);
+            if std::mem::take(&mut may_read_on) {
+                self.read_on(shared);
+            }
             let Stage::Serving(machine) = &mut self.stage else { return None };
             match machine.next(key, shared) {
                 Action::Send(batch) => self.send(batch, shared),
@@ -430,6 +434,21 @@ impl Connection {
             let taken = machine.receive(bytes_of(buffer, range), shared);
             range.start += u16::try_from(taken).unwrap_or(0);
         }
+    }
+
+    /// Reads on at once if what came has filled the buffer and was taken: what the youngest clients
+    /// keep in flight is longer than one read, and one batch is to answer all of it. Once a step,
+    /// so that a peer that never stops holds up nobody.
+    #[inline]
+    fn read_on(&mut self, shared: &Shared) {
+        let Some(Input::Here(buffer, range)) = &mut self.input else { return };
+        if usize::from(range.start) < READ_LEN {
+            return;
+        }
+        // An end and errors are left to the next receive.
+        let len = self.socket.receive_now(&mut buffer[..]).unwrap_or(0);
+        *range = 0..u16::try_from(len).unwrap_or(0);
+        self.feed(shared);
     }
 
     #[inline]

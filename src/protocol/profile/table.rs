@@ -44,12 +44,18 @@ pub fn all() -> Vec<Profile> {
 /// Short names of the youngest of a family.
 const SHORT_NAMES: [(&str, &str); 2] = [("oldschool", "osrs-223"), ("nxt", "nxt-926")];
 
-/// The client that a build or a name stands for, and the build that it announces: the one that the
-/// profile is named for, or else the first of its builds. `oldschool` and `nxt` are the youngest of
-/// these.
+/// The client of the table that a build or a name stands for: see [`client_of`].
 #[must_use]
 pub fn client(text: &str) -> Option<(Profile, u32)> {
-    let mut profiles = all().into_iter();
+    client_of(all(), text)
+}
+
+/// The client of these profiles that a build or a name stands for, and the build that it announces:
+/// the one that the profile is named for, or else the first of its builds. Of two that have a
+/// build, the first counts. `oldschool` and `nxt` are the youngest of the table's.
+#[must_use]
+pub fn client_of(profiles: Vec<Profile>, text: &str) -> Option<(Profile, u32)> {
+    let mut profiles = profiles.into_iter();
     if let Ok(build) = text.parse() {
         return profiles.find(|p| p.builds.contains(&build)).map(|profile| (profile, build));
     }
@@ -62,11 +68,11 @@ pub fn client(text: &str) -> Option<(Profile, u32)> {
     Some((profile, build))
 }
 
-/// What [`client`] takes, for messages.
+/// What [`client_of`] takes, for messages.
 #[must_use]
-pub fn names() -> String {
+pub fn names(profiles: &[Profile]) -> String {
     let short = SHORT_NAMES.iter().map(|(short, _)| (*short).to_owned());
-    let names = all().into_iter().map(|profile| profile.name.into_owned());
+    let names = profiles.iter().map(|profile| profile.name.to_string());
     names.chain(short).collect::<Vec<_>>().join(", ")
 }
 

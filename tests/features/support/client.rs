@@ -2,6 +2,7 @@
 
 use super::{PATIENCE, Server};
 use js5d::protocol::client::{Answered, Head, Matching, ResponseSink};
+use js5d::protocol::profile::table;
 use js5d::protocol::request::Message;
 use js5d::protocol::{Class, ClientSession, GroupId, Status};
 use socket2::{Domain, Socket, Type};
@@ -12,6 +13,10 @@ use std::time::Duration;
 
 /// The build that is served by default.
 pub(crate) const FIRST_BUILD: u32 = 550;
+
+/// A client of each framing, and one that knows no prefetch bit; and their builds.
+pub(crate) const CLIENTS: [&str; 5] = ["550", "oldschool", "718", "831", "nxt"];
+pub(crate) const CLIENT_BUILDS: &str = "550,223,718,831,926";
 
 /// A response that has come whole, its key and bit taken away.
 #[derive(Debug, PartialEq, Eq)]
@@ -34,7 +39,9 @@ pub(crate) struct Client {
 #[derive(Default)]
 struct Inbox {
     status: Option<Status>,
-    container: Vec<u8>,
+    /// Containers of which a part has come. The last one's bytes come, or came last: where blocks
+    /// name their response, those of several may alternate.
+    parts: Vec<(Head, Vec<u8>)>,
     answers: VecDeque<Answer>,
 }
 
@@ -44,17 +51,27 @@ impl ResponseSink<()> for Inbox {
     }
 
     fn begin(&mut self, head: &Head) -> bool {
-        self.container = Vec::with_capacity(head.container_len as usize);
+        self.parts.push((*head, Vec::with_capacity(head.container_len as usize)));
         true
     }
 
     fn data(&mut self, bytes: &[u8]) {
-        self.container.extend(bytes);
+        self.parts.last_mut().expect("it has begun").1.extend(bytes);
+    }
+
+    fn resume(&mut self, answered: &Answered<()>) {
+        let place = self.parts.iter().rposition(|(head, _)| *head == answered.head);
+        let part = self.parts.remove(place.expect("it has begun"));
+        self.parts.push(part);
+    }
+
+    fn broken_off(&mut self, _: Answered<()>) {
+        self.parts.pop();
     }
 
     fn end(&mut self, answered: Answered<()>) {
         let (class, id, key) = (answered.class, answered.head.id, answered.head.key);
-        let container = std::mem::take(&mut self.container);
+        let (_, container) = self.parts.pop().expect("it has begun");
         self.answers.push_back(Answer { class, id, key, container });
     }
 }
@@ -77,14 +94,27 @@ impl Client {
         Self::greeted(stream, Matching::ByGroup, 0)
     }
 
+    /// As [`Client::connect`], as another client: by its build, or by its name in the table.
+    pub(crate) fn connect_as(name: &str, stream: TcpStream) -> Self {
+        let (profile, build) = table::client(name).expect("a client of the table");
+        let mut client = Self::new(stream, Matching::ByPrefetchBit);
+        client.session = ClientSession::of(&profile);
+        client.greet(build, 0);
+        client
+    }
+
     fn greeted(stream: TcpStream, matching: Matching, key: u8) -> Self {
         let mut client = Self::new(stream, matching);
-        client.session.handshake(FIRST_BUILD, &mut client.out);
-        client.flush();
-        assert_eq!(client.read_status(), Status::Ok);
-        client.session.greet(false, key, &mut client.out);
-        client.flush();
+        client.greet(FIRST_BUILD, key);
         client
+    }
+
+    fn greet(&mut self, build: u32, key: u8) {
+        self.session.handshake(build, &mut self.out);
+        self.flush();
+        assert_eq!(self.read_status(), Status::Ok);
+        self.session.greet(false, key, &mut self.out);
+        self.flush();
     }
 
     /// A client that has sent nothing.

@@ -9,7 +9,9 @@ mod plain_client;
 mod server;
 
 pub(crate) use cache::{Cache, container_of, framed_by_hand, id};
-pub(crate) use client::{Answer, Client, FIRST_BUILD, read_to_end, slow_stream, stream_from};
+pub(crate) use client::{
+    Answer, CLIENT_BUILDS, CLIENTS, Client, FIRST_BUILD, read_to_end, slow_stream, stream_from,
+};
 pub(crate) use deployment::Deployment;
 pub(crate) use http::{Http, Reply};
 pub(crate) use plain_client::{Asked, PlainClient, ROWS, Row};

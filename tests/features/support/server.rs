@@ -1,23 +1,18 @@
 //! `js5d` as a process: started, watched, ended.
 
-use super::{Cache, PATIENCE, eventually};
+use super::{Cache, PATIENCE};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
-use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Arc, Mutex};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
-use testkit::Ending;
+use testkit::Serving;
 
 /// A server on a port of its own; killed when it is dropped.
 pub(crate) struct Server {
-    child: Ending,
+    process: Serving,
     pub(crate) address: SocketAddr,
-    log: Arc<Mutex<String>>,
-    collector: Option<JoinHandle<()>>,
 }
 
 impl Server {
@@ -39,32 +34,15 @@ impl Server {
 
     /// As [`Server::start`], by a command that becomes `js5d` and takes its options.
     pub(crate) fn run(mut command: Command, options: &[&str]) -> Self {
-        command.args(options).stderr(Stdio::piped());
+        command.args(options);
         if !options.contains(&"--listen") && !options.contains(&"--listen-proxy") {
             command.args(["--listen", "127.0.0.1:0"]);
         }
         if !options.contains(&"--workers") {
             command.args(["--workers", "1"]);
         }
-        let mut child = Ending(command.spawn().expect("js5d starts"));
-        let stderr = child.stderr.take().expect("it was asked for");
-        let log = Arc::new(Mutex::new(String::new()));
-        let (ready, inbox) = channel();
-        let collector = thread::spawn({
-            let log = Arc::clone(&log);
-            move || {
-                for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                    log.lock().unwrap().extend([&line, "\n"]);
-                    if testkit::is_ready_line(&line) {
-                        // After the first, nothing receives.
-                        let _ = ready.send(line);
-                    }
-                }
-            }
-        });
-        let ready = await_ready(&inbox, &log);
-        let address = testkit::ready_address(&ready).expect("an address");
-        Self { child, address, log, collector: Some(collector) }
+        let process = Serving::start(&mut command).unwrap_or_else(|error| panic!("{error}"));
+        Self { address: process.address(), process }
     }
 
     /// Writes `cache` as flat files and serves it to clients of any build. The files are gone
@@ -83,31 +61,25 @@ impl Server {
 
     /// What it has said so far.
     pub(crate) fn log(&self) -> String {
-        self.log.lock().unwrap().clone()
+        self.process.log()
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).expect("it runs");
+        kill_process(self.id(), signal).expect("it runs");
     }
 
     /// Stops it, and waits until all of its threads stand.
     pub(crate) fn freeze(&self) {
         self.signal(Signal::STOP);
-        let stopped = waitpid(Some(Pid::from_child(&self.child)), WaitOptions::UNTRACED);
+        let stopped = waitpid(Some(self.id()), WaitOptions::UNTRACED);
         assert!(stopped.expect("it is ours").is_some_and(|(_, status)| status.stopped()));
     }
 
     /// Waits for its end: the exit code, and how long that took.
     pub(crate) fn wait(&mut self) -> (Option<i32>, Duration) {
-        let mut status = None;
-        let waited = eventually("js5d ends", || {
-            status = self.child.try_wait().expect("it is ours");
-            status.is_some()
-        });
-        if let Some(collector) = self.collector.take() {
-            collector.join().expect("the log is read");
-        }
-        (status.and_then(|status| status.code()), waited)
+        let start = Instant::now();
+        let status = self.process.wait().expect("js5d ends");
+        (status.code(), start.elapsed())
     }
 
     /// Asks it to stop, and returns its whole log.
@@ -118,22 +90,26 @@ impl Server {
     }
 
     pub(crate) fn pid(&self) -> i32 {
-        Pid::from_child(&self.child).as_raw_nonzero().get()
+        self.id().as_raw_nonzero().get()
+    }
+
+    fn id(&self) -> Pid {
+        i32::try_from(self.process.pid()).ok().and_then(Pid::from_raw).expect("a process id")
     }
 
     /// Descriptors that it has open.
     pub(crate) fn descriptors(&self) -> usize {
-        testkit::descriptors(self.child.id())
+        testkit::descriptors(self.process.pid())
     }
 
     /// For how many descriptors the kernel has a table.
     pub(crate) fn descriptor_table(&self) -> u64 {
-        testkit::descriptor_table(self.child.id())
+        testkit::descriptor_table(self.process.pid())
     }
 
     /// Memory of its own that it has touched, in kilobytes.
     pub(crate) fn resident_kb(&self) -> u64 {
-        testkit::memory_bytes(self.child.id()) / 1024
+        testkit::memory_bytes(self.process.pid()) / 1024
     }
 }
 
@@ -143,10 +119,6 @@ impl Drop for Server {
             eprintln!("--- js5d said:\n{}---", self.log());
         }
     }
-}
-
-fn await_ready(inbox: &Receiver<String>, log: &Mutex<String>) -> String {
-    inbox.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("not ready: {}", log.lock().unwrap()))
 }
 
 /// A run of `js5d` that ends by itself.

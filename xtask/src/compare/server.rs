@@ -1,16 +1,14 @@
 //! The servers: ours, started and ended here, and others that run already.
 
 use super::Result;
-use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::str::FromStr;
-use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
-use testkit::Ending;
+use testkit::Serving;
 
-/// How long a server may load.
+/// How long another server may take to listen.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// `NAME=HOST:PORT,pid=N[,urgent-only][,settle=TIME]`, as `js5-loadgen compare` takes it.
@@ -55,7 +53,7 @@ pub(crate) struct Server {
     pub(crate) urgent_only: bool,
     pub(crate) settle: Option<String>,
     /// Nothing is lost with it: it serves a cache that is only read.
-    child: Option<Ending>,
+    process: Option<Serving>,
 }
 
 impl Server {
@@ -65,28 +63,27 @@ impl Server {
     pub(crate) fn start(name: &str, binary: &Path, options: &[&str], cache: &Path) -> Result<Self> {
         let mut command = Command::new(binary);
         command.arg("--cache").arg(cache).args(["--listen", "127.0.0.1:0"]).args(options);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let child = command.spawn();
-        let mut child = Ending(child.map_err(|error| format!("{}: {error}", binary.display()))?);
-        let (told, address) = channel();
-        let said = child.stderr.take().ok_or("standard error is piped")?;
-        std::thread::spawn(move || pass_on(said, &told));
-        let address = address
-            .recv_timeout(READY_TIMEOUT)
-            .map_err(|_| format!("{name} ended, or does not say where it serves"))?;
-        let (name, pid) = (name.to_owned(), child.id());
-        Ok(Self { name, address, pid, urgent_only: false, settle: None, child: Some(child) })
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        let process = Serving::start(&mut command)
+            .map_err(|error| format!("{name}, {}: {error}", binary.display()))?;
+        let log = process.log();
+        for line in log.lines().filter(|line| line.contains(" WARN ")) {
+            eprintln!("{line}");
+        }
+        let (name, address, pid) = (name.to_owned(), process.address(), process.pid());
+        let process = Some(process);
+        Ok(Self { name, address, pid, urgent_only: false, settle: None, process })
     }
 
     /// One that runs already.
     pub(crate) fn running(peer: &PeerArg) -> Self {
         let PeerArg { name, address, pid, urgent_only, settle } = peer.clone();
-        Self { name, address, pid, urgent_only, settle, child: None }
+        Self { name, address, pid, urgent_only, settle, process: None }
     }
 
     /// Whether it is not ours.
     pub(crate) fn is_foreign(&self) -> bool {
-        self.child.is_none()
+        self.process.is_none()
     }
 
     /// Waits until it listens; ours do from their start.
@@ -111,26 +108,6 @@ impl Server {
     }
 }
 
-/// Tells where a server serves, which it says on its standard error, and shows what else it says
-/// there but for what is in order.
-fn pass_on(said: impl Read, told: &Sender<SocketAddr>) {
-    for line in BufReader::new(said).lines().map_while(std::result::Result::ok) {
-        if let Some(address) = address_in(&line) {
-            // The receiver may have given up.
-            let _ = told.send(address);
-        } else if !line.contains(" INFO ") {
-            eprintln!("{line}");
-        }
-    }
-}
-
-/// The address in `serving … on ADDRESS …`, which each of ours says when it serves.
-fn address_in(line: &str) -> Option<SocketAddr> {
-    let (_, rest) = line.split_once("serving")?;
-    let (_, rest) = rest.split_once(" on ")?;
-    rest.split(' ').next()?.parse().ok()
-}
-
 /// Binds the calling thread, and what it starts from here on, to a core.
 pub(crate) fn pin_to(core: usize) -> Result<()> {
     let pinned = js5d::platform::cpu::pin_to(core);
@@ -140,15 +117,6 @@ pub(crate) fn pin_to(core: usize) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn servers_say_where_they_serve() {
-        let ours = "2026-11-26T04:09:21Z  INFO serving 14 archives, 1,959 groups, 1.7 MB, \
-                    generation ddb2d88f2f2275d5, on 127.0.0.1:43999 with 2 workers; at most 9";
-        assert_eq!(address_in(ours), Some("127.0.0.1:43999".parse().unwrap()));
-        assert_eq!(address_in("serving on 127.0.0.1:5"), Some("127.0.0.1:5".parse().unwrap()));
-        assert_eq!(address_in("INFO admin address 127.0.0.1:9550"), None);
-    }
 
     #[test]
     fn a_peer_is_named_with_its_address_and_process() {

@@ -3,11 +3,12 @@
 
 use super::{Release, Result, TARGETS, Target, do_it, said, said_as_it_is};
 use rustix::process::{Pid, Resource, Signal, getrlimit, kill_process};
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
+use testkit::Serving;
 
 /// How long a start and an end may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -156,33 +157,30 @@ impl Bench {
     /// Starts it on free ports; every byte must come, the status must be good, and SIGTERM must
     /// end it with 0.
     fn serves(&self, name: &str, js5d: &mut Command) -> Result<()> {
-        let log = self.dir.join("log");
         js5d.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--workers", "2"]);
-        js5d.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log)?);
-        let mut server = Server(js5d.spawn()?);
-        let tried = self.talk_to(&mut server, &log);
-        tried.map_err(|error| {
-            let said = fs::read_to_string(&log).unwrap_or_default();
-            format!("{name}: {error}\nit says:\n{said}")
-        })?;
+        let mut server = Serving::start(js5d.stdin(Stdio::null()).stdout(Stdio::null()))
+            .map_err(|error| format!("{name}: {error}"))?;
+        let tried = self.talk_to(&mut server);
+        tried.map_err(|error| format!("{name}: {error}\nit says:\n{}", server.log()))?;
         println!("ok    {name}: installed, serves every byte, answers, ends");
         Ok(())
     }
 
-    fn talk_to(&self, server: &mut Server, log: &Path) -> Result<()> {
-        let (address, admin) = within("it is ready", || {
-            let said = fs::read_to_string(log).ok()?;
-            let serving = said.lines().find(|line| line.contains(" serving "))?;
-            let address = serving.split(" on ").nth(1)?.split(' ').next()?.to_owned();
-            let admin = said.lines().find_map(|line| line.split(" admin address ").nth(1))?;
-            Some((address, admin.to_owned()))
+    fn talk_to(&self, server: &mut Serving) -> Result<()> {
+        let admin = within("it has an admin address", || {
+            server
+                .log()
+                .lines()
+                .find_map(|line| Some(line.split_once(" admin address ")?.1.to_owned()))
         })?;
         let mut load = Command::new(self.programs.join("js5-loadgen"));
+        let address = server.address().to_string();
         load.args(["run", &address, "--connections", "4", "--downloads", "1", "--quiet"]);
         do_it(load.args(["--ignore-limits", "--cache"]).arg(&self.cache))?;
         said(Command::new(self.programs.join("js5d")).args(["status", "--admin", &admin]))?;
-        kill_process(Pid::from_child(&server.0), Signal::TERM)?;
-        let ended = within("it ends", || server.0.try_wait().ok().flatten())?;
+        let pid = Pid::from_raw(i32::try_from(server.pid())?).ok_or("no process has this id")?;
+        kill_process(pid, Signal::TERM)?;
+        let ended = server.wait()?;
         expect(ended.success(), || format!("it ends with {ended}"))
     }
 }
@@ -202,17 +200,6 @@ impl Drop for Root {
         // Nothing can be done about a failure; the next check finds the directory and says so.
         let _ = Command::new("umount").arg(self.0.join("proc")).status();
         let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-/// Killed when it is dropped.
-struct Server(Child);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
 

@@ -6,21 +6,25 @@ use crate::compare::Result;
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, setrlimit};
 use rustix::process::{kill_process, kill_process_group, set_parent_process_death_signal};
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
-use testkit::{Ending, Metrics};
+use testkit::{Metrics, PATIENCE, Serving};
 
-/// How long anything may take that must happen.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// A client of each framing, one that knows no prefetch bit, and one of each handshake: every
+/// row about bytes has all of them.
+pub(crate) const CLIENTS: [&str; 5] = ["550", "oldschool", "718", "831", "nxt"];
 
-/// The build that servers serve by default.
+/// Their builds.
+pub(crate) const BUILDS_SERVED: &str = "550,223,718,831,926";
+
+/// The build that peers announce which are no load generator's.
 const BUILD: u32 = 550;
 
 /// Binaries, and a place for what rows need.
@@ -110,8 +114,8 @@ impl Bench {
         listen: &str,
         options: &[&str],
     ) -> Result<Server> {
-        let log = admin.with_extension("log");
-        command.arg("--cache").arg(cache).args(["--build", "550", "--listen", listen]);
+        // Clients of every framing: whatever a row is about, it has all of them in memory.
+        command.arg("--cache").arg(cache).args(["--build", BUILDS_SERVED, "--listen", listen]);
         command.arg("--admin").arg(format!("unix:{}", admin.display()));
         // All peers have one address.
         command.args(["--openings-per-ip-max", "1000000"]);
@@ -119,42 +123,35 @@ impl Bench {
             command.args(["--workers", "2"]);
         }
         let mut command = guarded(command.args(options))?;
-        let child = Ending(command.stdin(Stdio::null()).stderr(File::create(&log)?).spawn()?);
-        let any = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-        let mut server = Server { child, address: any, admin: admin.to_owned(), log };
-        let ready = server.eventually("it is ready", |server| {
-            server.log_lines().find(|line| testkit::is_ready_line(line))
-        })?;
-        server.address = testkit::ready_address(&ready).ok_or("no address in the ready line")?;
-        Ok(server)
+        let process = Serving::start(command.stdin(Stdio::null()))?;
+        Ok(Server { address: process.address(), process, admin: admin.to_owned() })
     }
 }
 
 /// A server of ours; killed when it is dropped.
 pub(crate) struct Server {
-    child: Ending,
+    process: Serving,
     pub(crate) address: SocketAddr,
     admin: PathBuf,
-    log: PathBuf,
 }
 
 impl Server {
-    pub(crate) fn pid(&self) -> Pid {
-        Pid::from_child(&self.child)
+    pub(crate) fn pid(&self) -> Result<Pid> {
+        Ok(Pid::from_raw(i32::try_from(self.process.pid())?).ok_or("no process has this id")?)
     }
 
     pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
-        Ok(kill_process(self.pid(), signal)?)
+        Ok(kill_process(self.pid()?, signal)?)
     }
 
     /// Waits for its end.
     pub(crate) fn wait(&mut self) -> Result<ExitStatus> {
-        self.eventually("it ends", |server| server.child.try_wait().ok().flatten())
+        Ok(self.process.wait()?)
     }
 
-    pub(crate) fn log_lines(&self) -> impl Iterator<Item = String> + use<> {
-        let text = fs::read_to_string(&self.log).unwrap_or_default();
-        text.lines().map(str::to_owned).collect::<Vec<_>>().into_iter()
+    /// What it has said so far.
+    pub(crate) fn log(&self) -> String {
+        self.process.log()
     }
 
     /// Its metrics, by name and labels.
@@ -180,8 +177,7 @@ impl Server {
                 return Ok(found);
             }
             if start.elapsed() > PATIENCE {
-                let last: Vec<_> = self.log_lines().collect();
-                return Err(format!("never: {what}; {:?}", last.last()).into());
+                return Err(format!("never: {what}; {:?}", self.log().lines().last()).into());
             }
             thread::sleep(Duration::from_millis(20));
         }
@@ -197,7 +193,7 @@ impl Server {
     }
 
     pub(crate) fn descriptors(&self) -> usize {
-        testkit::descriptors(self.child.id())
+        testkit::descriptors(self.process.pid())
     }
 
     /// Whether as many are open as before, when the last of them had time to close.
@@ -212,24 +208,18 @@ impl Server {
 
     /// Memory of its own that it has touched.
     pub(crate) fn memory_bytes(&self) -> u64 {
-        testkit::memory_bytes(self.child.id())
+        testkit::memory_bytes(self.process.pid())
     }
 
     /// CPU time of all its threads.
     pub(crate) fn cpu(&self) -> Duration {
-        testkit::cpu(self.child.id())
-    }
-
-    /// A peer that was greeted, and the status it read.
-    pub(crate) fn greet(&self) -> Result<(TcpStream, u8)> {
-        greet(TcpStream::connect(self.address)?)
+        testkit::cpu(self.process.pid())
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.admin);
-        let _ = fs::remove_file(&self.log);
     }
 }
 

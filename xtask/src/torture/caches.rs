@@ -3,7 +3,7 @@
 //! The cache of the bench has encrypted groups, whose bytes from the fifth on cannot be read.
 
 use super::bench::Bench;
-use super::load::Load;
+use super::load::EachClient;
 use super::{Findings, pure};
 use crate::compare::Result;
 use std::ffi::OsStr;
@@ -38,9 +38,7 @@ pub(super) fn found(bench: &Bench, findings: &mut Findings) -> Result<()> {
 fn download(bench: &Bench, findings: &mut Findings) -> Result<()> {
     let server = bench.serve(&[])?;
     let options = ["--connections", "4", "--downloads", "1"];
-    let found = Load::start(bench, &server, &options)?.finish()?;
-    findings.holds("found: faults of a download", found.faults(), "none", found.code == 0);
-    findings.holds("found: answers", found.answers(), ">= 12000", found.answers() >= 12_000);
+    EachClient::start(bench, &server, &options)?.finish()?.hold("found", 12_000, findings);
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use super::Findings;
 use super::bench::{Bench, Server, greet};
-use super::load::{Load, honest, honest_begin};
+use super::load::{Honest, Load};
 use crate::compare::Result;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -97,7 +97,7 @@ pub(super) fn per_address(bench: &Bench, findings: &mut Findings) -> Result<()> 
 fn networks(bench: &Bench, findings: &mut Findings) -> Result<()> {
     let proxy = ["--listen-proxy", "127.0.0.1:0", "--proxy-trusted", "127.0.0.0/8"];
     let mut server = bench.serve(&[&proxy[..], &["--connections-per-ip-max", "5"]].concat())?;
-    let ready = server.log_lines().find_map(|line| {
+    let ready = server.log().lines().find_map(|line| {
         let (before, _) = line.split_once(" (PROXY)")?;
         before.rsplit(' ').next()?.parse().ok()
     });
@@ -152,19 +152,20 @@ fn connect_from(local: &str, remote: SocketAddr) -> Result<TcpStream> {
 pub(super) fn useless(bench: &Bench, findings: &mut Findings) -> Result<()> {
     let mut server = bench.serve(&[])?;
     let seconds = if bench.quick { 2 } else { 5 };
-    let calm = honest(bench, &server, seconds)?;
+    let calm = Honest::begin(bench, &server, seconds)?.finish()?.timed;
     let (memory, descriptors) = (server.memory_bytes(), server.descriptors());
     let tricks = ["--scenario", "hostile", "--tricks", "useless,one-byte-segments"];
     let more = ["--connections", "200", "--retry", "100ms", "--duration"];
     let time = format!("{}s", seconds + 2);
     let hostile = Load::start(bench, &server, &[&tricks[..], &more, &[&time]].concat())?;
-    let beside = honest_begin(bench, &server, seconds)?.finish()?;
+    let beside = Honest::begin(bench, &server, seconds)?.finish()?;
     let grown = server.memory_bytes().saturating_sub(memory);
     let hostile = hostile.finish()?;
     findings.holds("useless: wrong bytes", hostile.faults(), "none", hostile.faults() == "{}");
     let closed = server.metrics()?.sum("js5d_closed_total{reason=\"chatter\"}");
     findings.holds("useless: peers closed for it", closed, ">= 200", closed >= 200.0);
-    let share = beside.answers() as f64 / calm.answers() as f64;
+    beside.hold("useless", findings);
+    let share = beside.timed.answers() as f64 / calm.answers() as f64;
     findings.holds(
         "useless: honest answers, to calm",
         format!("{share:.2}"),

@@ -1,6 +1,7 @@
 //! The load generator as a child: honest clients, and hostile ones.
 
-use super::bench::{Bench, Server, guarded};
+use super::Findings;
+use super::bench::{Bench, CLIENTS, Server, guarded};
 use crate::compare::Result;
 use serde_json::Value;
 use std::fs;
@@ -106,32 +107,114 @@ impl Found {
     }
 }
 
-/// Honest peers that are on a server at a time.
-pub(crate) const HONEST: usize = 100;
+/// The same load by a client of each kind at a time.
+pub(crate) struct EachClient(Vec<Load>);
 
-/// [`HONEST`] peers for some seconds: small urgent requests with think times, beside
-/// whatever else goes on.
-pub(crate) fn honest(bench: &Bench, server: &Server, seconds: u64) -> Result<Found> {
-    honest_begin(bench, server, seconds)?.finish()
+impl EachClient {
+    /// Starts one of each.
+    pub(crate) fn start(bench: &Bench, server: &Server, options: &[&str]) -> Result<Self> {
+        let start = |client| Load::start(bench, server, &[&["--client", client], options].concat());
+        CLIENTS.into_iter().map(start).collect::<Result<_>>().map(Self)
+    }
+
+    /// Waits for the end of all.
+    pub(crate) fn finish(self) -> Result<FoundByEach> {
+        self.0.into_iter().map(Load::finish).collect::<Result<_>>().map(FoundByEach)
+    }
 }
 
-/// The same, under way.
-pub(crate) fn honest_begin(bench: &Bench, server: &Server, seconds: u64) -> Result<Load> {
-    let time = format!("{seconds}s");
-    let connections = HONEST.to_string();
-    let options = ["--scenario", "play", "--connections", &connections, "--think", "100ms"];
-    Load::start(
-        bench,
-        server,
-        &[&options[..], &["--warmup", "500ms", "--duration", &time]].concat(),
-    )
+/// What each of [`CLIENTS`] found.
+pub(crate) struct FoundByEach(Vec<Found>);
+
+impl FoundByHonest {
+    /// Nobody had a wrong byte, stalled or was cut.
+    pub(crate) fn hold(&self, row: &str, findings: &mut Findings) {
+        let faults = self.timed.faults();
+        findings.holds(&format!("{row}: faults of honest peers"), &faults, "none", faults == "{}");
+        self.each.hold(row, 1, findings);
+    }
+}
+
+impl FoundByEach {
+    /// No byte was wrong, nobody stalled or was cut, whoever the client was; and each was
+    /// answered `answers_min` times at least.
+    pub(crate) fn hold(&self, row: &str, answers_min: u64, findings: &mut Findings) {
+        let faults = CLIENTS.iter().zip(&self.0).filter(|(_, found)| found.faults() != "{}");
+        let faults: Vec<_> = faults.map(|(name, it)| format!("{name} {}", it.faults())).collect();
+        let value = if faults.is_empty() { "none".to_owned() } else { faults.join(" ") };
+        let names = CLIENTS.join(", ");
+        findings.holds(&format!("{row}: wrong bytes, {names}"), value, "none", faults.is_empty());
+        let answers: Vec<_> = self.0.iter().map(Found::answers).collect();
+        let is_so = answers.iter().all(|&answers| answers >= answers_min);
+        let (value, bound) =
+            (answers.iter().map(u64::to_string).collect::<Vec<_>>(), format!(">= {answers_min}"));
+        findings.holds(&format!("{row}: answers of each"), value.join(" "), &bound, is_so);
+    }
+
+    /// The longest that a response of any of them took, in microseconds.
+    pub(crate) fn slowest_us(&self) -> f64 {
+        self.0.iter().map(Found::slowest_us).fold(0.0, f64::max)
+    }
+
+    /// How often connections of all of them ended so.
+    pub(crate) fn outcome(&self, name: &str) -> u64 {
+        self.0.iter().map(|found| found.outcome(name)).sum()
+    }
+
+    /// How the generators ended, in the order of [`CLIENTS`].
+    pub(crate) fn codes(&self) -> Vec<i32> {
+        self.0.iter().map(|found| found.code).collect()
+    }
+}
+
+/// Peers of build 550 whose times are told.
+const TIMED: usize = 100;
+
+/// Peers of each of [`CLIENTS`] beside them.
+const OF_EACH: usize = 4;
+
+/// Honest peers that are on a server at a time.
+pub(crate) const HONEST: usize = TIMED + OF_EACH * CLIENTS.len();
+
+/// Honest peers for some seconds: small urgent requests with think times, beside whatever else
+/// goes on. Those of build 550 are many, so that their times mean something; of each other kind
+/// there are a few, whose bytes are compared.
+pub(crate) struct Honest {
+    timed: Load,
+    each: EachClient,
+}
+
+impl Honest {
+    pub(crate) fn begin(bench: &Bench, server: &Server, seconds: u64) -> Result<Self> {
+        let (time, few, many) = (format!("{seconds}s"), OF_EACH.to_string(), TIMED.to_string());
+        let options = |connections| {
+            let own = ["--scenario", "play", "--think", "100ms", "--connections", connections];
+            [&own[..], &["--warmup", "500ms", "--duration", &time]].concat()
+        };
+        Ok(Self {
+            each: EachClient::start(bench, server, &options(&few))?,
+            timed: Load::start(bench, server, &options(&many))?,
+        })
+    }
+
+    /// Waits for the end of all.
+    pub(crate) fn finish(self) -> Result<FoundByHonest> {
+        Ok(FoundByHonest { timed: self.timed.finish()?, each: self.each.finish()? })
+    }
+}
+
+/// What honest peers found.
+pub(crate) struct FoundByHonest {
+    /// Those whose times are told.
+    pub(crate) timed: Found,
+    pub(crate) each: FoundByEach,
 }
 
 /// Honest peers on a server in trouble and, at the same time, on an idle twin of it: what else the
 /// machine does slows both. A calm minute before would be compared with another machine.
 pub(crate) struct Beside {
-    troubled: Load,
-    calm: Load,
+    troubled: Honest,
+    calm: Honest,
 }
 
 impl Beside {
@@ -141,17 +224,17 @@ impl Beside {
         twin: &Server,
         seconds: u64,
     ) -> Result<Self> {
-        let calm = honest_begin(bench, twin, seconds)?;
-        Ok(Self { troubled: honest_begin(bench, server, seconds)?, calm })
+        let calm = Honest::begin(bench, twin, seconds)?;
+        Ok(Self { troubled: Honest::begin(bench, server, seconds)?, calm })
     }
 
     /// Waits for the end of both.
     pub(crate) fn finish(self) -> Result<Compared> {
         let (troubled, calm) = (self.troubled.finish()?, self.calm.finish()?);
         Ok(Compared {
-            p99: troubled.p99_us() / calm.p99_us(),
-            slowest: troubled.slowest_us() / calm.slowest_us(),
-            faults: troubled.faults(),
+            p99: troubled.timed.p99_us() / calm.timed.p99_us(),
+            slowest: troubled.timed.slowest_us() / calm.timed.slowest_us(),
+            found: troubled,
         })
     }
 }
@@ -162,5 +245,5 @@ pub(crate) struct Compared {
     pub(crate) p99: f64,
     pub(crate) slowest: f64,
     /// What they saw of wrong bytes, stalls and cuts.
-    pub(crate) faults: String,
+    pub(crate) found: FoundByHonest,
 }

@@ -1,7 +1,7 @@
 //! Row 28: a whole cache through every form and a mirror; what is cut; what is killed.
 
 use super::Findings;
-use super::bench::Bench;
+use super::bench::{Bench, CLIENTS};
 use crate::compare::Result;
 use std::ffi::OsStr;
 use std::fs;
@@ -99,6 +99,24 @@ fn mirror(bench: &Bench, findings: &mut Findings, dir: &Path) -> Result<()> {
     let asked = of("urgent") + of("prefetch") - (KILLS + 1) as f64;
     let each = asked / 3_000.0;
     findings.at_most("mirror: requests a group", each, 1.05, "");
+    mirror_as_each(bench, findings, &to, &expected)
+}
+
+/// A mirror that asks as any other client has the same cache: what a framing or a master index
+/// says otherwise on the wire is gone.
+fn mirror_as_each(bench: &Bench, findings: &mut Findings, to: &Path, expected: &str) -> Result<()> {
+    let server = bench.serve(&[])?;
+    let address = server.address.to_string();
+    let mut other = Vec::new();
+    for client in CLIENTS {
+        remove(to)?;
+        let arguments = ["fetch", &address, "--client", client].map(OsStr::new);
+        run(bench, &[&arguments[..], &[to.as_ref()]].concat())?;
+        other.extend((verdict(bench, to)?.0 != expected).then_some(client));
+    }
+    let value = if other.is_empty() { "none".to_owned() } else { other.join(", ") };
+    let name = format!("mirror: others than it, as {}", CLIENTS.join(", "));
+    findings.holds(&name, value, "none", other.is_empty());
     Ok(())
 }
 

@@ -1,11 +1,13 @@
 //! Rows 5 and 9 to 12: peers that are slow, silent, gone, or read nothing.
 
 use super::Findings;
-use super::bench::{Bench, Server, greet, handshake, has_program, is_root};
+use super::bench::{Bench, CLIENTS, greet, handshake, has_program, is_root};
 use super::floods::ip;
 use super::load::{Beside, HONEST, Load};
 use crate::compare::Result;
-use js5d::protocol::frame::framed_len;
+use js5d::protocol::profile::table;
+use js5d::protocol::request::Message;
+use js5d::protocol::{Class, ClientSession, GroupId, Profile};
 use rustix::net::sockopt::{set_socket_linger, set_socket_recv_buffer_size};
 use rustix::net::{AddressFamily, SocketType, connect, socket};
 use std::ffi::OsStr;
@@ -90,12 +92,7 @@ pub(super) fn slowloris(bench: &Bench, findings: &mut Findings) -> Result<()> {
     let over = last.elapsed().saturating_sub(DEADLINE).as_secs_f64();
     findings.at_most("slowloris: all cut, past the deadline", over, 1.0, " s");
     let during = during.finish()?;
-    findings.holds(
-        "slowloris: faults of honest peers",
-        &during.faults,
-        "none",
-        during.faults == "{}",
-    );
+    during.found.hold("slowloris", findings);
     findings.at_most("slowloris: honest p99, to an idle server", during.p99, 2.0, "");
     findings.at_most("slowloris: slowest, to an idle server", during.slowest, 3.0, "");
     server.await_metric("js5d_connections_open", |open| open == 0.0)?;
@@ -104,13 +101,81 @@ pub(super) fn slowloris(bench: &Bench, findings: &mut Findings) -> Result<()> {
     Ok(())
 }
 
-/// Resets at each offset of a response, ends, half-closes.
+/// A kind of client by hand: what it sends, and how its responses are cut.
+struct Kind {
+    profile: Profile,
+    build: u32,
+}
+
+impl Kind {
+    /// The one that `--client` of the load generator names.
+    fn of(client: &str) -> Result<Self> {
+        let (profile, build) = table::client(client).ok_or("no such client")?;
+        Ok(Self { profile, build })
+    }
+
+    /// Says hello, and reads what comes before responses.
+    fn greet(&self, mut stream: TcpStream) -> Result<TcpStream> {
+        let mut opening = Vec::new();
+        ClientSession::<()>::of(&self.profile).handshake(self.build, &mut opening);
+        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+        stream.write_all(&opening)?;
+        let mut answer = vec![0xFF; 1 + 4 * self.profile.ints.len()];
+        stream.read_exact(&mut answer)?;
+        match answer[0] {
+            0 => Ok(stream),
+            status => Err(format!("{} reads status {status}", self.profile.name).into()),
+        }
+    }
+
+    /// An urgent request for a group of archive 255.
+    fn request(&self, group: u8) -> Vec<u8> {
+        let id = GroupId { archive: 255, group: group.into() };
+        let mut bytes = Vec::new();
+        let request = Message::Request(Class::Urgent, id);
+        ClientSession::<()>::of(&self.profile).send(request, &mut bytes);
+        bytes
+    }
+
+    /// The bytes of a response, from its own header.
+    fn wire_len(&self, address: SocketAddr, group: u8) -> Result<usize> {
+        let mut stream = self.greet(TcpStream::connect(address)?)?;
+        stream.write_all(&self.request(group))?;
+        let mut head = vec![0; self.profile.framing.header_len() + 5];
+        stream.read_exact(&mut head)?;
+        let container = &head[self.profile.framing.header_len()..];
+        let header_len = if container[0] == 0 { 5 } else { 9 };
+        let length = u32::from_be_bytes(container[1..].try_into()?);
+        Ok(self.profile.framing.framed_len(header_len + usize::try_from(length)?))
+    }
+
+    /// The archive whose index has the most bytes on the wire, and how many.
+    fn largest_index(&self, address: SocketAddr) -> Result<(u8, usize)> {
+        let mut longest = (0, 0);
+        for archive in 0..20 {
+            longest = longest.max((self.wire_len(address, archive)?, archive));
+        }
+        match longest.0 {
+            1700.. => Ok((longest.1, longest.0)),
+            len => Err(format!("no index of this cache has 1,700 bytes, the longest {len}").into()),
+        }
+    }
+}
+
+/// Resets at each offset of a response, ends, half-closes, by each kind of client.
 pub(super) fn resets(bench: &Bench, findings: &mut Findings) -> Result<()> {
+    for client in CLIENTS {
+        resets_by(&Kind::of(client)?, &format!("resets, {client}"), bench, findings)?;
+    }
+    Ok(())
+}
+
+fn resets_by(kind: &Kind, row: &str, bench: &Bench, findings: &mut Findings) -> Result<()> {
     let mut server = bench.serve(&[])?;
     let descriptors = server.descriptors();
     // A group that is longer than the last offset: archive indexes are.
-    let (archive, len) = largest_index(server.address)?;
-    let large = [1, 255, 0, archive];
+    let (archive, len) = kind.largest_index(server.address)?;
+    let (large, master) = (kind.request(archive), kind.request(255));
     let offsets = (0..=1600).step_by(bench.sized(1, 16));
     let (mut first, mut whole) = (0, 0);
     let mut cut = 0.0;
@@ -120,50 +185,53 @@ pub(super) fn resets(bench: &Bench, findings: &mut Findings) -> Result<()> {
     let before = server.await_metric(BY_PEER, |ended| ended >= asked)?;
     for round in 0..2 {
         for offset in offsets.clone() {
-            cut_at(TcpStream::connect(server.address)?, &large, offset)?;
+            cut_at(kind.greet(TcpStream::connect(server.address)?)?, &large, offset)?;
             // In the middle of a send, too: 200 responses do not fit such a socket.
-            cut_at(narrow(server.address)?, &large.repeat(200), offset)?;
+            cut_at(kind.greet(narrow(server.address)?)?, &large.repeat(200), offset)?;
         }
         if round == 0 {
             // The server has seen each of them, and its end.
             cut = server.await_metric(BY_PEER, |ended| ended >= before + wanted)? - before;
         }
         for _ in 0..200 {
-            let (mut stream, _) = server.greet()?;
+            let mut stream = kind.greet(TcpStream::connect(server.address)?)?;
             stream.write_all(&large)?;
             drop(stream);
         }
-        whole = half_closed(&server, &large, 2 * len + wire_len(server.address, &MASTER)?)?;
+        let three = [&large[..], &master, &large].concat();
+        let three_len = 2 * len + kind.wire_len(server.address, 255)?;
+        whole = half_closed(kind, server.address, &three, three_len)?;
         server.await_metric("js5d_connections_open", |open| open == 0.0)?;
         if round == 0 {
             first = server.memory_bytes();
         }
     }
     let grown = server.memory_bytes().saturating_sub(first) as f64 / 1024.0;
-    findings.at_most("resets: memory, second round to first", grown, 256.0, " KB");
-    findings.exactly("resets: half-closed peers got all", whole, 200);
-    findings.exactly("resets: cut by peers, the server counts", cut as u64, wanted as u64);
-    server.descriptors_back("resets", descriptors, findings);
-    let (mut stream, _) = server.greet()?;
-    stream.write_all(&MASTER)?;
-    findings.holds("resets: it answers", "yes", "yes", stream.read_exact(&mut [0; 64]).is_ok());
+    findings.at_most(&format!("{row}: memory, second round to first"), grown, 256.0, " KB");
+    findings.exactly(&format!("{row}: half-closed peers got all"), whole, 200);
+    let name = format!("{row}: cut by peers, the server counts");
+    findings.exactly(&name, cut as u64, wanted as u64);
+    server.descriptors_back(row, descriptors, findings);
+    let mut stream = kind.greet(TcpStream::connect(server.address)?)?;
+    stream.write_all(&master)?;
+    let answers = stream.read_exact(&mut [0; 64]).is_ok();
+    findings.holds(&format!("{row}: it answers"), answers, "true", answers);
     Ok(())
 }
 
 /// Asks, reads so many bytes, and resets the connection.
-fn cut_at(stream: TcpStream, requests: &[u8], offset: usize) -> Result<()> {
-    let (mut stream, _) = greet(stream)?;
+fn cut_at(mut stream: TcpStream, requests: &[u8], offset: usize) -> Result<()> {
     stream.write_all(requests)?;
     stream.read_exact(&mut vec![0; offset])?;
     Ok(set_socket_linger(&stream, Some(Duration::ZERO))?)
 }
 
-/// Peers that ask for three groups and end their side: how many of 200 got as many bytes.
-fn half_closed(server: &Server, large: &[u8; 4], len: usize) -> Result<u64> {
+/// Peers that ask for some groups and end their side: how many of 200 got as many bytes.
+fn half_closed(kind: &Kind, address: SocketAddr, requests: &[u8], len: usize) -> Result<u64> {
     let mut whole = 0;
     for _ in 0..200 {
-        let (mut stream, _) = server.greet()?;
-        stream.write_all(&[*large, MASTER, *large].concat())?;
+        let mut stream = kind.greet(TcpStream::connect(address)?)?;
+        stream.write_all(requests)?;
         stream.shutdown(Shutdown::Write)?;
         let mut bytes = Vec::new();
         stream.read_to_end(&mut bytes)?;
@@ -178,29 +246,6 @@ fn narrow(address: SocketAddr) -> Result<TcpStream> {
     set_socket_recv_buffer_size(&socket, 4096)?;
     connect(&socket, &address)?;
     Ok(socket.into())
-}
-
-/// The archive whose index has the most bytes on the wire, and how many.
-fn largest_index(address: SocketAddr) -> Result<(u8, usize)> {
-    let mut longest = (0, 0);
-    for archive in 0..20 {
-        longest = longest.max((wire_len(address, &[1, 255, 0, archive])?, archive));
-    }
-    match longest.0 {
-        1700.. => Ok((longest.1, longest.0)),
-        len => Err(format!("no index of this cache has 1,700 bytes, the longest {len}").into()),
-    }
-}
-
-/// The bytes of a response, from its own header.
-fn wire_len(address: SocketAddr, request: &[u8; 4]) -> Result<usize> {
-    let (mut stream, _) = greet(TcpStream::connect(address)?)?;
-    stream.write_all(request)?;
-    let mut head = [0; 8];
-    stream.read_exact(&mut head)?;
-    let [_, _, _, compression, length @ ..] = head;
-    let header_len = if compression == 0 { 5 } else { 9 };
-    Ok(framed_len(header_len + usize::try_from(u32::from_be_bytes(length))?))
 }
 
 /// A network namespace, gone when it is dropped.
@@ -287,12 +332,7 @@ pub(super) fn readers(bench: &Bench, findings: &mut Findings) -> Result<()> {
     let a_peer = grown as f64 / count as f64 / 1024.0;
     findings.at_most("readers: memory a peer", a_peer, 70.0, " KB");
     findings.at_most("readers: neighbours' p99, to an idle server", neighbours.p99, 2.0, "");
-    findings.holds(
-        "readers: faults of neighbours",
-        &neighbours.faults,
-        "none",
-        neighbours.faults == "{}",
-    );
+    neighbours.found.hold("readers", findings);
     let one = one.finish()?;
     findings.holds("readers: one at 7 kB/s got", one.answers(), ">= 5", one.answers() >= 5);
     drop((trickle, nothing));
@@ -305,7 +345,7 @@ pub(super) fn pipelined(bench: &Bench, findings: &mut Findings) -> Result<()> {
     let server = bench.serve(&["--send-timeout", "3s"])?;
     let memory = server.memory_bytes();
     let start = Instant::now();
-    let (archive, len) = largest_index(server.address)?;
+    let (archive, len) = Kind::of("550")?.largest_index(server.address)?;
     let before = server.metrics()?.sum("js5d_requests_total{class=\"prefetch\"}");
     let requests = [0, 255, 0, archive].repeat(100_000);
     let writers = (0..PEERS as usize).map(|_| -> Result<_> {

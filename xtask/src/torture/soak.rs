@@ -2,7 +2,7 @@
 
 use super::Findings;
 use super::bench::Bench;
-use super::load::Load;
+use super::load::{EachClient, Load};
 use crate::compare::Result;
 use rustix::process::Signal;
 use std::fs;
@@ -141,14 +141,13 @@ pub(super) fn soak(bench: &Bench, findings: &mut Findings) -> Result<()> {
     let groups = cache.lasting()?;
     let common =
         ["--retry", "100ms", "--key", "changing", "--duration", &seconds, "--groups", &groups];
-    let start = |mix: &str, connections: &str| {
-        let own = ["--mix", mix, "--connections", connections];
-        Load::start(bench, &server, &[&own[..], &common].concat())
-    };
-    let honest = start("play=4,churn=2,slow=1,login-storm=1", "300")?;
-    let hostile = start("hostile=1", "100")?;
+    let options =
+        |mix, connections| [&["--mix", mix, "--connections", connections], &common[..]].concat();
+    let honest = options("play=4,churn=2,slow=1,login-storm=1", "60");
+    let honest = EachClient::start(bench, &server, &honest)?;
+    let hostile = Load::start(bench, &server, &options("hostile=1", "100"))?;
     // More than the places that are left.
-    let crowd = start("churn=1", "300")?;
+    let crowd = Load::start(bench, &server, &options("churn=1", "300"))?;
     let witness = Witness::new();
     let began = Instant::now();
     let mut memory = Vec::new();
@@ -160,7 +159,8 @@ pub(super) fn soak(bench: &Bench, findings: &mut Findings) -> Result<()> {
         memory.push(server.memory_bytes() as f64 / 1e6);
     }
     let machine_late = witness.end()?;
-    for (name, load) in [("honest", honest), ("hostile", hostile), ("crowd", crowd)] {
+    honest.finish()?.hold("soak", 1, findings);
+    for (name, load) in [("hostile", hostile), ("crowd", crowd)] {
         let found = load.finish()?;
         let promise = format!("soak: wrong bytes, {name}");
         findings.holds(&promise, found.faults(), "none", found.faults() == "{}");

@@ -2,8 +2,8 @@
 
 use super::super::simulation::change_queues;
 use super::super::simulation::model::Model;
-use super::super::wire;
-use js5d::protocol::client::{Answered, Head, Matching, ResponseSink};
+use super::super::wire::{self, BUILD_550, Bit, TONGUES, Tongue};
+use js5d::protocol::client::{Answered, Head, ResponseSink};
 use js5d::protocol::profile::table;
 use js5d::protocol::request::{Frame, Message, Opcodes, UnknownOpcode};
 use js5d::protocol::session::{Allowance, Step, Violation};
@@ -128,12 +128,25 @@ pub(super) fn requests(data: &[u8]) {
 pub(super) fn session(data: &[u8]) {
     let Some((&config, mut rest)) = data.split_first() else { return };
     let queue_len_max = [1, 2, 5, 100][usize::from(config & 3)];
-    let refusal = (config & 0x1C == 4).then_some(Status::TooManyConnections);
+    let kind = config >> 2 & 7;
+    let refusal = (kind == 1).then_some(Status::TooManyConnections);
     let (prefetch_bit, admits) = (config & 0x20 == 0, config & 0xC0 != 0xC0);
     let builds = if admits { Builds::Any } else { Builds::Only(Vec::new()) };
-    let clients = Clients::like_550(builds, prefetch_bit, queue_len_max);
+    // Every build as 550 speaks, with the bit or without; or one of the others.
+    let (tongue, clients) = match kind {
+        0..=2 => {
+            let bit = if prefetch_bit { Bit::Always } else { Bit::Never };
+            let clients = Clients::like_550(builds, prefetch_bit, queue_len_max);
+            (Tongue { builds: 0..=u32::MAX, bit, ..BUILD_550 }, clients)
+        }
+        _ => {
+            let tongue = TONGUES[usize::from(kind - 2)].clone();
+            let profiles = vec![tongue.profile().0];
+            (tongue, Clients::new(profiles, builds, queue_len_max).expect("a sound profile"))
+        }
+    };
     let mut session = ServerSession::new(Arc::new(clients), refusal);
-    let mut model = Model::new(admits, prefetch_bit, queue_len_max, refusal);
+    let mut model = Model::new(tongue, admits, queue_len_max, refusal);
     while let Some((&event, later)) = rest.split_first() {
         rest = later;
         let count = usize::from(event >> 2);
@@ -169,49 +182,85 @@ pub(super) fn session(data: &[u8]) {
 }
 
 /// What the responses that came whole look like when they are framed again.
-#[derive(Default)]
-struct Reframed {
+struct Reframed<'a> {
+    tongue: &'a Tongue,
     status: Vec<u8>,
     container: Vec<u8>,
     wire: Vec<u8>,
     count: usize,
+    /// The response whose bytes come.
+    open: Option<Head>,
+    /// Whether a response was broken off, or had blocks of others between its own.
+    is_cut: bool,
 }
 
-impl ResponseSink<()> for Reframed {
+impl<'a> Reframed<'a> {
+    fn of(tongue: &'a Tongue) -> Self {
+        Self {
+            tongue,
+            status: Vec::new(),
+            container: Vec::new(),
+            wire: Vec::new(),
+            count: 0,
+            open: None,
+            is_cut: false,
+        }
+    }
+}
+
+impl ResponseSink<()> for Reframed<'_> {
     fn status(&mut self, status: Status) {
         self.status.push(status.to_byte());
     }
-    fn begin(&mut self, _: &Head) -> bool {
+    fn begin(&mut self, head: &Head) -> bool {
+        self.is_cut |= self.open.is_some();
+        self.open = Some(*head);
         self.container.clear();
         true
     }
     fn data(&mut self, bytes: &[u8]) {
         self.container.extend(bytes);
     }
+    fn resume(&mut self, answered: &Answered<()>) {
+        self.is_cut |= self.open != Some(answered.head);
+        self.open = Some(answered.head);
+    }
+    fn broken_off(&mut self, _: Answered<()>) {
+        self.is_cut = true;
+    }
     fn end(&mut self, answered: Answered<()>) {
         let Head { id, prefetch_bit, key, container_len, .. } = answered.head;
-        assert_eq!(self.container.len(), container_len as usize);
-        assert_eq!(answered.class == Class::Prefetch, prefetch_bit);
-        let id = (id.archive, id.group);
-        self.wire.extend(wire::response(id, &self.container, prefetch_bit, key));
         self.count += 1;
+        self.open = None;
+        if self.is_cut {
+            return;
+        }
+        assert_eq!(self.container.len(), container_len as usize);
+        if self.tongue.bit == Bit::Always {
+            assert_eq!(answered.class == Class::Prefetch, prefetch_bit);
+        }
+        let id = (id.archive, id.group);
+        let framing = self.tongue.framing;
+        self.wire.extend(wire::response_in(framing, id, &self.container, prefetch_bit, key));
     }
 }
 
-/// What a client asks for, four bytes each behind their count, then what a server sends. What
-/// is taken for responses is, framed again, what came.
+/// Who a client is and how much it asks for, then what, four bytes each; then what a server sends.
+/// What is taken for responses is, framed again, what came.
 pub(super) fn client(data: &[u8]) {
-    let Some((&count, rest)) = data.split_first() else { return };
-    let (asked, stream) = rest.split_at(rest.len().min(usize::from(count & 15) * 4));
+    let Some((&config, rest)) = data.split_first() else { return };
+    let tongue = &TONGUES[usize::from(config >> 4) % TONGUES.len()];
+    let profile = tongue.profile().0;
+    let (asked, stream) = rest.split_at(rest.len().min(usize::from(config & 15) * 4));
     let receive = |step: usize| {
-        let mut session = ClientSession::new(Matching::ByPrefetchBit);
+        let mut session = ClientSession::of(&profile);
         let mut out = Vec::new();
         for &[class, archive, group, key] in asked.as_chunks::<4>().0 {
             let class = if class & 1 == 0 { Class::Prefetch } else { Class::Urgent };
             session.rekey(key, &mut out);
             session.request(class, wire::name((archive, group.into())), (), &mut out);
         }
-        let mut sink = Reframed::default();
+        let mut sink = Reframed::of(tongue);
         let fault = stream.chunks(step).find_map(|part| session.receive(part, &mut sink).err());
         (sink, fault)
     };
@@ -219,7 +268,9 @@ pub(super) fn client(data: &[u8]) {
     let (bytewise, same_fault) = receive(1);
     assert_eq!((whole.wire.len(), fault), (bytewise.wire.len(), same_fault));
     assert!(whole.count <= asked.len() / 4);
-    assert!(stream.starts_with(&[whole.status, whole.wire].concat()));
+    assert!(stream.starts_with(&whole.status));
+    let responses = stream.get(1 + 4 * tongue.ints..).unwrap_or_default();
+    assert!(whole.is_cut || responses.starts_with(&whole.wire));
 }
 
 /// A profile, then what its two ends receive: byte by byte it comes to the same as at once.

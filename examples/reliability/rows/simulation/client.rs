@@ -1,8 +1,9 @@
 //! The client's end: the real client session, a script of what it writes, and what it expects.
 
+use super::super::wire::Tongue;
 use super::world::{Id, World};
 use fastrand::Rng;
-use js5d::protocol::client::{Answered, Head, Matching, ResponseSink};
+use js5d::protocol::client::{Answered, Head, ResponseSink};
 use js5d::protocol::{Class, ClientSession, Status};
 use std::collections::VecDeque;
 
@@ -91,20 +92,25 @@ pub(super) struct ClientEnd {
     pub(super) may_misbehave: bool,
     /// Whether it asks for large groups.
     asks_large: bool,
+    /// Whether it can ask for groups of 65,536 and more.
+    asks_wide: bool,
+    message_len: usize,
     /// Requests are urgent, prefetch or both.
     urgent_share: u8,
     rekey_share: u8,
 }
 
 impl ClientEnd {
-    pub(super) fn new(by_bit: bool, step_max: usize, rng: &mut Rng) -> Self {
-        let matching = if by_bit { Matching::ByPrefetchBit } else { Matching::ByGroup };
+    pub(super) fn new(tongue: &Tongue, by_bit: bool, step_max: usize, rng: &mut Rng) -> Self {
+        let session = ClientSession::of(&tongue.profile().0);
         Self {
-            session: ClientSession::new(matching),
+            session: if by_bit { session } else { session.matching_by_group() },
             asked: [0; 2],
             script_len: rng.u32(..if step_max < SMALL_STEP_BELOW { 5 } else { 30 }),
             may_misbehave: rng.u8(..8) == 0,
             asks_large: step_max >= LARGE_STEP_MIN,
+            asks_wide: tongue.is_wide(),
+            message_len: tongue.message_len,
             urgent_share: [0, 128, 230, 255][rng.usize(..4)],
             rekey_share: [0, 20, 100][rng.usize(..3)],
         }
@@ -121,8 +127,9 @@ impl ClientEnd {
         } else if self.may_misbehave && rng.u8(..10) == 0 {
             let opcode = [5, 7, 7, 8, rng.u8(..)][rng.usize(..5)];
             // A request or a key that the session knows nothing of would mislead it.
-            if ![0, 1, 4].contains(&opcode) {
-                out.extend([opcode, rng.u8(..), 0, 0]);
+            if ![0, 1, 4, 32, 33].contains(&opcode) {
+                out.extend([opcode, rng.u8(..)]);
+                out.extend((2..self.message_len).map(|_| 0));
             }
         } else {
             let class =
@@ -130,7 +137,7 @@ impl ClientEnd {
             let number = &mut self.asked[usize::from(class == Class::Prefetch)];
             let token = (class, *number);
             *number += 1;
-            let id = super::super::wire::name(world.any(self.asks_large, rng));
+            let id = super::super::wire::name(world.any(self.asks_large, self.asks_wide, rng));
             self.session.request(class, id, token, out);
         }
     }

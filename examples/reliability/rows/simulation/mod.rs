@@ -1,10 +1,10 @@
 //! Row 4: server session and client session over a pipe, in every order of events.
 //!
-//! A case is a client that connects up to three times, each time to the generation of that
-//! moment. What it writes, how the pipe cuts, delays and delivers it, when the server reads,
-//! fills and sends, what is held back, when the cache is swapped and where the pipe breaks: all
-//! of it is decided by the case's seed. The model says what each step must be, and a second,
-//! slow framing says which bytes it is on the wire.
+//! A case is a client of build 550, or of one of the others, that connects up to three times, each
+//! time to the generation of that moment. What it writes, how the pipe cuts, delays and delivers
+//! it, when the server reads, fills and sends, what is held back, when the cache is swapped and
+//! where the pipe breaks: all of it is decided by the case's seed. The model says what each step
+//! must be, and a second, slow framing says which bytes it is on the wire.
 
 mod client;
 pub(super) mod model;
@@ -15,10 +15,11 @@ pub(super) use server::{ServerEnd, change_queues};
 pub(super) use world::World;
 
 use super::Case;
-use super::wire::any_scale;
+use super::wire::{BUILD_550, Bit, TONGUES, Tongue, any_scale};
 use client::{ClientEnd, Expected, Judge};
 use fastrand::Rng;
-use js5d::protocol::handshake::handshake;
+use js5d::protocol::frame::Framing;
+use js5d::protocol::profile::Mark;
 use js5d::protocol::session::{Allowance, Step};
 use js5d::protocol::{Builds, Clients, Status};
 use model::Model;
@@ -29,8 +30,6 @@ use std::sync::Arc;
 /// Events after which a session that should have ended is stuck.
 const EVENTS_MAX: u32 = 1_000_000;
 
-const BUILD: u32 = 550;
-
 /// A case is one client.
 pub(super) fn prepare() -> Case {
     let world = Rc::new(World::new());
@@ -38,22 +37,18 @@ pub(super) fn prepare() -> Case {
         let mut rng = Rng::with_seed(seed);
         let mut generation = rng.usize(..world::GENERATIONS);
         let sessions = rng.u64(1..=3);
+        // One client in two is of build 550, some of which have no use for the prefetch bit.
+        let bit = if rng.u8(..5) > 0 { Bit::Always } else { Bit::Never };
+        let own = Tongue { bit, ..BUILD_550 };
+        let tongue = if rng.bool() { &own } else { &TONGUES[rng.usize(..TONGUES.len())] };
         for number in 1..=sessions {
-            let mut connection = Connection::new(&world, &mut generation, &mut rng);
-            connection.run(&mut rng).map_err(|what| format!("connection {number}: {what}"))?;
+            let mut connection = Connection::new(&world, tongue, &mut generation, &mut rng);
+            connection
+                .run(&mut rng)
+                .map_err(|what| format!("connection {number} of {}: {what}", tongue.name))?;
         }
         Ok(sessions)
     })
-}
-
-/// Appends a framed response with bit and key.
-fn append(wire: &mut Vec<u8>, framed: &[u8], prefetch_bit: bool, key: u8) {
-    let start = wire.len();
-    wire.extend_from_slice(framed);
-    if prefetch_bit {
-        wire[start + 3] |= 0x80;
-    }
-    wire[start..].iter_mut().for_each(|byte| *byte ^= key);
 }
 
 /// Both ends, the pipe between them, and the model.
@@ -65,6 +60,7 @@ struct Connection<'a> {
     generation: usize,
     server: ServerEnd,
     model: Model,
+    framing: Framing,
     client: ClientEnd,
     judge: Judge<'a>,
     /// Bytes on their way to the server.
@@ -86,19 +82,32 @@ struct Connection<'a> {
 }
 
 impl<'a> Connection<'a> {
-    fn new(world: &'a World, current: &'a mut usize, rng: &mut Rng) -> Self {
-        let (by_bit, admits) = (rng.u8(..5) > 0, rng.u8(..30) > 0);
+    fn new(world: &'a World, tongue: &Tongue, current: &'a mut usize, rng: &mut Rng) -> Self {
+        let (by_bit, admits) = (tongue.bit == Bit::Always, rng.u8(..30) > 0);
+        let (mut profile, build) = tongue.profile();
+        if !by_bit && profile.mark == Mark::TypeBit {
+            profile.mark = Mark::Never;
+        }
         let refusals = [Status::ServerFull, Status::TooManyConnections];
         let refusal = (rng.u8(..40) == 0).then(|| refusals[rng.usize(..2)]);
-        let builds = if admits && rng.bool() { Builds::Any } else { Builds::only([BUILD]) };
+        // A build that is not admitted is another one's neighbour.
+        let builds = match (admits, rng.bool()) {
+            (true, true) => Builds::Any,
+            (true, false) => Builds::only([build]),
+            (false, _) => Builds::only([*tongue.builds.start()]),
+        };
         let queue_len_max = [1, 2, 20, 500][rng.usize(..4)];
-        let clients = Clients::like_550(builds, by_bit, queue_len_max);
+        let clients =
+            Clients::new(vec![profile], builds, queue_len_max).expect("a sound profile's builds");
         let len_max = if rng.u8(..4) == 0 { rng.usize(1..4096) } else { 1 << rng.u8(12..19) };
         let (generation, step_max) = (*current, 1 << rng.u8(1..18));
         let mut server =
             ServerEnd::new(world.snapshot(generation), Arc::new(clients), refusal, len_max);
         server.slow = rng.bool();
-        let mut upstream = handshake(if admits { BUILD } else { BUILD + 1 }).to_vec();
+        let mut client = ClientEnd::new(tongue, by_bit, step_max, rng);
+        let mut upstream = Vec::new();
+        let announced = if admits { build } else { tongue.builds.start() + 1 };
+        client.session.handshake(announced, &mut upstream);
         if rng.u8(..100) == 0 {
             upstream[0] = rng.u8(..);
         }
@@ -107,8 +116,9 @@ impl<'a> Connection<'a> {
             current,
             generation,
             server,
-            model: Model::new(admits, by_bit, queue_len_max, refusal),
-            client: ClientEnd::new(by_bit, step_max, rng),
+            model: Model::new(tongue.clone(), admits, queue_len_max, refusal),
+            framing: tongue.framing,
+            client,
             judge: Judge::new(world, by_bit),
             upstream,
             upstream_ended: false,
@@ -221,7 +231,7 @@ impl<'a> Connection<'a> {
         let was_closing = self.server.closing;
         let mut wrong = None;
         let (model, judge, wire) = (&mut self.model, &mut self.judge, &mut self.wire);
-        let (world, generation) = (self.world, self.generation);
+        let (world, generation, framing) = (self.world, self.generation, self.framing);
         self.server.fill(&mut |session| {
             let (expected, asked) = model.next(held_back);
             let found = session.next_step_within(allowance);
@@ -230,13 +240,15 @@ impl<'a> Connection<'a> {
             }
             if let Step::Status(status) = expected {
                 wire.push(status.to_byte());
+                wire.extend(model.greeting());
             }
             let (Step::Response(answer), Some(((id, token), class))) = (expected, asked) else {
                 return found;
             };
-            if let (Some(framed), false) = (world.framed(generation, id), was_closing) {
-                let key = answer.key();
-                append(wire, framed, answer.prefetch_bit(), key);
+            let (bit, key) = (answer.prefetch_bit(), answer.key());
+            let framed = world.framed(generation, framing, bit, id);
+            if let (Some(framed), false) = (framed, was_closing) {
+                wire.extend(framed.iter().map(|byte| byte ^ key));
                 judge.expected.push_back(Expected { id, class, token, key, generation });
             }
             found

@@ -1,9 +1,9 @@
-//! What a server must answer, by the words of docs/protocol.md alone.
+//! What a server must answer, by the words of docs/protocol.md and docs/clients.md alone.
 //!
 //! A byte at a time, with plain lists and no bit tricks. It is told what the session is told and
 //! when it is asked; what the session then does must be what the model does.
 
-use super::super::wire::name;
+use super::super::wire::{Bit, Opening, Tongue, name};
 use super::world::Id;
 use js5d::protocol::session::{CloseCause, Response, Step, Violation};
 use js5d::protocol::{Class, Status};
@@ -14,10 +14,14 @@ pub(crate) type Asked = (Id, u32);
 
 /// A server's session, slowly.
 pub(crate) struct Model {
-    pub(crate) admits: bool,
-    pub(crate) prefetch_bit: bool,
-    pub(crate) queue_len_max: usize,
-    pub(crate) refusal: Option<Status>,
+    /// How the one kind of clients speaks that is served.
+    tongue: Tongue,
+    /// Whether any of their builds is admitted.
+    admits: bool,
+    /// None until the first message, if that decides.
+    prefetch_bit: Option<bool>,
+    queue_len_max: usize,
+    refusal: Option<Status>,
     /// The message that is coming in.
     partial: Vec<u8>,
     /// Once the handshake is over: what it is answered with.
@@ -33,12 +37,18 @@ pub(crate) struct Model {
 
 impl Model {
     pub(crate) fn new(
+        tongue: Tongue,
         admits: bool,
-        prefetch_bit: bool,
         queue_len_max: usize,
         refusal: Option<Status>,
     ) -> Self {
+        let prefetch_bit = match tongue.bit {
+            Bit::Never => Some(false),
+            Bit::Always => Some(true),
+            Bit::IfOpcode6First => None,
+        };
         Self {
+            tongue,
             admits,
             prefetch_bit,
             queue_len_max,
@@ -66,7 +76,10 @@ impl Model {
             self.partial.push(byte);
             if self.status.is_none() {
                 self.receive_handshake()?;
-            } else if self.partial.len() == 4 && !self.receive_message()? {
+                continue;
+            }
+            self.prefetch_bit.get_or_insert(byte == 6);
+            if self.partial.len() == self.tongue.message_len && !self.receive_message()? {
                 // No room: what came of this message is offered again.
                 self.partial = begun.1;
                 return Ok(begun.0);
@@ -88,45 +101,76 @@ impl Model {
             if self.partial.len() == 2 + usize::from(len) {
                 let token = &self.partial[10..];
                 let end = token.iter().position(|&byte| byte == 0).ok_or(malformed)?;
-                if token.len() - end > 2 {
+                let rest = token.len() - end - 1;
+                if rest > 1 {
                     return Err(malformed);
                 }
-                self.status = Some(self.refusal.unwrap_or(Status::OutOfDate));
-                self.partial.clear();
+                let fits = match self.tongue.opening {
+                    Opening::Prefixed { has_language } => {
+                        has_language.is_none_or(|has_one| has_one == (rest == 1))
+                    }
+                    _ => false,
+                };
+                self.answer(fits && self.is_served(2));
             }
             return Ok(());
         }
-        if self.partial.len() == 5 {
-            let own = if self.admits { Status::Ok } else { Status::OutOfDate };
-            self.status = Some(self.refusal.unwrap_or(own));
-            self.partial.clear();
+        let fits = matches!(self.tongue.opening, Opening::Plain | Opening::Keyed);
+        let is_served = self.partial.len() >= 5 && fits && self.is_served(1);
+        // Who is refused is told so before 16 bytes that mean nothing.
+        let has_key = self.tongue.opening == Opening::Keyed && is_served && self.refusal.is_none();
+        if self.partial.len() == if has_key { 21 } else { 5 } {
+            self.answer(is_served);
         }
         Ok(())
     }
 
+    /// Whether the build that stands at `place` of the handshake is served.
+    fn is_served(&self, place: usize) -> bool {
+        let build = self.partial[place..place + 4].iter().fold(0, |n, &b| n << 8 | u32::from(b));
+        self.admits && self.tongue.builds.contains(&build)
+    }
+
+    fn answer(&mut self, is_served: bool) {
+        let own = if is_served { Status::Ok } else { Status::OutOfDate };
+        self.status = Some(self.refusal.unwrap_or(own));
+        self.partial.clear();
+    }
+
     /// False if its queue is full.
     fn receive_message(&mut self) -> Result<bool, Violation> {
-        let [opcode, a, b, c] = self.partial[..] else { return Ok(true) };
+        let (opcode, first) = (self.partial[0], self.partial[1]);
+        if !self.tongue.opcodes.contains(&opcode) {
+            return Err(Violation::UnknownOpcode { opcode });
+        }
         match opcode {
-            0 | 1 => {
-                let class = if opcode == 1 { 0 } else { 1 };
+            0 | 1 | 32 | 33 => {
+                let class = if opcode % 2 == 1 { 0 } else { 1 };
                 if self.queues[class].len() == self.queue_len_max {
                     return Ok(false);
                 }
-                let group = u32::from(b) * 256 + u32::from(c);
-                self.queues[class].push_back(((a, group), self.asked[class]));
+                let group_end = if self.tongue.is_wide() { 6 } else { 4 };
+                let group = self.partial[2..group_end].iter();
+                let group = group.fold(0, |n, &byte| n << 8 | u32::from(byte));
+                // One beyond is a group that is not there, whatever its number.
+                let id = (first, group.min(0x00FF_FFFF));
+                self.queues[class].push_back((id, self.asked[class]));
                 self.asked[class] += 1;
             }
-            2 | 3 | 6 => {}
-            4 => self.key = a,
+            4 => self.key = first,
             7 => {
                 self.disconnected = true;
                 self.queues = [VecDeque::new(), VecDeque::new()];
             }
-            _ => return Err(Violation::UnknownOpcode { opcode }),
+            _ => {}
         }
         self.partial.clear();
         Ok(true)
+    }
+
+    /// What stands behind the status byte.
+    pub(crate) fn greeting(&self) -> Vec<u8> {
+        [0, 0, 0, 1].repeat(if self.status == Some(Status::Ok) { self.tongue.ints } else { 0 })
     }
 
     /// A handshake that is late is answered all the same.
@@ -161,8 +205,9 @@ impl Model {
                 return (Step::Idle, None);
             }
             let Some(asked) = self.queues[place].pop_front() else { continue };
-            let bit = class == Class::Prefetch && self.prefetch_bit;
+            let bit = class == Class::Prefetch && self.prefetch_bit == Some(true);
             let response = Response::new(name(asked.0), class, bit, self.key);
+            let response = response.in_dialect(self.tongue.dialect());
             return (Step::Response(response), Some((asked, class)));
         }
         let idle =

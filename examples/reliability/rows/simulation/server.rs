@@ -103,7 +103,12 @@ impl ServerEnd {
             }
             match next(&mut self.session) {
                 Step::Response(response) => self.respond(batch, response),
-                Step::Status(status) => batch.push_status(status.to_byte()),
+                Step::Status(status) => {
+                    batch.push_status(status.to_byte());
+                    if status == Status::Ok {
+                        batch.push_plain(self.session.greeting());
+                    }
+                }
                 Step::Close(_) => {
                     self.closing = true;
                     return;
@@ -114,11 +119,12 @@ impl ServerEnd {
     }
 
     fn respond(&mut self, batch: &mut Filling, response: Response) {
-        let place = self.snapshot.place(response.id());
+        let view = self.snapshot.view(response.dialect());
+        let place = view.place(response.id());
         if self.closing || place.is_empty() {
             return;
         }
-        if !batch.push_small(response, self.snapshot.framed(place)) {
+        if !batch.push_small(response, view.framed(place)) {
             self.push_large(batch, Cursor::new(response, place));
         }
     }
@@ -130,7 +136,8 @@ impl ServerEnd {
     }
 
     fn next_exceeds(&self, room: usize) -> bool {
-        let next = self.session.upcoming().next().map(|id| self.snapshot.place(id).len());
+        let view = self.snapshot.view(self.session.dialect());
+        let next = self.session.upcoming().next().map(|id| view.place(id).len());
         next.is_some_and(|len| len > room)
     }
 

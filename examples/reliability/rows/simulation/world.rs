@@ -1,13 +1,14 @@
 //! Four generations of a small cache: the same names mostly, other bytes.
 //!
-//! The snapshots are real ones, filled as the catalog fills them; the containers are kept beside
-//! them for the model, which frames them itself.
+//! The snapshots are real ones of every framing, filled as the catalog fills them; the containers
+//! are kept beside them for the model, which frames them itself.
 
 use super::super::wire;
 use fastrand::Rng;
 use js5d::catalog::{Snapshot, SnapshotBuilder};
 use js5d::net::batch::SnapshotRef;
-use js5d::protocol::frame::{framed_len, place};
+use js5d::protocol::frame::Framing;
+use js5d::protocol::master_index::MasterFormat;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -30,8 +31,9 @@ const LENGTHS_SMALL: usize = 23;
 /// One generation.
 struct Generation {
     snapshot: Arc<Snapshot>,
-    /// Containers, and the same framed by the slow model.
-    containers: HashMap<Id, (Vec<u8>, Vec<u8>)>,
+    containers: HashMap<Id, Vec<u8>>,
+    /// The same framed by the slow model, with the prefetch bit and without.
+    framed: HashMap<(Framing, bool, Id), Vec<u8>>,
     /// By index in [`LENGTHS`], those that it holds.
     ids: Vec<Id>,
 }
@@ -53,48 +55,83 @@ impl World {
     }
 
     pub(crate) fn container(&self, generation: usize, id: Id) -> Option<&[u8]> {
-        self.generations[generation].containers.get(&id).map(|(container, _)| &container[..])
+        self.generations[generation].containers.get(&id).map(|container| &container[..])
     }
 
-    /// The urgent, unkeyed response, as the slow model frames it.
-    pub(super) fn framed(&self, generation: usize, id: Id) -> Option<&[u8]> {
-        self.generations[generation].containers.get(&id).map(|(_, framed)| &framed[..])
+    /// The unkeyed response as the slow model frames it, with or without the prefetch bit.
+    pub(super) fn framed(
+        &self,
+        generation: usize,
+        framing: Framing,
+        bit: bool,
+        id: Id,
+    ) -> Option<&[u8]> {
+        self.generations[generation].framed.get(&(framing, bit, id)).map(|framed| &framed[..])
     }
 
-    /// A group that a generation holds.
-    pub(crate) fn any_present(&self, generation: usize, rng: &mut Rng) -> Id {
-        let ids = &self.generations[generation].ids;
+    /// A group that a generation holds, mostly a small one.
+    pub(crate) fn any_present(&self, generation: usize, wide: bool, rng: &mut Rng) -> Id {
         let small = rng.u8(..) > 1;
-        ids[rng.usize(..if small { LENGTHS_SMALL } else { ids.len() })]
+        self.pick(generation, !small, wide, rng)
+    }
+
+    /// Of a narrow client's groups, those that it cannot ask for are left out.
+    fn pick(&self, generation: usize, large: bool, wide: bool, rng: &mut Rng) -> Id {
+        let ids = &self.generations[generation].ids;
+        loop {
+            let id = ids[rng.usize(..if large { ids.len() } else { LENGTHS_SMALL })];
+            if wide || id.1 <= 0xFFFF {
+                return id;
+            }
+        }
     }
 
     /// A group that all or none of the generations hold; a small one, unless large ones, too,
     /// are wanted.
-    pub(super) fn any(&self, large: bool, rng: &mut Rng) -> Id {
+    pub(super) fn any(&self, large: bool, wide: bool, rng: &mut Rng) -> Id {
         match rng.u8(..25) {
-            0 => (rng.u8(..4), rng.u32(..65_536)),
-            _ if large => self.any_present(0, rng),
-            _ => self.generations[0].ids[rng.usize(..LENGTHS_SMALL)],
+            0 => (rng.u8(..4), rng.u32(..if wide { 1 << 24 } else { 1 << 16 })),
+            _ if large => self.any_present(0, wide, rng),
+            _ => self.pick(0, false, wide, rng),
         }
     }
 }
 
 fn generation(rng: &mut Rng) -> Generation {
-    let framed = LENGTHS.iter().map(|len| framed_len(*len) as u64).sum();
-    let mut builder = SnapshotBuilder::new(LENGTHS.len(), framed).expect("small");
-    let mut containers = HashMap::new();
+    let room = |framing: Framing| {
+        (framing, LENGTHS.iter().map(|len| framing.framed_len(*len) as u64).sum())
+    };
+    let mut builder =
+        SnapshotBuilder::with_framings(LENGTHS.len(), &Framing::ALL.map(room)).expect("small");
+    let (mut containers, mut framed) = (HashMap::new(), HashMap::new());
     let mut ids = Vec::new();
     for (index, &len) in LENGTHS.iter().enumerate() {
         let group = u32::try_from(index * 37 % 1000).expect("small");
-        let id = if index == 7 { (255, 255) } else { ([0, 1, 40, 255][index % 4], group) };
+        let id = match index {
+            7 => (255, 255),
+            // Beyond what a header of three bytes has room for.
+            11 | 24 => (2, 65_536 + group),
+            _ => ([0, 1, 40, 255][index % 4], group),
+        };
         let container = wire::container(len, rng);
-        let at = builder.allocate(wire::name(id), len).expect("room was reckoned");
-        place(builder.framed_mut(at), 0, &container);
-        builder.publish(wire::name(id), at);
-        let framed = wire::response(id, &container, false, 0);
-        containers.insert(id, (container, framed));
+        if id == (255, 255) {
+            for format in MasterFormat::ALL {
+                assert!(builder.add_master(format, &container), "room was reckoned");
+            }
+        } else {
+            let at = builder.allocate(wire::name(id), len).expect("room was reckoned");
+            builder.place(at, 0, &container);
+            builder.publish(wire::name(id), at);
+        }
+        for framing in Framing::ALL {
+            for bit in [false, true] {
+                let response = wire::response_in(framing, id, &container, bit, 0);
+                framed.insert((framing, bit, id), response);
+            }
+        }
+        containers.insert(id, container);
         ids.push(id);
     }
     let snapshot = Arc::new(builder.seal().expect("sealed"));
-    Generation { snapshot, containers, ids }
+    Generation { snapshot, containers, framed, ids }
 }
