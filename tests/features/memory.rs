@@ -1,8 +1,11 @@
 //! Memory is a sum that is known beforehand: what connections take is what the sum says, and
 //! settings that may come to more than is allowed are refused.
 
-use crate::support::{Cache, Client, Http, Server, eventually, id, js5d, raise_descriptors};
-use js5d::net::footprint::{CONNECTION_BYTES, OUTPUT_COPIED_BYTES, queues_bytes};
+use crate::support::{
+    Cache, Client, Http, Server, driver, eventually, id, js5d, raise_descriptors,
+};
+use js5d::net::Driver;
+use js5d::net::footprint::{OUTPUT_COPIED_BYTES, connection_bytes, queues_bytes};
 use js5d::protocol::Class;
 use socket2::SockRef;
 use std::thread;
@@ -48,7 +51,13 @@ fn an_idle_connection_takes_what_the_sum_says_before_and_after_it_was_served() {
     let mut clients: Vec<_> = (0..COUNT).map(|_| Client::connect(&server, 0)).collect();
     let idle = "js5d_connections{state=\"idle\"}";
     eventually("all are idle", || http.metrics().value(idle) == COUNT as f64);
-    check("idle", settled_kb(&server).saturating_sub(before_kb), COUNT, CONNECTION_BYTES, 90);
+    check(
+        "idle",
+        settled_kb(&server).saturating_sub(before_kb),
+        COUNT,
+        connection_bytes(driver()),
+        90,
+    );
     // What a connection needed while it was served it does not keep.
     for client in &mut clients {
         client.request((0..40).map(|group| (Class::Prefetch, id(1, group))));
@@ -57,7 +66,13 @@ fn an_idle_connection_takes_what_the_sum_says_before_and_after_it_was_served() {
         client.receive_many(40);
     }
     eventually("all are idle again", || http.metrics().value(idle) == COUNT as f64);
-    check("served", settled_kb(&server).saturating_sub(before_kb), COUNT, CONNECTION_BYTES, 90);
+    check(
+        "served",
+        settled_kb(&server).saturating_sub(before_kb),
+        COUNT,
+        connection_bytes(driver()),
+        90,
+    );
     drop(clients);
 }
 
@@ -87,7 +102,7 @@ fn a_peer_that_reads_nothing_holds_what_the_sum_says() {
             client
         })
         .collect();
-    let said = CONNECTION_BYTES + queues_bytes(256) + OUTPUT_COPIED_BYTES;
+    let said = connection_bytes(driver()) + queues_bytes(256) + OUTPUT_COPIED_BYTES;
     let slow = "js5d_connections{state=\"slow\"}";
     eventually("all are held up", || http.metrics().value(slow) == COUNT as f64);
     eventually("queues are full", || {
@@ -99,7 +114,7 @@ fn a_peer_that_reads_nothing_holds_what_the_sum_says() {
     drop(clients);
 }
 
-/// Settings whose worst case is easily reckoned: the peers' part is 100 of 88,010 bytes.
+/// Settings whose worst case is easily reckoned: the peers' part is 100 of the same.
 const SMALL: [&str; 8] = [
     "--connections-max",
     "100",
@@ -120,7 +135,11 @@ fn check_reckons_the_worst_case_and_refuses_more_than_is_allowed() {
 
     let ended = check(&["--memory-max", "1GB"]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    assert!(ended.stdout.contains("100 of 88,010 bytes"), "{ended:?}");
+    let peers = match driver() {
+        Driver::Ring => "100 of 88,010 bytes",
+        Driver::Epoll => "100 of 88,360 bytes",
+    };
+    assert!(ended.stdout.contains(peers), "{ended:?}");
     assert!(ended.stdout.contains("--memory-max allows 1,000.0 MB"), "{ended:?}");
 
     let ended = check(&["--memory-max", "1GB", "--json"]);

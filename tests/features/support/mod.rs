@@ -15,6 +15,7 @@ pub(crate) use http::{Http, Reply};
 pub(crate) use plain_client::{Asked, PlainClient, ROWS, Row};
 pub(crate) use server::{Ended, Server, js5d, js5d_with, to_its_end};
 
+use js5d::net::Driver;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -30,6 +31,15 @@ pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) -> Duratio
         thread::sleep(Duration::from_millis(10));
     }
     start.elapsed()
+}
+
+/// The driver of servers that are not told which: that of `JS5D_DRIVER`, by which all tests are run
+/// once with each.
+pub(crate) fn driver() -> Driver {
+    match std::env::var("JS5D_DRIVER").as_deref() {
+        Ok("epoll") => Driver::Epoll,
+        _ => Driver::Ring,
+    }
 }
 
 /// Lets this process open as many sockets as the system allows it to.
