@@ -120,10 +120,7 @@ pub fn block_on_by<F: Future>(reading: Reading, future: F) -> F::Output {
     };
     READING.set(if ring.is_some() { Reading::Ring } else { Reading::Plain });
     let Some(ring) = ring else {
-        let runtime = tokio::runtime::Builder::new_current_thread().build();
-        // Without a reactor it asks the system for nothing.
-        let runtime = runtime.unwrap_or_else(|error| panic!("no runtime: {error}"));
-        return LocalSet::new().block_on(&runtime, future);
+        return LocalSet::new().block_on(&plain_runtime(), future);
     };
     ring.block_on(async {
         let heart = tokio::task::spawn_local(async {
@@ -136,4 +133,10 @@ pub fn block_on_by<F: Future>(reading: Reading, future: F) -> F::Output {
         heart.abort();
         output
     })
+}
+
+#[expect(clippy::expect_used, reason = "no input leads here")]
+fn plain_runtime() -> tokio::runtime::Runtime {
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    runtime.expect("a runtime without a reactor asks the system for nothing")
 }

@@ -11,12 +11,11 @@ use socket2::SockRef;
 use std::thread;
 use std::time::Duration;
 
-/// Whether a connection was found to take what the sum says: a tenth more at most, and this
-/// percentage of it at least.
-fn check(state: &str, growth_kb: u64, connections: u64, said: u64, least: u64) {
+/// Whether a connection was found to take what the sum says, by a tenth more or less.
+fn check(state: &str, growth_kb: u64, connections: u64, said: u64) {
     let found = growth_kb * 1024 / connections;
     let share = found * 100 / said;
-    let is_said = (least..=110).contains(&share);
+    let is_said = (90..=110).contains(&share);
     assert!(is_said, "{state}: {found} bytes a connection, {share} % of the {said} that are said");
     println!("{state}: {found} bytes a connection of the {said} that are said");
 }
@@ -51,13 +50,7 @@ fn an_idle_connection_takes_what_the_sum_says_before_and_after_it_was_served() {
     let mut clients: Vec<_> = (0..COUNT).map(|_| Client::connect(&server, 0)).collect();
     let idle = "js5d_connections{state=\"idle\"}";
     eventually("all are idle", || http.metrics().value(idle) == COUNT as f64);
-    check(
-        "idle",
-        settled_kb(&server).saturating_sub(before_kb),
-        COUNT,
-        connection_bytes(driver()),
-        90,
-    );
+    check("idle", settled_kb(&server).saturating_sub(before_kb), COUNT, connection_bytes(driver()));
     // What a connection needed while it was served it does not keep.
     for client in &mut clients {
         client.request((0..40).map(|group| (Class::Prefetch, id(1, group))));
@@ -71,7 +64,6 @@ fn an_idle_connection_takes_what_the_sum_says_before_and_after_it_was_served() {
         settled_kb(&server).saturating_sub(before_kb),
         COUNT,
         connection_bytes(driver()),
-        90,
     );
     drop(clients);
 }
@@ -94,10 +86,11 @@ fn a_peer_that_reads_nothing_holds_what_the_sum_says() {
         .map(|_| {
             let mut client = Client::connect(&server, 7);
             SockRef::from(&client.stream).set_recv_buffer_size(64 << 10).expect("a socket");
-            let requests = (0..300).map(|place| (Class::Prefetch, id(2, place % 40)));
+            let requests = (0..320).map(|place| (Class::Prefetch, id(2, place % 40)));
             client.request(requests);
-            // It reads well, and then no more: what it holds up is a fast peer's output.
-            client.receive_many(10);
+            // It reads well until it is sent as much at once as any peer, and then no more: what
+            // it holds up is a whole output.
+            client.receive_many(60);
             client.request((0..300).map(|place| (Class::Urgent, id(2, place % 40))));
             client
         })
@@ -109,8 +102,7 @@ fn a_peer_that_reads_nothing_holds_what_the_sum_says() {
         let waiting = http.metrics().value("js5d_queue_depth{class=\"prefetch\"}");
         waiting >= (COUNT * 250) as f64
     });
-    // Who was read from late, on a busy machine, had less sent to it at once when it was held up.
-    check("held up", settled_kb(&server).saturating_sub(before_kb), COUNT, said, 70);
+    check("held up", settled_kb(&server).saturating_sub(before_kb), COUNT, said);
     drop(clients);
 }
 
@@ -137,7 +129,7 @@ fn check_reckons_the_worst_case_and_refuses_more_than_is_allowed() {
     assert_eq!(ended.code, Some(0), "{ended:?}");
     let peers = match driver() {
         Driver::Ring => "100 of 88,010 bytes",
-        Driver::Epoll => "100 of 88,360 bytes",
+        Driver::Epoll => "100 of 88,610 bytes",
     };
     assert!(ended.stdout.contains(peers), "{ended:?}");
     assert!(ended.stdout.contains("--memory-max allows 1,000.0 MB"), "{ended:?}");

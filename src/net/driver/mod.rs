@@ -7,6 +7,7 @@
 //! and are polled by whoever started them. The surprise: an operation does not own its socket.
 //! Whoever starts one keeps the socket open until the operation has completed, or a later socket
 //! with the same number would be read from. Dropping an operation does not cancel it.
+#![allow(unsafe_code, reason = "a socket's descriptor taken out of it")]
 
 mod direct;
 mod epoll;
@@ -28,8 +29,10 @@ use rustix::net::Shutdown;
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
+use std::mem::ManuallyDrop;
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::ptr;
 use std::task::{Context, Poll};
 use tokio::task::JoinHandle;
 
@@ -132,24 +135,32 @@ pub(super) type Buffer<const LEN: usize> = Box<[u8; LEN]>;
 /// A JS5 connection's read buffer.
 pub(super) type ReadBuffer = Buffer<READ_LEN>;
 
-/// A connected socket.
+/// A connected socket, of the thread that made it: drivers know sockets by thread and descriptor.
 #[derive(Debug)]
 pub(super) struct Socket {
-    /// Goes before the descriptor that it is about. Empty with a ring.
-    registration: epoll::Registration,
     descriptor: OwnedFd,
-    driver: Driver,
 }
 
 impl Socket {
     /// A socket for operations on this thread.
     pub(super) fn new(descriptor: OwnedFd) -> Self {
-        Self { registration: epoll::Registration::default(), descriptor, driver: DRIVER.get() }
+        Self { descriptor }
     }
 
     /// The descriptor, for whoever goes on with it. No operation may be under way.
     pub(super) fn into_descriptor(self) -> OwnedFd {
-        self.descriptor
+        self.forget();
+        let socket = ManuallyDrop::new(self);
+        // SAFETY: the descriptor is read once and has no other owner from here on, as what it is
+        // read from is never dropped.
+        unsafe { ptr::read(&raw const socket.descriptor) }
+    }
+
+    /// Has the driver forget the descriptor.
+    fn forget(&self) {
+        if DRIVER.get() == Driver::Epoll {
+            epoll::forget(self);
+        }
     }
 
     fn raw(&self) -> RawFd {
@@ -180,7 +191,7 @@ impl Socket {
     /// Begins to read what is there, at least a byte; 0 is the end of the stream.
     #[inline]
     pub(super) fn receive<const LEN: usize>(&self, buffer: Buffer<LEN>) -> Receiving<LEN> {
-        Receiving(match self.driver {
+        Receiving(match DRIVER.get() {
             Driver::Ring => ByDriver::Ring(ring::receive(self.raw(), buffer)),
             Driver::Epoll => ByDriver::Epoll(epoll::Receiving::new(buffer)),
         })
@@ -188,7 +199,7 @@ impl Socket {
 
     /// Begins to send all of `batch`, or what goes before an error.
     pub(super) fn send(&self, batch: Sealed) -> Sending {
-        Sending(match self.driver {
+        Sending(match DRIVER.get() {
             Driver::Ring => ByDriver::Ring(ring::send(self.raw(), batch)),
             Driver::Epoll => ByDriver::Epoll(epoll::Sending::new(batch)),
         })
@@ -200,7 +211,7 @@ impl Socket {
         buffer: Buffer<LEN>,
         range: Range<usize>,
     ) -> SendingBuffer<LEN> {
-        SendingBuffer(match self.driver {
+        SendingBuffer(match DRIVER.get() {
             Driver::Ring => ByDriver::Ring(ring::send_buffer(self.raw(), buffer, range)),
             Driver::Epoll => ByDriver::Epoll(epoll::SendingBuffer::new(buffer, range)),
         })
@@ -208,10 +219,16 @@ impl Socket {
 
     /// Waits until the socket takes more, has failed, or a connect is decided.
     pub(super) fn room(&self) -> Room {
-        Room(match self.driver {
+        Room(match DRIVER.get() {
             Driver::Ring => ByDriver::Ring(ring::writable(self.raw())),
             Driver::Epoll => ByDriver::Epoll(()),
         })
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        self.forget();
     }
 }
 

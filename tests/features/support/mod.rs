@@ -16,6 +16,7 @@ pub(crate) use plain_client::{Asked, PlainClient, ROWS, Row};
 pub(crate) use server::{Ended, Server, js5d, js5d_with, to_its_end};
 
 use js5d::net::Driver;
+use js5d::platform::probe;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -33,12 +34,12 @@ pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) -> Duratio
     start.elapsed()
 }
 
-/// The driver of servers that are not told which: that of `JS5D_DRIVER`, by which all tests are run
-/// once with each.
+/// The driver of servers that are not told which: epoll where the ring is denied, as it is to all
+/// tests when they run under `without-ring` (docs/testing.md).
 pub(crate) fn driver() -> Driver {
-    match std::env::var("JS5D_DRIVER").as_deref() {
-        Ok("epoll") => Driver::Epoll,
-        _ => Driver::Ring,
+    match probe::ring() {
+        Ok(()) => Driver::Ring,
+        Err(_) => Driver::Epoll,
     }
 }
 
