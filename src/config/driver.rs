@@ -50,8 +50,8 @@ impl Choice {
     pub fn warning(&self) -> Option<String> {
         self.missing.as_ref().map(|_| {
             format!(
-                "driver: {self}. It serves the same bytes and takes more CPU \
-                 (docs/operations.md, \"Hosts that deny io_uring\")"
+                "driver: {self}. It serves the same bytes and takes more CPU and memory \
+                 (docs/operations/launch.md, \"Hosts that deny io_uring\")"
             )
         })
     }
