@@ -325,3 +325,36 @@ async fn wait_for_timer(time: Duration) -> io::Result<()> {
     timerfd_settime(&timer, TimerfdTimerFlags::empty(), &once)?;
     register(timer.as_raw_fd())?.readable().await.map(drop)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{self as driver, Driver, WORKER};
+    use super::*;
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn a_socket_with_the_number_of_an_earlier_one_waits_for_its_own_bytes() {
+        let runtime = driver::Runtime::new(Driver::Epoll, WORKER).unwrap();
+        runtime.block_on(async {
+            for is_passed_on in [false, true, false] {
+                let (ours, mut theirs) = UnixStream::pair().unwrap();
+                let socket = Socket::new(ours.into());
+                assert!(with_registered(&socket, |registered| registered.is_none()));
+                let mut receiving = socket.receive(Box::new([0; 4]));
+                poll_fn(|context| {
+                    assert!(receiving.poll(&socket, context).is_pending(), "nothing is there");
+                    Poll::Ready(())
+                })
+                .await;
+                assert!(with_registered(&socket, |registered| registered.is_some()));
+                theirs.write_all(b"js5d").unwrap();
+                let (result, buffer) = receiving.done(&socket).await;
+                assert_eq!((result.unwrap(), &*buffer), (4, b"js5d"));
+                if is_passed_on {
+                    drop(socket.into_descriptor());
+                }
+            }
+        });
+    }
+}
