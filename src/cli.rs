@@ -42,7 +42,7 @@ use units::{at_least, duration, size, whole};
                   option beats a variable, and a variable the file; 'js5d config' shows what \
                   holds, and why.\n\
                   Exit codes: 0 done; 64 wrong usage; 65 corrupt cache; 66 no cache there; \
-                  69 no io_uring; 71 system; 77 no permission; 78 wrong setting; \
+                  69 no io_uring for --driver ring; 71 system; 77 no permission; 78 wrong setting; \
                   130 and 143 a second SIGINT or SIGTERM.",
     args_conflicts_with_subcommands = true
 )]
@@ -108,7 +108,13 @@ pub struct ServeArgs {
     #[arg(value_parser = address)]
     pub listen: Vec<SocketAddr>,
 
-    /// Worker threads, each with a ring of its own [default: the cores this process may use]
+    /// The way to the kernel: ring is io_uring; epoll is for hosts that deny it; auto takes the
+    /// ring where it is allowed, else epoll, and says why
+    #[arg(long, value_name = "auto|ring|epoll", default_value = "auto")]
+    pub driver: DriverArg,
+
+    /// Worker threads, each with a ring, or an epoll set, of its own [default: the cores this
+    /// process may use]
     #[arg(long, value_name = "N", value_parser = whole(1..=1024_u16))]
     pub workers: Option<u16>,
 
@@ -332,6 +338,17 @@ pub enum BreakOff {
     Auto,
     /// Never.
     Off,
+}
+
+/// The way to the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DriverArg {
+    /// The ring where it is allowed, else epoll.
+    Auto,
+    /// The ring, or none.
+    Ring,
+    /// Epoll, and no look at the ring.
+    Epoll,
 }
 
 /// What to do about a request for a group that the cache does not hold.

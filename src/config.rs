@@ -1,10 +1,12 @@
 //! Makes the server's configuration of the options, with every check that needs several values.
 
 mod clients;
+mod driver;
 mod front;
 mod memory;
 
 pub use clients::{clients, profiles, profiles_of_file, readers, with_stored_master};
+pub use driver::Choice;
 pub use front::{Game, game, has_openings, openings_per_ip_max};
 pub use memory::{Bound, Budget, Part};
 
@@ -32,6 +34,8 @@ const DESCRIPTORS_ADMIN: u64 = 40;
 /// What `serve` runs with.
 #[derive(Debug)]
 pub struct Settings {
+    /// The way to the kernel.
+    pub driver: Choice,
     /// Deadlines and bounds of a connection.
     pub limits: ConnectionLimits,
     /// Caps on what is sent.
@@ -59,6 +63,7 @@ pub struct Settings {
 /// # Errors
 /// A value does not go with another, or the system does not allow it.
 pub fn settle(args: &ServeArgs) -> Result<Settings, Failure> {
+    let driver = Choice::of(args.driver)?;
     check_addresses(args)?;
     let cores = cpu::allowed().map_err(|error| {
         Failure::new(Exit::System, format!("cores cannot be counted: {error}"), "set --workers")
@@ -82,6 +87,7 @@ pub fn settle(args: &ServeArgs) -> Result<Settings, Failure> {
         clamp_connections(args, workers, descriptors)?;
     let caps = caps(&args.egress)?;
     Ok(Settings {
+        driver,
         caps,
         limits: ConnectionLimits {
             handshake_timeout: args.limits.handshake_timeout,

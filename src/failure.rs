@@ -18,7 +18,7 @@ pub enum Exit {
     CorruptCache = 65,
     /// There is no cache.
     NoCache = 66,
-    /// There is no io_uring.
+    /// There is no io_uring, and it is to be the ring.
     NoRing = 69,
     /// The system refuses.
     System = 71,
@@ -83,7 +83,8 @@ impl From<StoreError> for Failure {
 
 impl From<RingMissing> for Failure {
     fn from(error: RingMissing) -> Self {
-        Self::new(Exit::NoRing, &error, error.remedy())
+        let remedy = format!("{}; or leave --driver at auto: epoll serves, too", error.remedy());
+        Self::new(Exit::NoRing, &error, remedy)
     }
 }
 

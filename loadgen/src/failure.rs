@@ -2,6 +2,11 @@
 
 use std::fmt;
 
+/// What helps where there is no ring. A slower way to the kernel would measure itself.
+pub(crate) const RING_REMEDY: &str = "The generator measures through io_uring, and through nothing \
+    else: allow it (kernel.io_uring_disabled = 0, no seccomp filter against it), or run the \
+    generator on another host than the server.";
+
 /// How the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {

@@ -17,6 +17,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -51,7 +52,7 @@ impl NullServer {
     /// on one thread.
     ///
     /// # Errors
-    /// The address is taken, or there is no ring.
+    /// The address is taken, there is no ring, or no such core.
     pub(crate) fn start(
         listen: &str,
         size: u32,
@@ -67,18 +68,26 @@ impl NullServer {
         let stop = Arc::new(AtomicBool::new(false));
         let pause = Arc::new(Mutex::new(None));
         let (stop_too, pause_too) = (Arc::clone(&stop), Arc::clone(&pause));
+        let (tell, begun) = channel();
         let work = move || {
             if let Some(core) = pin {
                 pin_to(core)?;
             }
             let ring = Ring::new(RING_ENTRIES, BUFFERS, BUFFERS, BUFFER_BYTES)?;
+            // Whoever started it waits for this.
+            let _ = tell.send(());
             let (connections, free) = (Vec::new(), Vec::new());
             let turnstile = rate.map(Turnstile::new);
             Server { ring, listener, groups, connections, free, turnstile }
                 .run(&stop_too, &pause_too)
         };
         let thread = std::thread::Builder::new().name("null-server".to_owned()).spawn(work)?;
-        Ok(Self { address, pause, stop, thread: Some(thread) })
+        let mut server = Self { address, pause, stop, thread: Some(thread) };
+        match begun.recv() {
+            Ok(()) => Ok(server),
+            // The thread has ended without a word, and says why.
+            Err(_) => Err(server.join().err().unwrap_or(io::ErrorKind::Other.into())),
+        }
     }
 
     /// Makes the server sleep.

@@ -62,6 +62,8 @@ pub struct Sources {
 /// What only the process knows.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Facts {
+    /// The name of the workers' way to the kernel.
+    pub driver: &'static str,
     /// Reloads after which something else was served.
     pub reloads_changed: u64,
     /// Reloads that found what is served already.

@@ -11,8 +11,8 @@ use std::io::Read;
 use std::path::PathBuf;
 
 use super::chain::{Chain, Extent, Followed, Window};
+use super::file::{self, InputFile, Started};
 use super::packed::fill;
-use super::ring_file::{self, RingFile, Started};
 use super::sector::{SECTOR_BYTES, SECTOR_BYTES_U64};
 use super::{GroupVisitor, StoreError};
 
@@ -60,7 +60,7 @@ impl DataFile {
         done: impl FnMut(&mut V, u64),
     ) -> Result<(), StoreError> {
         let io = |source| StoreError::Io { path: self.path.clone(), source };
-        let file = RingFile::open(&self.path).await.map_err(io)?;
+        let file = InputFile::open(&self.path).await.map_err(io)?;
         let back = self.sweep(&file, chains, visitor, done).await.map_err(io)?;
         self.waves(&file, chains, back, visitor).await.map_err(io)
     }
@@ -68,7 +68,7 @@ impl DataFile {
     /// Reads the whole file once. Comes back with the chains that lead backwards.
     async fn sweep<V: GroupVisitor>(
         &self,
-        file: &RingFile,
+        file: &InputFile,
         chains: &mut [Chain],
         visitor: &mut V,
         mut done: impl FnMut(&mut V, u64),
@@ -106,7 +106,7 @@ impl DataFile {
     /// Moves all waiting chains on, wave by wave, until none is left.
     async fn waves(
         &self,
-        file: &RingFile,
+        file: &InputFile,
         chains: &mut [Chain],
         mut waiting: Vec<Waiting>,
         visitor: &mut impl GroupVisitor,
@@ -240,7 +240,7 @@ impl Queue {
 
 /// Windows of a file, read ahead and handed out in the order in which they were asked for.
 struct Reads<'a, I> {
-    file: &'a RingFile,
+    file: &'a InputFile,
     shape: Shape,
     ordinals: I,
     in_flight: VecDeque<(u32, Started<Vec<u8>>)>,
@@ -249,7 +249,7 @@ struct Reads<'a, I> {
 }
 
 impl<'a, I: Iterator<Item = u32>> Reads<'a, I> {
-    fn new(file: &'a RingFile, shape: Shape, ordinals: I) -> Self {
+    fn new(file: &'a InputFile, shape: Shape, ordinals: I) -> Self {
         Self { file, shape, ordinals, in_flight: VecDeque::new(), idle: Vec::new() }
     }
 
@@ -261,7 +261,7 @@ impl<'a, I: Iterator<Item = u32>> Reads<'a, I> {
             let start = first_sector.saturating_mul(SECTOR_BYTES_U64);
             let (file, buf) = (self.file.clone(), self.idle.pop().unwrap_or_default());
             let len = self.shape.bytes();
-            let read = ring_file::start(async move { file.read_at(buf, start, len).await });
+            let read = file::start(async move { file.read_at(buf, start, len).await });
             self.in_flight.push_back((ordinal, read));
         }
         let Some((ordinal, read)) = self.in_flight.pop_front() else { return Ok(None) };

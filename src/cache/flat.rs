@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::ring_file::{self, RingFile, Started};
+use super::file::{self, InputFile, Started};
 use super::store::{GROUPS_MAX, Warnings, canonical};
 use super::{GROUP_BYTES_MAX, GroupError, GroupVisitor, StoreError, StoreWarning, StoredGroup};
 
@@ -105,13 +105,13 @@ pub(super) fn path(dir: &Path, group: StoredGroup) -> PathBuf {
 /// A file, before and after it was opened.
 enum Source {
     Path(PathBuf),
-    Open(RingFile),
+    Open(InputFile),
 }
 
 /// A piece of a file on its way, and the file with it.
 struct Reading {
     progress: Progress,
-    piece: Started<(RingFile, Vec<u8>)>,
+    piece: Started<(InputFile, Vec<u8>)>,
 }
 
 /// How far a file was shown.
@@ -137,9 +137,9 @@ impl Progress {
     /// Starts reading the next piece into `buf`.
     fn read(self, source: Source, buf: Vec<u8>) -> Reading {
         let (offset, len) = (u64::from(self.offset), self.asked());
-        let piece = ring_file::start(async move {
+        let piece = file::start(async move {
             let file = match source {
-                Source::Path(path) => RingFile::open(&path).await?,
+                Source::Path(path) => InputFile::open(&path).await?,
                 Source::Open(file) => file,
             };
             let buf = file.read_at(buf, offset, len).await?;

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use super::ring_file::RingFile;
+use super::file::InputFile;
 use super::sector::SECTORS_MAX;
 use super::{IndexCut, StoreError, StoredGroup};
 
@@ -32,7 +32,7 @@ pub(super) async fn read(
     out: &mut Vec<Listed>,
 ) -> Result<Option<IndexCut>, StoreError> {
     let io = |source| StoreError::Io { path: path.into(), source };
-    let file = RingFile::open(path).await.map_err(io)?;
+    let file = InputFile::open(path).await.map_err(io)?;
     let mut buf = Vec::new();
     let mut entries = Entries::new(archive);
     loop {

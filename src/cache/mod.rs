@@ -19,10 +19,10 @@
 mod chain;
 mod dat;
 mod error;
+mod file;
 mod flat;
 mod index;
 mod packed;
-mod ring_file;
 mod sector;
 mod staged;
 mod store;
@@ -32,8 +32,8 @@ mod write;
 mod tests;
 
 pub use error::{Entry, GroupError, IndexCut, Place, StoreError, StoreFault, StoreWarning};
+pub use file::{Reading, block_on, block_on_by};
 pub use packed::{PackedFault, Packing};
-pub use ring_file::block_on;
 pub use staged::{Form, StagedStore, lock};
 pub use store::{Store, StoreKind};
 pub use write::{StoreWriter, WriteSummary};

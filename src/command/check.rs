@@ -3,12 +3,11 @@
 
 use super::progress::Progress;
 use super::text::{counted, megabytes, print, thousands};
-use crate::cache::{Store, block_on};
+use crate::cache::{Store, block_on_by};
 use crate::catalog::{LoadError, LoadOptions, Loaded, Report, Snapshot, load};
 use crate::cli::CheckArgs;
-use crate::config::{self, Bound, Budget, Part};
+use crate::config::{self, Bound, Budget, Choice, Part};
 use crate::failure::{Exit, Failure};
-use crate::platform::probe;
 use crate::protocol::frame::Framing;
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -20,11 +19,11 @@ use std::process::ExitCode;
 /// # Errors
 /// The cache cannot be read at all, or the settings may need more memory than is allowed.
 pub fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
-    probe::ring()?;
+    let driver = Choice::of(args.serve.driver)?;
     let clients = config::clients(&args.serve)?;
     let readers = config::readers(&args.serve, &clients)?;
     let mut progress = Progress::new(|percent| eprintln!("loading: {percent}%"));
-    let result = block_on(async {
+    let result = block_on_by(driver.reading(), async {
         let dir = args.serve.cache.as_deref().unwrap_or(Path::new(""));
         let store = Store::open(dir).await?;
         let options = LoadOptions { skip_corrupt: true, memory_bytes_max: None, readers };
@@ -36,7 +35,8 @@ pub fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
         Err(LoadError::Corrupt(report)) => (None, *report),
         Err(error) => return Err(error.into()),
     };
-    let budget = snapshot.as_ref().map(|snapshot| Budget::new(&args.serve, snapshot));
+    let budget =
+        snapshot.as_ref().map(|snapshot| Budget::new(&args.serve, driver.driver, snapshot));
     if args.json {
         let mut json = report.to_json();
         let generation = snapshot.as_ref().map(|it| format!("{:016x}", it.generation()));
@@ -48,6 +48,8 @@ pub fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
         json["framings"] = snapshot.as_ref().map_or(Value::Null, |it| {
             Value::Object(it.framings().map(|one| framing(it, one)).collect())
         });
+        json["driver"] = driver.driver.name().into();
+        json["ring_missing"] = driver.missing.as_ref().map(ToString::to_string).into();
         json["memory"] = budget.as_ref().map(memory_json).into();
         print(format!("{json:#}\n").as_bytes())?;
     } else {
@@ -55,7 +57,7 @@ pub fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
         let memory = budget.as_ref().map(memory_text).unwrap_or_default();
         let framings = snapshot.as_ref().map(framings_text).unwrap_or_default();
         // The verdict is the last line, which scripts read.
-        print(format!("{report}{framings}{memory}{verdict}\n").as_bytes())?;
+        print(format!("{report}driver: {driver}\n{framings}{memory}{verdict}\n").as_bytes())?;
     }
     if !report.is_sound() {
         return Ok(Exit::CorruptCache.into());

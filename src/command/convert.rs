@@ -11,7 +11,6 @@ use crate::cache::{
 };
 use crate::cli::{ConvertArgs, TargetFormat};
 use crate::failure::{Exit, Failure};
-use crate::platform::probe;
 use std::collections::HashMap;
 use std::io;
 use std::process::ExitCode;
@@ -28,7 +27,6 @@ const FAILURES_SHOWN_MAX: usize = 20;
 /// # Errors
 /// It cannot be read, or not written.
 pub fn run(args: &ConvertArgs) -> Result<ExitCode, Failure> {
-    probe::ring()?;
     let mut progress = Progress::new(|percent| eprintln!("converting: {percent}%"));
     let result = block_on(convert(args, &mut progress));
     progress.end();

@@ -6,7 +6,6 @@ use crate::cache::{Store, block_on};
 use crate::catalog::{Crcs, LoadError, LoadOptions, Loaded, load};
 use crate::cli::{CrcsArgs, CrcsFormat};
 use crate::failure::Failure;
-use crate::platform::probe;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -27,7 +26,6 @@ pub fn run(args: &CrcsArgs) -> Result<ExitCode, Failure> {
 
 /// Loads the cache that is at `path`.
 pub(super) fn load_cache(path: &Path, options: LoadOptions) -> Result<Loaded, Failure> {
-    probe::ring()?;
     let mut progress = Progress::new(|percent| eprintln!("loading: {percent}%"));
     let mut show = |done, total| progress.show(done, total);
     let result = block_on(async {

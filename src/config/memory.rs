@@ -8,6 +8,7 @@ use super::{DESCRIPTORS_ADMIN, clamp_connections, generations_memory_max};
 use crate::catalog::{Snapshot, loading_bytes_beside};
 use crate::cli::{Rate, ServeArgs};
 use crate::failure::{Exit, Failure};
+use crate::net::Driver;
 use crate::net::footprint::{self, SOCKET_BYTES};
 use crate::platform::{cpu, limits, memory};
 
@@ -76,11 +77,11 @@ impl Budget {
     /// The sum for a server with these settings, on this machine, whose generations are as large
     /// as `snapshot`.
     #[must_use]
-    pub fn new(args: &ServeArgs, snapshot: &Snapshot) -> Self {
+    pub fn new(args: &ServeArgs, driver: Driver, snapshot: &Snapshot) -> Self {
         let own = args.limits.memory_max.map(Bound::Setting);
         let bound = own.or_else(|| memory::container_bytes().map(Bound::Container));
         let bound = bound.unwrap_or_else(|| Bound::Machine(memory::total_bytes()));
-        Self { parts: parts(args, snapshot), bound }
+        Self { parts: parts(args, driver, snapshot), bound }
     }
 
     /// All terms together.
@@ -125,7 +126,7 @@ impl Budget {
     }
 }
 
-fn parts(args: &ServeArgs, snapshot: &Snapshot) -> Vec<Part> {
+fn parts(args: &ServeArgs, driver: Driver, snapshot: &Snapshot) -> Vec<Part> {
     let limits = &args.limits;
     let cores = cpu::allowed().map_or(1, |cores| cores.len());
     let workers = args.workers.map_or(cores, usize::from).max(1);
@@ -142,23 +143,23 @@ fn parts(args: &ServeArgs, snapshot: &Snapshot) -> Vec<Part> {
     let part = |name, count: usize, bytes_each| Part { name, count: count as u64, bytes_each };
     let silent = super::openings_per_ip_max(args).map_or(0, |_| footprint::SILENT_BYTES);
     let counted = counted + silent;
-    let a_peer = footprint::peer_bytes_max(limits.queue_len_max) + capped + counted;
-    let refused = footprint::CONNECTION_BYTES + silent + SOCKET_BYTES;
+    let a_peer = footprint::peer_bytes_max(driver, limits.queue_len_max) + capped + counted;
+    let refused = footprint::connection_bytes(driver) + silent + SOCKET_BYTES;
     let mut parts = vec![
         part(PEERS, peers, a_peer),
         part("peers that are refused", limits.refusals_max, refused),
-        part("workers", workers, footprint::worker_bytes()),
+        part("workers", workers, footprint::worker_bytes(driver)),
     ];
     parts.extend(generations(args, snapshot));
     let game = &args.game;
     if game.game_server.is_some() || !args.proxy.listen_proxy.is_empty() {
-        let opening = footprint::OPENING_BYTES + silent + SOCKET_BYTES;
+        let opening = footprint::opening_bytes(driver) + silent + SOCKET_BYTES;
         parts.push(part("openings", args.proxy.openings_max, opening));
     }
     if game.game_server.is_some() {
-        let connection = footprint::GAME_CONNECTION_BYTES + 2 * SOCKET_BYTES;
+        let connection = footprint::game_connection_bytes(driver) + 2 * SOCKET_BYTES;
         parts.push(part("game connections", game.game_connections_max, connection));
-        parts.push(part("the game's thread", 1, footprint::game_thread_bytes()));
+        parts.push(part("the game's thread", 1, footprint::game_thread_bytes(driver)));
     }
     if !args.admin.admin.is_empty() {
         let connections = args.admin.admin_connections_max + DESCRIPTORS_ADMIN as usize;

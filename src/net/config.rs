@@ -2,6 +2,7 @@
 
 use super::admission::Admission;
 use super::count::LogGates;
+use super::driver::Driver;
 use super::game::Door;
 use super::line::Shaper;
 use super::openings::Openings;
@@ -38,6 +39,8 @@ pub struct ConnectionLimits {
 /// What all workers share.
 #[derive(Debug)]
 pub struct ServeConfig {
+    /// The workers' way to the kernel.
+    pub driver: Driver,
     /// Deadlines and bounds.
     pub limits: ConnectionLimits,
     /// What sessions expect.

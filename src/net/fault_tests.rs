@@ -1,10 +1,10 @@
-//! A worker whose ring fails now and then, under load: no peer is cut, and every byte is right.
+//! A worker whose operations fail now and then, under load: no peer is cut, and every byte is right.
 
 use super::admission::Admission;
 use super::count::{LogGates, Published};
 use super::driver::{begin_faults, end_faults};
 use super::game::Door;
-use super::{ConnectionLimits, Control, Front, Openings, ServeConfig, bind, run};
+use super::{ConnectionLimits, Control, Driver, Front, Openings, ServeConfig, bind, run};
 use crate::catalog::{Snapshot, SnapshotBuilder, SnapshotHandle};
 use crate::protocol::frame::{append_keyed, framed_len, place};
 use crate::protocol::handshake::handshake;
@@ -48,9 +48,10 @@ fn snapshot() -> Snapshot {
     builder.seal().expect("sealed")
 }
 
-fn config(snapshot: Snapshot) -> Arc<ServeConfig> {
+fn config(driver: Driver, snapshot: Snapshot) -> Arc<ServeConfig> {
     let minute = Duration::from_secs(60);
     Arc::new(ServeConfig {
+        driver,
         limits: ConnectionLimits {
             handshake_timeout: minute,
             idle_timeout: minute,
@@ -112,17 +113,17 @@ fn client(address: SocketAddr, number: u64, snapshot: &Snapshot) {
     }
 }
 
-/// What was injected into the ring of a worker that served 16 clients to their end.
-fn check(seed: u64, one_in: u32) -> BTreeMap<String, u64> {
+/// What was injected into the operations of a worker that served 16 clients to their end.
+fn check(driver: Driver, seed: u64, one_in: u32) -> BTreeMap<String, u64> {
     let listeners = bind("127.0.0.1:0".parse().expect("an address"), 1, 64).expect("a port");
     let address = listeners[0].address;
     let (config, control, published) =
-        (config(snapshot()), Arc::new(Control::default()), Arc::new(Published::default()));
+        (config(driver, snapshot()), Arc::new(Control::default()), Arc::new(Published::default()));
     let worker = thread::spawn({
         let (control, published) = (Arc::clone(&control), Arc::clone(&published));
         move || {
             begin_faults(seed, one_in);
-            run(config, listeners, control, published, || {}).expect("a ring");
+            run(config, listeners, control, published, || {}).expect("a driver");
             end_faults()
         }
     });
@@ -142,11 +143,10 @@ fn check(seed: u64, one_in: u32) -> BTreeMap<String, u64> {
     injected
 }
 
-#[test]
-fn a_ring_that_fails_in_passing_costs_nobody_a_byte() {
+fn check_all(driver: Driver) {
     let mut injected = BTreeMap::new();
     for (seed, one_in) in [(1, 4), (2, 10), (3, 50)] {
-        for (what, times) in check(seed, one_in) {
+        for (what, times) in check(driver, seed, one_in) {
             *injected.entry(what).or_insert(0) += times;
         }
     }
@@ -156,4 +156,14 @@ fn a_ring_that_fails_in_passing_costs_nobody_a_byte() {
             assert!(injected.contains_key(&format!("{kind}: {what}")), "{kind}: {what}");
         }
     }
+}
+
+#[test]
+fn a_ring_that_fails_in_passing_costs_nobody_a_byte() {
+    check_all(Driver::Ring);
+}
+
+#[test]
+fn system_calls_that_fail_in_passing_cost_nobody_a_byte() {
+    check_all(Driver::Epoll);
 }

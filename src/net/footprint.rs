@@ -5,12 +5,12 @@
 
 use super::batch::{COPY_LEN_MAX, POOL_LEN_MAX, SCRATCH_KEPT_MAX, Segment};
 use super::connection::SEND_LEN_MAX;
-use super::driver::{GAME, RingSize, WORKER};
+use super::driver::{Driver, GAME, WORKER};
 use super::game;
 use super::queue_pool::POOL_BYTES as QUEUE_POOL_BYTES;
 
 /// A connection whatever it does: machine, read buffer, its places in the tables. Measured.
-pub const CONNECTION_BYTES: u64 = 650;
+const CONNECTION_BYTES: u64 = 650;
 
 /// Beside it, with a cap on what is sent: its place in the order, and a tree's while it waits.
 pub const CAPPED_BYTES: u64 = 170;
@@ -38,12 +38,12 @@ pub const OUTPUT_SEGMENTS_BYTES: u64 = {
 
 /// An opening, beside its socket: task and buffer, measured, and the part of a PROXY header that
 /// has arrived.
-pub const OPENING_BYTES: u64 = 1_400 + 4_096;
+const OPENING_BYTES: u64 = 1_400 + 4_096;
 
 /// A game connection, beside its two sockets: a buffer each way, and its task.
-pub const GAME_CONNECTION_BYTES: u64 = 2 * game::GAME_BUFFER_LEN as u64 + 1_060;
+const GAME_CONNECTION_BYTES: u64 = 2 * game::GAME_BUFFER_LEN as u64 + 1_060;
 
-/// The touched stack and the runtime of a thread with a ring. Measured.
+/// The touched stack and the runtime of a thread that serves. Measured.
 const THREAD_BYTES: u64 = 36 << 10;
 
 /// Both queues of a connection: four bytes a request, in rings that double as they grow.
@@ -52,34 +52,47 @@ pub const fn queues_bytes(queue_len_max: usize) -> u64 {
     2 * 4 * queue_len_max.next_power_of_two() as u64
 }
 
+/// A connection whatever it does.
+#[must_use]
+pub const fn connection_bytes(driver: Driver) -> u64 {
+    CONNECTION_BYTES + driver.socket_bytes()
+}
+
+/// A connection that has not said whose it is, beside its socket.
+#[must_use]
+pub const fn opening_bytes(driver: Driver) -> u64 {
+    OPENING_BYTES + driver.socket_bytes()
+}
+
+/// A game connection, beside its two sockets.
+#[must_use]
+pub const fn game_connection_bytes(driver: Driver) -> u64 {
+    GAME_CONNECTION_BYTES + 2 * driver.socket_bytes()
+}
+
 /// The most that a peer can bring about: it has filled its queues and an output, and reads
 /// nothing.
 #[must_use]
-pub const fn peer_bytes_max(queue_len_max: usize) -> u64 {
-    CONNECTION_BYTES
+pub const fn peer_bytes_max(driver: Driver, queue_len_max: usize) -> u64 {
+    connection_bytes(driver)
         + queues_bytes(queue_len_max)
         + OUTPUT_COPIED_BYTES
         + OUTPUT_SEGMENTS_BYTES
         + SOCKET_BYTES
 }
 
-/// A worker: its ring, its thread, and outputs and queues kept for reuse.
+/// A worker: its driver, its thread, and outputs and queues kept for reuse.
 #[must_use]
-pub const fn worker_bytes() -> u64 {
+pub const fn worker_bytes(driver: Driver) -> u64 {
     let pool = POOL_LEN_MAX as u64 * (OUTPUT_COPIED_BYTES + OUTPUT_SEGMENTS_BYTES);
-    ring_bytes(WORKER) + THREAD_BYTES + pool + QUEUE_POOL_BYTES
+    driver.thread_bytes(WORKER) + THREAD_BYTES + pool + QUEUE_POOL_BYTES
 }
 
-/// The game's thread: its ring, and buffers kept for reuse.
+/// The game's thread: its driver, and buffers kept for reuse.
 #[must_use]
-pub const fn game_thread_bytes() -> u64 {
+pub const fn game_thread_bytes(driver: Driver) -> u64 {
     let pool = (game::POOL_LEN_MAX * game::GAME_BUFFER_LEN) as u64;
-    ring_bytes(GAME) + THREAD_BYTES + pool
-}
-
-/// Submissions of 64 bytes with an index of 4, completions of 16.
-const fn ring_bytes(size: RingSize) -> u64 {
-    size.entries as u64 * (64 + 4) + size.completions as u64 * 16
+    driver.thread_bytes(GAME) + THREAD_BYTES + pool
 }
 
 #[cfg(test)]
@@ -93,8 +106,8 @@ mod tests {
         assert_eq!(queues_bytes(257), 4096);
         assert_eq!(OUTPUT_COPIED_BYTES, 68 << 10);
         assert_eq!(OUTPUT_SEGMENTS_BYTES, 257 * 40);
-        assert_eq!(peer_bytes_max(200), 88_010);
-        assert_eq!(ring_bytes(WORKER), 784 << 10);
-        assert_eq!(ring_bytes(GAME), 324 << 10);
+        assert_eq!(peer_bytes_max(Driver::Ring, 200), 88_010);
+        assert_eq!(Driver::Ring.thread_bytes(WORKER), 784 << 10);
+        assert_eq!(Driver::Ring.thread_bytes(GAME), 324 << 10);
     }
 }

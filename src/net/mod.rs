@@ -33,7 +33,7 @@ mod worker;
 
 pub use config::{ConnectionLimits, Front, ServeConfig};
 pub use control::{Control, Course};
-pub use driver::Key;
+pub use driver::{Driver, Key};
 pub use listener::{ListenError, Listener, adopt, bind};
 pub use openings::Openings;
 pub use shared::Shared;

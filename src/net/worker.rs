@@ -45,7 +45,7 @@ pub fn run(
     published: Arc<Published>,
     ready: impl FnOnce(),
 ) -> io::Result<()> {
-    let runtime = Runtime::new(WORKER)?;
+    let runtime = Runtime::new(config.driver, WORKER)?;
     let worker = Rc::new(Worker {
         shared: Shared::new(config),
         connections: Connections::default(),

@@ -4,10 +4,12 @@
 //!
 //! It shares no code with js5d, so that tests check the program independently.
 
+mod denied;
 mod metrics;
 mod process;
 mod serving;
 
+pub use denied::{Denial, deny_ring};
 pub use metrics::Metrics;
 pub use process::{Ending, cpu, descriptor_table, descriptors, memory_bytes};
 pub use serving::{PATIENCE, Serving};

@@ -13,6 +13,7 @@ mod chatter;
 mod clients;
 mod deadlines;
 mod drain;
+mod driver;
 mod fairness;
 mod front_admin;
 mod game;

@@ -93,6 +93,7 @@ fn another_value(key: &str, default: &Value) -> String {
         "close",
         "require",
         "json",
+        "epoll",
         "debug",
         "23",
         "7s",

@@ -3,7 +3,7 @@
 use super::ceiling;
 use crate::engine::plan::{self, Part, Plan};
 use crate::engine::{self, Harvest};
-use crate::failure::Failure;
+use crate::failure::{Failure, RING_REMEDY};
 use crate::machine::{Environment, KernelCounters};
 use crate::reference::Reference;
 use crate::report::live::LiveLine;
@@ -117,9 +117,8 @@ impl Bench {
             if start.is_fixed { plan::Start::At(start.instant) } else { plan::Start::WhenReady };
         let harvest = engine::run(&plan, when, self.interrupt.flag(), show);
         let harvest = harvest.map_err(|e| {
-            let remedy = "io_uring must be allowed (kernel.io_uring_disabled = 0, no seccomp \
-                          filter against it) and the cores of --pin must exist.";
-            Failure::setup(format!("a worker cannot run: {e}"), remedy)
+            let remedy = format!("{RING_REMEDY} The cores of --pin must exist, too.");
+            Failure::setup(format!("a worker cannot run: {e}"), &remedy)
         })?;
         let Harvest { stats, written, connect_error, measured_ns, begun } = harvest;
         let connected =

@@ -3,14 +3,13 @@
 use super::measure::Interrupt;
 use super::output;
 use crate::cli::NullServerArgs;
-use crate::failure::Exit;
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure, RING_REMEDY};
 use crate::null_server::NullServer;
 
 /// Serves until interrupted.
 pub(crate) fn run(args: &NullServerArgs) -> Result<Exit, Failure> {
-    let remedy = "Give another address or size; io_uring must be allowed.";
-    let failed = |e| Failure::setup(format!("the null server at {}: {e}", args.listen), remedy);
+    let remedy = format!("Is the address another's? {RING_REMEDY}");
+    let failed = |e| Failure::setup(format!("the null server at {}: {e}", args.listen), &remedy);
     let rate = args.rate.map(|rate| rate.0);
     if rate.is_some_and(|rate| rate < 1.0) {
         return Err(Failure::usage("--rate must be 1 or more", "Leave it out for no limit."));

@@ -14,7 +14,7 @@ use super::measure::{Bench, Interrupt, Start};
 use super::output;
 use crate::cli::{LoadOptions, SelfTestArgs};
 use crate::engine::plan::{OwnStall, Part};
-use crate::failure::{Exit, Failure};
+use crate::failure::{Exit, Failure, RING_REMEDY};
 use crate::human::{Ramp, Span};
 use crate::judgement::Judged;
 use crate::null_server::{NullServer, Pause};
@@ -95,8 +95,7 @@ fn bench(
 }
 
 fn null_server(size: u32) -> Result<NullServer, Failure> {
-    let remedy = "io_uring must be allowed: kernel.io_uring_disabled = 0, no seccomp filter.";
-    let failed = |e| Failure::setup(format!("the null server: {e}"), remedy);
+    let failed = |e| Failure::setup(format!("the null server: {e}"), RING_REMEDY);
     NullServer::start("127.0.0.1:0", size, None, cores().0).map_err(failed)
 }
 

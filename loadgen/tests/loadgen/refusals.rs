@@ -5,6 +5,7 @@ use super::support::{Misbehaviour, ReferenceServer, loadgen};
 use std::io::{Read, Write, copy};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::thread;
+use testkit::{Denial, deny_ring};
 
 /// Ends with this code, and says this on standard error.
 #[track_caller]
@@ -148,4 +149,26 @@ fn clients_announce_themselves_to_a_server_that_demands_it() {
     let run = ["run", &proxy, "-c", "3", "--downloads", "1"];
     refused(&run, 6, "wants --proxy-header");
     refused(&[&run[..], &["--proxy-header"]].concat(), 0, "limits");
+}
+
+#[test]
+fn where_the_ring_is_denied_it_says_that_it_measures_by_nothing_else() {
+    let server = ReferenceServer::start(Misbehaviour::None);
+    let address = server.address.to_string();
+    let run = ["run", &address, "--connections", "1", "--duration", "1s"];
+    let without: [(&[&str], &str); 3] = [
+        (&run, "a worker cannot run: "),
+        (&["self-test", "--quick"], "the null server: "),
+        (&["null-server", "--listen", "127.0.0.1:0"], "the null server at 127.0.0.1:0: "),
+    ];
+    thread::scope(|scope| {
+        // The denial is this thread's, and for good.
+        scope.spawn(|| {
+            deny_ring(Denial::NotPermitted).expect("this kernel has seccomp filters");
+            for (arguments, cause) in without {
+                refused(arguments, 6, cause);
+                refused(arguments, 6, "measures through io_uring, and through nothing else");
+            }
+        });
+    });
 }

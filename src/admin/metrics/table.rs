@@ -401,6 +401,12 @@ pub const METRICS: &[Metric] = &[
             out.labelled(env!("CARGO_PKG_VERSION"), 1);
         },
     ),
+    gauge(
+        "js5d_driver_info",
+        &["driver"],
+        "Always 1; its label is the driver: ring (io_uring), or epoll where there is no ring.",
+        |s, out| out.labelled(s.facts.driver, 1),
+    ),
     counter("process_cpu_seconds_total", &[], "CPU time, user and system.", |s, out| {
         s.usage.iter().for_each(|usage| out.number(usage.cpu_seconds));
     }),

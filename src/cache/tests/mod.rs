@@ -12,7 +12,9 @@ use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
 
-use super::{GroupError, GroupVisitor, Store, StoreError, StoredGroup, ring_file};
+use super::{
+    GroupError, GroupVisitor, Reading, Store, StoreError, StoredGroup, block_on, block_on_by,
+};
 
 /// A store as the bytes of its files, laid out by hand.
 #[derive(Clone, Debug, Default)]
@@ -151,12 +153,19 @@ impl GroupVisitor for Outcome {
 }
 
 fn open(dir: &Path) -> Result<Store, StoreError> {
-    ring_file::block_on(Store::open(dir))
+    block_on(Store::open(dir))
+}
+
+/// Reads all that there is, in both ways, which must come to the same.
+fn read(dir: &Path) -> Result<Outcome, StoreError> {
+    let [ring, plain] = [Reading::Ring, Reading::Plain].map(|reading| read_by(reading, dir));
+    assert_eq!(format!("{ring:?}"), format!("{plain:?}"));
+    ring
 }
 
 /// Reads all that there is, and holds the reader to its contract.
-fn read(dir: &Path) -> Result<Outcome, StoreError> {
-    ring_file::block_on(async {
+fn read_by(reading: Reading, dir: &Path) -> Result<Outcome, StoreError> {
+    block_on_by(reading, async {
         let store = Store::open(dir).await?;
         let groups = store.groups().to_vec();
         assert!(groups.is_sorted_by_key(|g| (g.archive, g.group)));

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Image, Outcome, read, ring_file, sector};
+use super::{Image, Outcome, block_on, read, sector};
 use crate::cache::{Store, StoreKind, StoreWriter};
 
 type Groups = BTreeMap<(u8, u32), Vec<u8>>;
@@ -106,7 +106,7 @@ fn a_store_broken_at_random_is_read_as_a_plain_reader_reads_it() {
     // The torture table does 100,000 of them.
     let wanted = std::env::var("JS5D_MUTATIONS").ok().and_then(|count| count.parse().ok());
     let count = wanted.unwrap_or(3000);
-    ring_file::block_on(async {
+    block_on(async {
         for _ in 0..count {
             let image = broken(&whole, &mut rng);
             image.write(dir.path());

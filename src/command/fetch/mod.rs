@@ -20,7 +20,6 @@ use crate::cache::{StagedStore, StoreError, StoreWriter, WriteSummary};
 use crate::catalog::{LoadOptions, Readers};
 use crate::cli::FetchArgs;
 use crate::failure::{Exit, Failure};
-use crate::platform::probe;
 use crate::protocol::{ARCHIVE_INDEXES, Class, GroupId, MASTER_INDEX};
 use journal::Journal;
 use plan::MasterEntry;
@@ -46,7 +45,6 @@ const MISSING_SHOWN_MAX: usize = 20;
 /// It cannot be reached, stops sending, contradicts itself or lacks groups; or the mirror cannot be
 /// written.
 pub fn run(args: &FetchArgs) -> Result<ExitCode, Failure> {
-    probe::ring()?;
     let server = Server::new(&args.server, &args.asking)?;
     let is_there = std::fs::symlink_metadata(&args.to).is_ok();
     if is_there && !args.update {

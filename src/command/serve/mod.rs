@@ -23,13 +23,12 @@ use super::text::{counted, megabytes, thousands};
 use crate::admin::{Bounds, Facts, ReloadRefused, Sources};
 use crate::catalog::{Reloader, Snapshot, SnapshotHandle};
 use crate::cli::ServeArgs;
-use crate::config::{self, Settings};
+use crate::config::{self, Choice, Settings};
 use crate::failure::{Exit, Failure};
-use crate::net::{Control, Listener};
-use crate::platform::{limits, memory, probe};
+use crate::net::{Control, Driver, Listener};
+use crate::platform::{limits, memory};
 use handover::{Offer, Predecessor};
 use std::io;
-use std::iter;
 use std::mem;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -46,14 +45,15 @@ pub fn run(args: &ServeArgs) -> Result<ExitCode, Failure> {
     // Before anything is opened: what is inherited is known by its number only.
     let inherited = inherit::take(&args.restart)?;
     log::start(&args.log)?;
-    probe::ring()?;
     let signals = events::hold_reloads()?;
     let settings = config::settle(args)?;
+    say_driver(&settings.driver);
+    let reading = settings.driver.reading();
     let game = config::game(args)?;
     let readers = config::readers(args, &settings.clients)?;
     load::say_clients(&settings.clients);
-    let snapshot = load::cache(args, readers.clone())?;
-    load::budget(args, &snapshot)?;
+    let snapshot = load::cache(args, reading, readers.clone())?;
+    load::budget(args, settings.driver.driver, &snapshot)?;
     // Asked for when nothing slow is left to do: two processes accept from here on.
     let (predecessor, handed) = Predecessor::ask(&args.restart)?.unzip();
     let handed = handed.unwrap_or_default();
@@ -68,13 +68,14 @@ pub fn run(args: &ServeArgs) -> Result<ExitCode, Failure> {
     let snapshots = Arc::new(SnapshotHandle::new(snapshot));
     let readable = sandbox.readable.clone();
     let shared = Arc::clone(&snapshots);
-    let reloader = reload::start(args, readers, settings.reload, shared, readable)?;
+    let reloader = reload::start(args, reading, readers, settings.reload, shared, readable)?;
     events::watch_signals(signals, reloader.clone(), events.clone())?;
     let control = Arc::new(Control::default());
     let bounds = bounds(args, &settings);
     let profiles = settings.clients.profiles().iter().map(|profile| profile.name.to_string());
     let profiles = profiles.collect();
     let (shared, listeners) = (Arc::clone(&snapshots), mem::take(&mut listening.workers));
+    let (driver, driver_note) = (settings.driver.driver, settings.driver.to_string());
     let threads = workers::start(args, settings, game, shared, listeners, &control, &events)?;
     let published: Vec<_> = threads.all().cloned().collect();
     supervisor::watch(published.clone(), args.admin.heartbeat_age_max)?;
@@ -82,7 +83,7 @@ pub fn run(args: &ServeArgs) -> Result<ExitCode, Failure> {
         workers: threads.workers,
         game: threads.game,
         control: Arc::clone(&control),
-        facts: facts(reloader.clone(), Arc::clone(&snapshots)),
+        facts: facts(driver, reloader.clone(), Arc::clone(&snapshots)),
         snapshots,
         bounds,
         profiles,
@@ -90,7 +91,8 @@ pub fn run(args: &ServeArgs) -> Result<ExitCode, Failure> {
             Ok(done) => Ok(done.to_string()),
             Err(error) => Err(ReloadRefused::Failed(error.to_string())),
         }),
-        notes: iter::once(("sandbox", sandbox.note))
+        notes: [("sandbox", sandbox.note), ("driver", driver_note)]
+            .into_iter()
             .chain(threads.game_priority.map(|note| ("game priority", note)))
             .collect(),
     };
@@ -111,6 +113,14 @@ pub fn run(args: &ServeArgs) -> Result<ExitCode, Failure> {
     life.run()
 }
 
+/// Says which driver serves; in a warning, if it is not the one that was to be tried first.
+fn say_driver(driver: &Choice) {
+    match driver.warning() {
+        None => info!("driver: {driver}"),
+        Some(warning) => warn!("{warning}"),
+    }
+}
+
 /// What the admin address compares with.
 fn bounds(args: &ServeArgs, settings: &Settings) -> Bounds {
     Bounds {
@@ -125,12 +135,14 @@ fn bounds(args: &ServeArgs, settings: &Settings) -> Bounds {
 
 /// What the admin address cannot see by itself.
 fn facts(
+    driver: Driver,
     reloader: Reloader,
     snapshots: Arc<SnapshotHandle>,
 ) -> Box<dyn Fn() -> Facts + Send + Sync> {
     Box::new(move || {
         let status = reloader.status();
         Facts {
+            driver: driver.name(),
             reloads_changed: status.changed,
             reloads_unchanged: status.unchanged,
             reloads_failed: status.failed,

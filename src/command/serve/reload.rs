@@ -2,6 +2,7 @@
 
 use super::load;
 use super::{spawn, supervisor};
+use crate::cache::Reading;
 use crate::catalog::{
     LoadError, LoadOptions, Loaded, Readers, ReloadError, ReloadLimits, ReloadResult, ReloadSteps,
     Reloader, SnapshotHandle,
@@ -17,6 +18,7 @@ use tracing::{error, info, warn};
 /// Starts the thread that reloads what `snapshots` gives out.
 pub(super) fn start(
     args: &ServeArgs,
+    reading: Reading,
     readers: Readers,
     limits: ReloadLimits,
     snapshots: Arc<SnapshotHandle>,
@@ -25,6 +27,7 @@ pub(super) fn start(
     let mut steps = Steps {
         cache: args.cache.clone(),
         master_index: args.clients.master_index.clone(),
+        reading,
         readers,
         skip_corrupt: args.skip_corrupt,
         readable,
@@ -45,6 +48,7 @@ struct Steps {
     cache: Option<PathBuf>,
     /// Read anew each time: it belongs to the cache.
     master_index: Option<PathBuf>,
+    reading: Reading,
     readers: Readers,
     skip_corrupt: bool,
     /// Where the sandbox lets caches be read, if there is one.
@@ -70,24 +74,26 @@ impl ReloadSteps for Steps {
         let readers = config::with_stored_master(self.readers.clone(), path)
             .map_err(|Failure { cause, remedy, .. }| ReloadError::new(cause, remedy))?;
         let options = LoadOptions { skip_corrupt: self.skip_corrupt, memory_bytes_max, readers };
-        let loaded = load::store(cache, options, &mut |_, _| {}).map_err(|error| match error {
-            LoadError::Corrupt(report) => {
-                let cause = format!("the cache is corrupt: {}", report.summary());
-                let remedy =
-                    format!("'js5d check --cache {}' lists all that is wrong", cache.display());
-                ReloadError::new(cause, remedy)
-            }
-            error => {
-                let Failure { cause, remedy, exit } = error.into();
-                match &self.readable {
-                    Some(places) if exit == Exit::Permission => ReloadError::new(
-                        cause,
-                        format!("{remedy}; the sandbox (--sandbox) shows it {places} only"),
-                    ),
-                    _ => ReloadError::new(cause, remedy),
+        let loaded = load::store(cache, self.reading, options, &mut |_, _| {}).map_err(
+            |error| match error {
+                LoadError::Corrupt(report) => {
+                    let cause = format!("the cache is corrupt: {}", report.summary());
+                    let remedy =
+                        format!("'js5d check --cache {}' lists all that is wrong", cache.display());
+                    ReloadError::new(cause, remedy)
                 }
-            }
-        })?;
+                error => {
+                    let Failure { cause, remedy, exit } = error.into();
+                    match &self.readable {
+                        Some(places) if exit == Exit::Permission => ReloadError::new(
+                            cause,
+                            format!("{remedy}; the sandbox (--sandbox) shows it {places} only"),
+                        ),
+                        _ => ReloadError::new(cause, remedy),
+                    }
+                }
+            },
+        )?;
         load::say_report(&loaded);
         Ok(loaded)
     }

@@ -47,6 +47,7 @@ pub(super) fn start(
     limits::raise_locked_memory().map_err(system)?;
     let (game, front) = front(args, game);
     let config = Arc::new(ServeConfig {
+        driver: settings.driver.driver,
         limits: settings.limits,
         clients: settings.clients,
         admission: Admission::new(
@@ -64,13 +65,15 @@ pub(super) fn start(
         let counters = Arc::new(Published::default());
         threads.game = Some(Arc::clone(&counters));
         let (control, events) = (Arc::clone(control), events.clone());
+        let driver = config.driver;
         let (wanted, (tell, told)) = (args.game.game_realtime, channel());
         spawn("game", move || {
             // A thread can ask for itself only. Without the priority that is required, the
             // process ends.
             drop(tell.send(priority::begin(wanted)));
             let ready = || drop(events.send(Event::Ready));
-            let result = crate::net::game::run(server, limits, inbox, control, counters, ready);
+            let result =
+                crate::net::game::run(driver, server, limits, inbox, control, counters, ready);
             drop(events.send(Event::Ended(result)));
         })?;
         threads.game_priority = told.recv().ok().transpose()?;

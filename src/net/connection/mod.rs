@@ -280,18 +280,12 @@ impl Connection {
     }
 
     /// Takes note of a completed send; what is left of it goes out again.
-    fn sent(
-        &mut self,
-        result: io::Result<usize>,
-        mut batch: Sealed,
-        since: Instant,
-        shared: &Shared,
-    ) {
+    fn sent(&mut self, result: io::Result<usize>, batch: Sealed, since: Instant, shared: &Shared) {
         let Stage::Serving(machine) = &mut self.stage else { return };
         match result {
             _ if self.is_closing => {}
             Ok(len) => {
-                let whole = batch.advance(len);
+                let whole = batch.is_empty();
                 machine.sent(len, since.elapsed(), whole, shared);
                 if !whole {
                     machine.sends_on(shared);

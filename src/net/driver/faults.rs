@@ -1,16 +1,17 @@
-//! A ring that fails on purpose: results that a kernel may give and hardly ever does.
+//! A kernel that fails on purpose: results that it may give and hardly ever does.
 //!
-//! For tests only. An operation is replaced when it is submitted: by one that does nothing and
-//! whose result is then changed to an error, or by one that moves fewer bytes than were asked
-//! for. So the bytes that are said to have gone are those that went, and no other.
+//! For tests only. An operation of the ring is replaced when it is submitted: by one that does
+//! nothing and whose result is then changed to an error, or by one that moves fewer bytes than
+//! were asked for. A system call is not made, or asks for fewer bytes. So the bytes that are said
+//! to have gone are those that went, and no other.
 
-use super::{ReadBuffer, Sealed, Socket};
+use super::{ReadBuffer, Sealed, direct};
 use io_uring::{opcode, squeue, types};
 use std::any::Any;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{BorrowedFd, RawFd};
 
 /// What says nothing about a socket.
 const PASSING: [(i32, &str); 5] = [
@@ -25,7 +26,7 @@ thread_local! {
     static FAULTS: RefCell<Option<Faults>> = const { RefCell::new(None) };
 }
 
-/// Which operations of this thread's ring fail.
+/// Which operations of this thread fail.
 struct Faults {
     rng: fastrand::Rng,
     one_in: u32,
@@ -56,7 +57,7 @@ impl Faults {
     }
 }
 
-/// Has one in so many operations of this thread's ring fail, by chance from `seed`.
+/// Has one in so many operations of this thread fail, by chance from `seed`.
 pub(in crate::net) fn begin(seed: u64, one_in: u32) {
     let (rng, injected) = (fastrand::Rng::with_seed(seed), BTreeMap::new());
     let faults = Faults { rng, one_in, due: HashMap::new(), injected };
@@ -103,18 +104,31 @@ pub(super) fn send(entry: squeue::Entry, batch: &Sealed, socket: RawFd) -> squeu
     other.unwrap_or(entry)
 }
 
-/// What a direct send came to, if it is to fail or to be short.
-pub(super) fn send_now(batch: &Sealed, socket: &Socket) -> Option<io::Result<usize>> {
-    let bytes = batch.as_one_slice()?;
-    with(|faults| match faults.fate("direct send", bytes.len())? {
+/// What a send without the ring came to, if it is to fail or to be short.
+pub(super) fn send_now(
+    kind: &str,
+    batch: &Sealed,
+    socket: BorrowedFd<'_>,
+) -> Option<io::Result<usize>> {
+    let bytes = batch.first_piece();
+    with(|faults| match faults.fate(kind, bytes.len())? {
         Fate::Error(errno) => Some(Err(io::Error::from_raw_os_error(errno))),
-        Fate::Short(len) => {
-            use rustix::net::SendFlags;
-            let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-            let piece = bytes.get(..len as usize)?;
-            Some(rustix::net::send(socket, piece, flags).map_err(io::Error::from))
-        }
+        Fate::Short(len) => not_blocked(direct::send_bytes(socket, bytes.get(..len as usize)?)),
     })
+}
+
+/// What a receive without the ring came to, if it is to fail or to be short.
+pub(super) fn receive_now(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Option<io::Result<usize>> {
+    with(|faults| match faults.fate("receive", buffer.len())? {
+        Fate::Error(errno) => Some(Err(io::Error::from_raw_os_error(errno))),
+        Fate::Short(len) => not_blocked(direct::receive(socket, buffer.get_mut(..len as usize)?)),
+    })
+}
+
+/// That a socket blocks is no fault.
+fn not_blocked(result: io::Result<usize>) -> Option<io::Result<usize>> {
+    let blocks = |error: &io::Error| error.kind() == io::ErrorKind::WouldBlock;
+    (!result.as_ref().is_err_and(blocks)).then_some(result)
 }
 
 /// The result of a completed operation on `data`, where `result` was the ring's.

@@ -1,12 +1,16 @@
 //! What `net` asks of the kernel, as a handful of verbs: receive, send, wait for room, wait for a
 //! connection, do nothing, sleep, spawn.
 //!
-//! Nothing above this folder names a ring or a reactor. Receives and sends are *operations*: they
-//! own the memory that the kernel reads or writes until they have completed, and are polled by
-//! whoever started them. The surprise: an operation does not own its socket. Whoever starts one
-//! keeps the socket open until the operation has completed, or a later socket with the same
-//! number would be read from. Dropping an operation does not cancel it.
+//! Two drivers carry them out: `ring`, and `epoll` for hosts that deny io_uring. A thread's
+//! [`Runtime`] decides which; nothing above this folder asks. Receives and sends are
+//! *operations*: they own the memory that the kernel reads or writes until they have completed,
+//! and are polled by whoever started them. The surprise: an operation does not own its socket.
+//! Whoever starts one keeps the socket open until the operation has completed, or a later socket
+//! with the same number would be read from. Dropping an operation does not cancel it.
+#![allow(unsafe_code, reason = "a socket's descriptor taken out of it")]
 
+mod direct;
+mod epoll;
 #[cfg(test)]
 mod faults;
 mod ready;
@@ -16,17 +20,104 @@ mod ring;
 pub(super) use faults::{begin as begin_faults, end as end_faults};
 pub use ready::Key;
 pub(super) use ready::{ReadyList, wake};
-pub(super) use ring::{GAME, RingSize, Runtime, WORKER, everything_tried, pause_us, spawn};
+pub(super) use ring::{GAME, RingSize, WORKER};
 
 use super::batch::Sealed;
 use crate::protocol::request::MESSAGE_LEN;
 use crate::protocol::session::Received;
-use rustix::net::{RecvFlags, SendFlags, Shutdown};
+use rustix::net::{RecvFlags, Shutdown};
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
+use std::mem::ManuallyDrop;
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::ptr;
 use std::task::{Context, Poll};
+use tokio::task::JoinHandle;
+
+/// How a thread's operations come to the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Driver {
+    /// By an io_uring: operations are submitted, and complete.
+    Ring,
+    /// By an epoll set: operations are system calls, made when the kernel says that they would
+    /// not block.
+    Epoll,
+}
+
+impl Driver {
+    /// Its name in settings, in the log and in metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ring => "ring",
+            Self::Epoll => "epoll",
+        }
+    }
+
+    /// What it takes for a socket, in bytes: its place in the reactor.
+    pub(super) const fn socket_bytes(self) -> u64 {
+        match self {
+            Self::Ring => 0,
+            Self::Epoll => epoll::REGISTRATION_BYTES,
+        }
+    }
+
+    /// What it takes for a thread, in bytes.
+    pub(super) const fn thread_bytes(self, size: RingSize) -> u64 {
+        match self {
+            Self::Ring => size.bytes(),
+            Self::Epoll => epoll::EVENTS_BYTES,
+        }
+    }
+}
+
+thread_local! {
+    /// The driver of the runtime that runs on this thread.
+    static DRIVER: Cell<Driver> = const { Cell::new(Driver::Ring) };
+}
+
+/// A thread's way to the kernel, and what runs on it.
+pub(super) struct Runtime(ByDriver<tokio_uring::Runtime, epoll::Runtime>);
+
+impl Runtime {
+    /// With a ring of `size`, if it is to be a ring.
+    ///
+    /// # Errors
+    /// The ring, or the epoll set, cannot be set up.
+    pub(super) fn new(driver: Driver, size: RingSize) -> io::Result<Self> {
+        Ok(Self(match driver {
+            Driver::Ring => ByDriver::Ring(ring::runtime(size)?),
+            Driver::Epoll => ByDriver::Epoll(epoll::Runtime::new()?),
+        }))
+    }
+
+    /// Runs `future`, and what it spawns, to its end. A thread has one runtime in its life.
+    pub(super) fn block_on<F: Future>(&self, future: F) -> F::Output {
+        match &self.0 {
+            ByDriver::Ring(runtime) => {
+                DRIVER.set(Driver::Ring);
+                runtime.block_on(future)
+            }
+            ByDriver::Epoll(runtime) => {
+                DRIVER.set(Driver::Epoll);
+                runtime.block_on(future)
+            }
+        }
+    }
+}
+
+/// What each driver has of its own.
+enum ByDriver<R, E> {
+    Ring(R),
+    Epoll(E),
+}
+
+/// Runs `task` beside the others of this thread.
+pub(super) fn spawn<T: 'static>(task: impl Future<Output = T> + 'static) -> JoinHandle<T> {
+    tokio::task::spawn_local(task)
+}
 
 /// How often a thread looks at its deadlines and publishes its counters.
 pub(super) const HEARTBEAT_MS: u64 = 100;
@@ -45,20 +136,32 @@ pub(super) type Buffer<const LEN: usize> = Box<[u8; LEN]>;
 /// A JS5 connection's read buffer.
 pub(super) type ReadBuffer = Buffer<READ_LEN>;
 
-/// A connected or listening socket.
+/// A connected socket, of the thread that made it: drivers know sockets by thread and descriptor.
 #[derive(Debug)]
 pub(super) struct Socket {
     descriptor: OwnedFd,
 }
 
 impl Socket {
+    /// A socket for operations on this thread.
     pub(super) fn new(descriptor: OwnedFd) -> Self {
         Self { descriptor }
     }
 
     /// The descriptor, for whoever goes on with it. No operation may be under way.
     pub(super) fn into_descriptor(self) -> OwnedFd {
-        self.descriptor
+        self.forget();
+        let socket = ManuallyDrop::new(self);
+        // SAFETY: the descriptor is read once and has no other owner from here on, as what it is
+        // read from is never dropped.
+        unsafe { ptr::read(&raw const socket.descriptor) }
+    }
+
+    /// Has the driver forget the descriptor.
+    fn forget(&self) {
+        if DRIVER.get() == Driver::Epoll {
+            epoll::forget(self);
+        }
     }
 
     fn raw(&self) -> RawFd {
@@ -77,21 +180,13 @@ impl Socket {
     }
 
     /// Sends at once what the socket takes. `WouldBlock` if it takes nothing.
+    #[inline]
     pub(super) fn send_now(&self, batch: &Sealed) -> io::Result<usize> {
         #[cfg(test)]
-        if let Some(result) = faults::send_now(batch, self) {
+        if let Some(result) = faults::send_now("direct send", batch, self.as_fd()) {
             return result;
         }
-        match batch.as_one_slice() {
-            Some(bytes) => self.send_bytes_now(bytes),
-            None => ring::send_message_now(self.raw(), batch),
-        }
-    }
-
-    /// Sends at once what the socket takes of these bytes.
-    pub(super) fn send_bytes_now(&self, bytes: &[u8]) -> io::Result<usize> {
-        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-        Ok(rustix::net::send(self, bytes, flags)?)
+        direct::send(self.as_fd(), batch)
     }
 
     /// Reads at once what is there. `WouldBlock` if it is nothing.
@@ -103,12 +198,18 @@ impl Socket {
     /// Begins to read what is there, at least a byte; 0 is the end of the stream.
     #[inline]
     pub(super) fn receive<const LEN: usize>(&self, buffer: Buffer<LEN>) -> Receiving<LEN> {
-        Receiving(ring::receive(self.raw(), buffer))
+        Receiving(match DRIVER.get() {
+            Driver::Ring => ByDriver::Ring(ring::receive(self.raw(), buffer)),
+            Driver::Epoll => ByDriver::Epoll(epoll::Receiving::new(buffer)),
+        })
     }
 
     /// Begins to send all of `batch`, or what goes before an error.
     pub(super) fn send(&self, batch: Sealed) -> Sending {
-        Sending(ring::send(self.raw(), batch))
+        Sending(match DRIVER.get() {
+            Driver::Ring => ByDriver::Ring(ring::send(self.raw(), batch)),
+            Driver::Epoll => ByDriver::Epoll(epoll::Sending::new(batch)),
+        })
     }
 
     /// Begins to send these bytes of `buffer`, all of them, or what goes before an error.
@@ -116,13 +217,25 @@ impl Socket {
         &self,
         buffer: Buffer<LEN>,
         range: Range<usize>,
-    ) -> Receiving<LEN> {
-        Receiving(ring::send_buffer(self.raw(), buffer, range))
+    ) -> SendingBuffer<LEN> {
+        SendingBuffer(match DRIVER.get() {
+            Driver::Ring => ByDriver::Ring(ring::send_buffer(self.raw(), buffer, range)),
+            Driver::Epoll => ByDriver::Epoll(epoll::SendingBuffer::new(buffer, range)),
+        })
     }
 
     /// Waits until the socket takes more, has failed, or a connect is decided.
     pub(super) fn room(&self) -> Room {
-        Room(ring::writable(self.raw()))
+        Room(match DRIVER.get() {
+            Driver::Ring => ByDriver::Ring(ring::writable(self.raw())),
+            Driver::Epoll => ByDriver::Epoll(()),
+        })
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        self.forget();
     }
 }
 
@@ -132,51 +245,94 @@ impl AsFd for Socket {
     }
 }
 
-/// An operation on a buffer: a receive, or a send of a game connection.
-pub(super) struct Receiving<const LEN: usize>(ring::InFlight<Buffer<LEN>>);
+/// Has a task that never waits pause now and then, as one with a ring always does.
+async fn take_turns() {
+    tokio::task::consume_budget().await;
+}
+
+/// A receive.
+pub(super) struct Receiving<const LEN: usize>(
+    ByDriver<ring::InFlight<Buffer<LEN>>, epoll::Receiving<LEN>>,
+);
 
 impl<const LEN: usize> Receiving<LEN> {
     /// The result and the buffer, once it has completed. Not to be polled again after that.
     #[inline]
     pub(super) fn poll(
         &mut self,
-        _socket: &Socket,
+        socket: &Socket,
         context: &mut Context<'_>,
     ) -> Poll<(io::Result<usize>, Buffer<LEN>)> {
-        ring::poll(&mut self.0, context)
+        match &mut self.0 {
+            ByDriver::Ring(operation) => ring::poll(operation, context),
+            ByDriver::Epoll(operation) => operation.poll(socket, context),
+        }
     }
 
     /// Waits for the result.
     pub(super) async fn done(mut self, socket: &Socket) -> (io::Result<usize>, Buffer<LEN>) {
+        take_turns().await;
         poll_fn(|context| self.poll(socket, context)).await
     }
 }
 
+/// A send of a buffer.
+pub(super) struct SendingBuffer<const LEN: usize>(
+    ByDriver<ring::InFlight<Buffer<LEN>>, epoll::SendingBuffer<LEN>>,
+);
+
+impl<const LEN: usize> SendingBuffer<LEN> {
+    /// Waits for the result.
+    pub(super) async fn done(mut self, socket: &Socket) -> (io::Result<usize>, Buffer<LEN>) {
+        take_turns().await;
+        poll_fn(|context| match &mut self.0 {
+            ByDriver::Ring(operation) => ring::poll(operation, context),
+            ByDriver::Epoll(operation) => operation.poll(socket, context),
+        })
+        .await
+    }
+}
+
 /// A send of a batch.
-pub(super) struct Sending(ring::InFlight<Sealed>);
+pub(super) struct Sending(ByDriver<ring::InFlight<Sealed>, epoll::Sending>);
 
 impl Sending {
-    /// The result and the batch, once it has completed. Not to be polled again after that.
+    /// The result and the batch, once it has completed; the batch has taken note of what went out.
+    /// Not to be polled again after that.
     pub(super) fn poll(
         &mut self,
-        _socket: &Socket,
+        socket: &Socket,
         context: &mut Context<'_>,
     ) -> Poll<(io::Result<usize>, Sealed)> {
-        ring::poll(&mut self.0, context)
+        match &mut self.0 {
+            ByDriver::Ring(operation) => ring::poll(operation, context).map(|(result, batch)| {
+                let mut batch = batch;
+                if let Ok(len) = result {
+                    batch.advance(len);
+                }
+                (result, batch)
+            }),
+            ByDriver::Epoll(operation) => operation.poll(socket, context),
+        }
     }
 }
 
 /// A wait for room.
-pub(super) struct Room(ring::InFlight<()>);
+pub(super) struct Room(ByDriver<ring::InFlight<()>, ()>);
 
 impl Room {
     /// Ready when there is room, or the socket has failed.
     pub(super) fn poll(
         &mut self,
-        _socket: &Socket,
+        socket: &Socket,
         context: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
-        ring::poll(&mut self.0, context).map(|(result, ())| result.map(drop))
+        match &mut self.0 {
+            ByDriver::Ring(operation) => {
+                ring::poll(operation, context).map(|(result, ())| result.map(drop))
+            }
+            ByDriver::Epoll(()) => epoll::poll_room(socket, context),
+        }
     }
 
     /// Waits for it.
@@ -188,13 +344,36 @@ impl Room {
 /// Waits until a listening socket has a connection to accept. It takes none, so that dropping it
 /// at the end loses none. The descriptor stays open until it has completed or the thread ends.
 pub(super) async fn connection_waits(listening: BorrowedFd<'_>) -> io::Result<()> {
-    ring::acceptable(listening.as_raw_fd()).await.0.map(drop)
+    match DRIVER.get() {
+        Driver::Ring => ring::acceptable(listening.as_raw_fd()).await.0.map(drop),
+        Driver::Epoll => epoll::acceptable(listening).await,
+    }
 }
 
-/// Ends every wait for a connection on a listening socket: the kernel would keep it open for them.
+/// Ends every wait for a connection on a listening socket: a ring would keep it open for them.
+/// Those on this thread's other sockets may end, too.
 pub(super) async fn give_up_waiting(listening: BorrowedFd<'_>) {
-    // That there was nothing to give up is an error, too.
-    let (_, ()) = ring::give_up_accepting(listening.as_raw_fd()).await;
+    match DRIVER.get() {
+        // That there was nothing to give up is an error, too.
+        Driver::Ring => drop(ring::give_up_accepting(listening.as_raw_fd()).await),
+        Driver::Epoll => epoll::give_up_accepting(),
+    }
+}
+
+/// Completes when everything that was begun before it has been tried.
+pub(super) async fn everything_tried() {
+    match DRIVER.get() {
+        Driver::Ring => ring::everything_tried().await,
+        Driver::Epoll => epoll::everything_tried().await,
+    }
+}
+
+/// Waits for some microseconds; the runtime's timers know milliseconds.
+pub(super) async fn pause_us(microseconds: u64) {
+    match DRIVER.get() {
+        Driver::Ring => ring::pause_us(microseconds).await,
+        Driver::Epoll => epoll::pause_us(microseconds).await,
+    }
 }
 
 /// Failures of an operation that say nothing about the socket: try again.

@@ -3,8 +3,6 @@
 //! tokio-uring's own operations cost an allocation and a shared descriptor each. These own what
 //! the kernel writes to or reads from until the completion has come: dropping one early keeps
 //! all of it alive.
-#![allow(unsafe_code, reason = "sendmsg with a message header that points into its own batch")]
-
 use super::{Buffer, Sealed};
 use io_uring::{cqueue, opcode, squeue, types};
 use std::io;
@@ -14,7 +12,6 @@ use std::os::fd::RawFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::task::JoinHandle;
 use tokio_uring::{InFlightOneshot, OneshotOutputTransform, UnsubmittedOneshot};
 
 /// How much a thread's ring holds.
@@ -26,6 +23,13 @@ pub(in crate::net) struct RingSize {
     pub(in crate::net) completions: u32,
 }
 
+impl RingSize {
+    /// Submissions of 64 bytes with an index of 4, completions of 16.
+    pub(super) const fn bytes(self) -> u64 {
+        self.entries as u64 * (64 + 4) + self.completions as u64 * 16
+    }
+}
+
 /// A worker's.
 pub(in crate::net) const WORKER: RingSize = RingSize { entries: 4096, completions: 32768 };
 
@@ -33,32 +37,12 @@ pub(in crate::net) const WORKER: RingSize = RingSize { entries: 4096, completion
 /// direction, and a deadline's.
 pub(in crate::net) const GAME: RingSize = RingSize { entries: 1024, completions: 16384 };
 
-/// A thread's ring, and what runs on it.
-pub(in crate::net) struct Runtime(tokio_uring::Runtime);
-
-impl Runtime {
-    /// A ring of that size.
-    ///
-    /// # Errors
-    /// The ring cannot be set up.
-    pub(in crate::net) fn new(size: RingSize) -> io::Result<Self> {
-        let mut ring = tokio_uring::uring_builder();
-        // Not DEFER_TASKRUN, with which the runtime hangs: it never enters to reap events.
-        ring.setup_cqsize(size.completions).setup_coop_taskrun().setup_single_issuer();
-        let mut builder = tokio_uring::builder();
-        let runtime = tokio_uring::Runtime::new(builder.entries(size.entries).uring_builder(&ring));
-        runtime.map(Self)
-    }
-
-    /// Runs `future`, and what it spawns, to its end.
-    pub(in crate::net) fn block_on<F: Future>(&self, future: F) -> F::Output {
-        self.0.block_on(future)
-    }
-}
-
-/// Runs `task` beside the others of this thread.
-pub(in crate::net) fn spawn<T: 'static>(task: impl Future<Output = T> + 'static) -> JoinHandle<T> {
-    tokio_uring::spawn(task)
+/// A runtime with a ring of that size.
+pub(super) fn runtime(size: RingSize) -> io::Result<tokio_uring::Runtime> {
+    let mut ring = tokio_uring::uring_builder();
+    // Not DEFER_TASKRUN, with which the runtime hangs: it never enters to reap events.
+    ring.setup_cqsize(size.completions).setup_coop_taskrun().setup_single_issuer();
+    tokio_uring::Runtime::new(tokio_uring::builder().entries(size.entries).uring_builder(&ring))
 }
 
 /// An operation under way.
@@ -146,23 +130,14 @@ pub(super) fn give_up_accepting(listening: RawFd) -> InFlight<()> {
 }
 
 /// Completes when everything that was submitted before it has been tried.
-pub(in crate::net) async fn everything_tried() {
+pub(super) async fn everything_tried() {
     let (_tried, ()) = submit((), opcode::Nop::new().build()).await;
 }
 
 /// Waits for some microseconds; the runtime's timers know milliseconds.
-pub(in crate::net) async fn pause_us(microseconds: u64) {
+pub(super) async fn pause_us(microseconds: u64) {
     let timespec = Box::new(types::Timespec::from(Duration::from_micros(microseconds)));
     let entry = opcode::Timeout::new(&raw const *timespec).build();
     // The kernel reports the end of the time as an error, ETIME.
     let (_over, _timespec) = submit(timespec, entry).await;
-}
-
-/// Sends at once, without the ring, what the socket takes of a batch of several pieces.
-pub(super) fn send_message_now(socket: RawFd, batch: &Sealed) -> io::Result<usize> {
-    let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
-    // SAFETY: the header and everything it points to live as long as `batch`, which is borrowed
-    // for the call; the kernel only reads them.
-    let sent = unsafe { libc::sendmsg(socket, batch.message(), flags) };
-    usize::try_from(sent).map_err(|_| io::Error::last_os_error())
 }

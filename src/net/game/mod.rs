@@ -12,7 +12,7 @@ pub use server::GameServer;
 use super::admission::{Admission, Permit};
 use super::control::{Control, millis};
 use super::count::{Counters, Gate, Published, add};
-use super::driver::{Buffer, GAME, HEARTBEAT_MS, Runtime, Socket, spawn};
+use super::driver::{Buffer, Driver, GAME, HEARTBEAT_MS, Runtime, Socket, spawn};
 use crate::proxy::Endpoints;
 use forward::{Cut, Pair};
 use rustix::net::sockopt::set_socket_linger;
@@ -116,6 +116,7 @@ struct Game {
 /// # Errors
 /// The ring cannot be set up.
 pub fn run(
+    driver: Driver,
     server: GameServer,
     limits: GameLimits,
     inbox: Inbox,
@@ -123,7 +124,7 @@ pub fn run(
     published: Arc<Published>,
     ready: impl FnOnce(),
 ) -> io::Result<()> {
-    let runtime = Runtime::new(GAME)?;
+    let runtime = Runtime::new(driver, GAME)?;
     let game = Rc::new(Game {
         server,
         limits,

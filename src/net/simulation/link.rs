@@ -500,16 +500,7 @@ impl Link {
                     self.peer.check_owed()?;
                     return Ok(false);
                 }
-                Action::AwaitRoom => {
-                    scene.stats.room_waits += 1;
-                    self.measured_from.get_or_insert((self.kernel.acknowledged, scene.now_us));
-                    if self.kernel.unsent == 0 {
-                        self.has_room(scene);
-                        continue;
-                    }
-                    self.output = Output::AwaitsRoom(false);
-                    self.pump();
-                }
+                Action::AwaitRoom => self.await_room(scene),
                 Action::Linger => {
                     self.input = match std::mem::replace(&mut self.input, Input::UnderWay(None)) {
                         Input::Here(..) => Input::UnderWay(None),
@@ -520,6 +511,16 @@ impl Link {
                 Action::Close(_) => self.close(),
             }
         }
+    }
+
+    fn await_room(&mut self, scene: &mut Scene<'_>) {
+        scene.stats.room_waits += 1;
+        self.measured_from.get_or_insert((self.kernel.acknowledged, scene.now_us));
+        if self.kernel.unsent == 0 {
+            return self.has_room(scene);
+        }
+        self.output = Output::AwaitsRoom(false);
+        self.pump();
     }
 
     fn check_end(&mut self, course: Course) -> Result<(), Fault> {

@@ -14,7 +14,7 @@ use crate::catalog::SnapshotHandle;
 use crate::net::admission::Admission;
 use crate::net::connection::{Deadlines, Machine};
 use crate::net::count::{Close, LogGates};
-use crate::net::driver::{HEARTBEAT_MS, Key, ReadyList, wake};
+use crate::net::driver::{Driver, HEARTBEAT_MS, Key, ReadyList, wake};
 use crate::net::generations::Generations;
 use crate::net::line::{Caps, Shaper, simulate_time};
 use crate::net::{ConnectionLimits, Course, Front, Openings, ServeConfig, Shared};
@@ -497,6 +497,7 @@ fn config(
 ) -> ServeConfig {
     let mut any_ms = |from, to| Duration::from_millis(rng.u64(from..to));
     ServeConfig {
+        driver: Driver::Ring,
         limits: ConnectionLimits {
             handshake_timeout: any_ms(300, 2000),
             idle_timeout: any_ms(500, 3000),

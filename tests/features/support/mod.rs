@@ -17,6 +17,8 @@ pub(crate) use http::{Http, Reply};
 pub(crate) use plain_client::{Asked, PlainClient, ROWS, Row};
 pub(crate) use server::{Ended, Server, js5d, js5d_with, to_its_end};
 
+use js5d::net::Driver;
+use js5d::platform::probe;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -32,6 +34,15 @@ pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) -> Duratio
         thread::sleep(Duration::from_millis(10));
     }
     start.elapsed()
+}
+
+/// The driver of servers that are not told which: epoll where the ring is denied, as it is to all
+/// tests when they run under `without-ring` (docs/testing.md).
+pub(crate) fn driver() -> Driver {
+    match probe::ring() {
+        Ok(()) => Driver::Ring,
+        Err(_) => Driver::Epoll,
+    }
 }
 
 /// Lets this process open as many sockets as the system allows it to.

@@ -28,6 +28,8 @@ pub(crate) struct Report {
     pub(crate) machine: Machine,
     pub(crate) timing: Timing,
     pub(crate) servers: Vec<String>,
+    /// js5d's.
+    driver: String,
     pub(crate) workloads: Vec<WorkloadReport>,
     /// The median over all intervals of how much of the time a server had no core.
     pub(crate) wait_share: f64,
@@ -130,7 +132,7 @@ impl Report {
             name: workload.name,
             title: workload.title,
             rows: found.sides.iter().filter_map(|side| row(found, side)).collect(),
-            bounds: (workload.bounds.iter())
+            bounds: (workload.bounds_with(&field.driver).iter())
                 .map(|&(against, bound)| Bound {
                     workload: workload.title.to_owned(),
                     against: against.to_owned(),
@@ -151,6 +153,7 @@ impl Report {
             schema: SCHEMA,
             machine: Machine::read(),
             timing: field.timing,
+            driver: field.driver.clone(),
             servers: field.servers.iter().map(|server| server.name.clone()).collect(),
             wait_share: median(waits.map(|usage| usage.wait_share)),
             workloads: reports.collect(),

@@ -19,8 +19,8 @@ pub(crate) struct Workload {
     pub(crate) urgent: u32,
     pub(crate) prefetch: u32,
     pub(crate) key: &'static str,
-    /// Of js5d's CPU time a response, to ring-limit's and to epoll's.
-    pub(crate) bounds: &'static [(&'static str, f64)],
+    /// Of js5d's CPU time a response on its ring, to ring-limit's and to epoll's.
+    bounds: &'static [(&'static str, f64)],
 }
 
 /// A bound between two workloads of js5d itself.
@@ -57,6 +57,20 @@ const fn mix(
 ) -> Workload {
     let (groups, connections) = (Groups::Mix, 1000);
     Workload { name, title, groups, connections, urgent, prefetch, key, bounds }
+}
+
+/// js5d's driver for which the bounds of the workloads are.
+pub(crate) const RING_DRIVER: &str = "ring";
+
+/// The bounds with the other driver, in every workload: what is compared there is the same way to
+/// the kernel.
+const EPOLL_BOUNDS: &[(&str, f64)] = &[(EPOLL, 1.05)];
+
+impl Workload {
+    /// The bounds with that driver of js5d's.
+    pub(crate) fn bounds_with(&self, driver: &str) -> &'static [(&'static str, f64)] {
+        if driver == RING_DRIVER { self.bounds } else { EPOLL_BOUNDS }
+    }
 }
 
 const RING: &str = "ring-limit";

@@ -72,6 +72,7 @@ const ROWS: [(&str, [Panel; 3]); 4] = [
                 unit: "short",
                 series: &[
                     series("js5d_build_info", "servers", Of::Different("instance")),
+                    series("js5d_driver_info", "drivers", Of::Different("driver")),
                     series("js5d_catalog_info", "generations served", Of::Different("generation")),
                     series("js5d_draining", "draining", Of::Sum),
                     series("js5d_generations_alive", "snapshots in memory, at most", Of::Worst),

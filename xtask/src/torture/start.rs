@@ -3,7 +3,6 @@
 use super::Findings;
 use super::bench::{Bench, has_program, is_root};
 use crate::compare::Result;
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::net::TcpListener;
@@ -12,15 +11,10 @@ use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
+use testkit::{Denial, deny_ring};
 
 /// After this time a server has started that should not have.
 const TIME_MAX: Duration = Duration::from_secs(5);
-
-/// The number of `io_uring_setup`, which is the same on every architecture.
-const IO_URING_SETUP: i64 = 425;
-
-/// What a container's default profile answers.
-const EPERM: u32 = 1;
 
 /// Something in the way.
 struct Obstacle {
@@ -82,7 +76,7 @@ fn of_settings(bench: &Bench, taken: &str) -> Result<Vec<Obstacle>> {
 fn of_the_ring(bench: &Bench, findings: &mut Findings) -> Result<Vec<Obstacle>> {
     let js5d = |command: &mut Command| {
         command.arg(&bench.js5d).arg("--cache").arg(&bench.cache);
-        command.args(["--listen", "127.0.0.1:0"]);
+        command.args(["--listen", "127.0.0.1:0", "--driver", "ring"]);
     };
     let mut filtered = Command::new(std::env::current_exe()?);
     js5d(filtered.arg("without-ring"));
@@ -126,11 +120,7 @@ fn of_the_ring(bench: &Bench, findings: &mut Findings) -> Result<Vec<Obstacle>> 
 /// Becomes a program that may not set up a ring, as under a container's default profile.
 pub(crate) fn without_ring(command: &[OsString]) -> Result<ExitCode> {
     let (program, arguments) = command.split_first().ok_or("which program?")?;
-    let denied = [(IO_URING_SETUP, vec![])].into_iter().collect();
-    let not_permitted = SeccompAction::Errno(EPERM);
-    let architecture = std::env::consts::ARCH.try_into()?;
-    let filter = SeccompFilter::new(denied, SeccompAction::Allow, not_permitted, architecture)?;
-    apply_filter(&BpfProgram::try_from(filter)?)?;
+    deny_ring(Denial::NotPermitted)?;
     Err(Command::new(program).args(arguments).exec().into())
 }
 

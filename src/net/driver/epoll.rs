@@ -1,0 +1,360 @@
+//! The verbs on tokio's reactor, for hosts that deny io_uring.
+//!
+//! An operation is tried first and waits only if the socket would block. A socket is registered
+//! when something first waits for it, once and edge-triggered; from then on nothing is tried
+//! that the kernel has not announced. The surprise is how little is asked of the kernel: a
+//! transfer that was cut short has emptied or filled the socket, so that it counts as blocked
+//! without being tried once more.
+#![allow(unsafe_code, reason = "the reactor is given a descriptor that it does not own")]
+
+use super::{Buffer, Sealed, Socket, direct};
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+    timerfd_settime,
+};
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::ops::Range;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::Notify;
+use tokio::task::LocalSet;
+
+/// A socket's registration: its place in the table here, and what the reactor has of it, which
+/// stands apart in the heap by 128 bytes. Measured.
+pub(super) const REGISTRATION_BYTES: u64 = 600;
+
+/// What the reactor has the kernel write events to: 1,024 of 12 bytes.
+pub(super) const EVENTS_BYTES: u64 = 12 << 10;
+
+/// A thread's reactor and timers, and what runs on them.
+pub(super) struct Runtime {
+    /// Goes first: what it drops is still registered.
+    tasks: LocalSet,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Runtime {
+    pub(super) fn new() -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        Ok(Self { tasks: LocalSet::new(), runtime })
+    }
+
+    pub(super) fn block_on<F: Future>(&self, future: F) -> F::Output {
+        self.runtime.block_on(self.tasks.run_until(future))
+    }
+}
+
+thread_local! {
+    /// This thread's sockets in the reactor, by descriptor, once something has waited for them.
+    /// Here rather than in [`Socket`], where the other driver would carry an empty place for each.
+    static REGISTERED: RefCell<Vec<Option<AsyncFd<RawFd>>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Gives the reactor a descriptor. Whoever has both drops this first.
+fn register(descriptor: RawFd) -> io::Result<AsyncFd<RawFd>> {
+    let both = Interest::READABLE | Interest::WRITABLE;
+    // SAFETY: the descriptor is open, and stays so: whoever has it drops this before.
+    unsafe { AsyncFd::register_with_interest(descriptor, both) }.map_err(io::Error::from)
+}
+
+/// Does something with a socket's registration, if it has one.
+#[inline]
+fn with_registered<T>(socket: &Socket, act: impl FnOnce(Option<&AsyncFd<RawFd>>) -> T) -> T {
+    let place = usize::try_from(socket.raw()).unwrap_or(usize::MAX);
+    REGISTERED.with_borrow(|all| act(all.get(place).and_then(Option::as_ref)))
+}
+
+/// Gives the reactor a socket that it does not have.
+fn register_socket(socket: &Socket) -> io::Result<()> {
+    let registration = register(socket.raw())?;
+    let place = usize::try_from(socket.raw()).map_err(io::Error::other)?;
+    REGISTERED.with_borrow_mut(|all| {
+        if all.len() <= place {
+            all.resize_with(place + 1, || None);
+        }
+        if let Some(slot) = all.get_mut(place) {
+            *slot = Some(registration);
+        }
+    });
+    Ok(())
+}
+
+/// Takes a socket from the reactor. To be called before its descriptor is closed or passed on.
+pub(super) fn forget(socket: &Socket) {
+    let Ok(place) = usize::try_from(socket.raw()) else { return };
+    // Where the thread ends, and its table has gone, the reactor has gone as well.
+    let registration =
+        REGISTERED.try_with(|all| all.borrow_mut().get_mut(place).and_then(Option::take));
+    drop(registration);
+}
+
+/// What a try came to.
+enum Try {
+    /// It has a result; the next try may have one, too.
+    Done(io::Result<usize>),
+    /// It has a result, and the next one would block.
+    Last(usize),
+    /// It would block.
+    Blocks,
+}
+
+impl Try {
+    /// Of a transfer of `asked` bytes.
+    #[inline]
+    fn of(asked: usize, result: io::Result<usize>) -> Self {
+        match result {
+            Ok(len) if len > 0 && len < asked => Self::Last(len),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Self::Blocks,
+            result => Self::Done(result),
+        }
+    }
+}
+
+/// Tries until it has a result, each time that the socket may no longer block.
+#[inline]
+fn poll_until_done(
+    socket: &Socket,
+    interest: Interest,
+    context: &mut Context<'_>,
+    mut attempt: impl FnMut(BorrowedFd<'_>) -> Try,
+) -> Poll<io::Result<usize>> {
+    loop {
+        let (outcome, is_registered) = with_registered(socket, |registered| {
+            let Some(registered) = registered else { return (attempt(socket.as_fd()), false) };
+            let mut outcome = Try::Blocks;
+            // WouldBlock has the reactor wait for the next event. It is also what comes if the
+            // last one is used up; then nothing is tried.
+            let _ = registered.try_io(interest, |_| {
+                outcome = attempt(socket.as_fd());
+                match outcome {
+                    Try::Done(_) => Ok(()),
+                    Try::Last(_) | Try::Blocks => Err(io::ErrorKind::WouldBlock.into()),
+                }
+            });
+            (outcome, true)
+        });
+        match outcome {
+            Try::Done(result) => return Poll::Ready(result),
+            Try::Last(len) => return Poll::Ready(Ok(len)),
+            Try::Blocks => {}
+        }
+        if !is_registered && let Err(error) = register_socket(socket) {
+            return Poll::Ready(Err(error));
+        }
+        let waits = with_registered(socket, |registered| match (registered, interest) {
+            (None, _) => Poll::Pending,
+            (Some(registered), Interest::READABLE) => {
+                registered.poll_read_ready(context).map_ok(drop)
+            }
+            (Some(registered), _) => registered.poll_write_ready(context).map_ok(drop),
+        });
+        if let Err(error) = ready!(waits) {
+            return Poll::Ready(Err(error));
+        }
+    }
+}
+
+/// A receive, until it has completed.
+pub(super) struct Receiving<const LEN: usize>(Option<Buffer<LEN>>);
+
+impl<const LEN: usize> Receiving<LEN> {
+    pub(super) fn new(buffer: Buffer<LEN>) -> Self {
+        Self(Some(buffer))
+    }
+
+    #[inline]
+    pub(super) fn poll(
+        &mut self,
+        socket: &Socket,
+        context: &mut Context<'_>,
+    ) -> Poll<(io::Result<usize>, Buffer<LEN>)> {
+        let Some(mut buffer) = self.0.take() else { return Poll::Pending };
+        let polled = poll_until_done(socket, Interest::READABLE, context, |socket| {
+            #[cfg(test)]
+            if let Some(result) = super::faults::receive_now(socket, &mut buffer[..]) {
+                return Try::Done(result);
+            }
+            Try::of(LEN, direct::receive(socket, &mut buffer[..]))
+        });
+        match polled {
+            Poll::Ready(result) => Poll::Ready((result, buffer)),
+            Poll::Pending => {
+                self.0 = Some(buffer);
+                Poll::Pending
+            }
+        }
+    }
+}
+
+/// A send of a batch, until it has completed; and what of it has gone out.
+pub(super) struct Sending(Option<Sealed>, usize);
+
+impl Sending {
+    pub(super) fn new(batch: Sealed) -> Self {
+        Self(Some(batch), 0)
+    }
+
+    pub(super) fn poll(
+        &mut self,
+        socket: &Socket,
+        context: &mut Context<'_>,
+    ) -> Poll<(io::Result<usize>, Sealed)> {
+        let Self(Some(batch), sent) = self else { return Poll::Pending };
+        let result = loop {
+            let polled = poll_until_done(socket, Interest::WRITABLE, context, |socket| {
+                #[cfg(test)]
+                if let Some(result) = super::faults::send_now("send", batch, socket) {
+                    return Try::Done(result);
+                }
+                Try::of(batch.len(), direct::send(socket, batch))
+            });
+            match ready!(polled) {
+                Ok(len) if len > 0 => {
+                    *sent += len;
+                    if batch.advance(len) {
+                        break Ok(*sent);
+                    }
+                }
+                // The next send shows the error.
+                _ if *sent > 0 => break Ok(*sent),
+                result => break result,
+            }
+        };
+        self.0.take().map_or(Poll::Pending, |batch| Poll::Ready((result, batch)))
+    }
+}
+
+/// A send of a buffer's range, until it has completed; and what of it has gone out.
+pub(super) struct SendingBuffer<const LEN: usize>(Option<Buffer<LEN>>, Range<usize>, usize);
+
+impl<const LEN: usize> SendingBuffer<LEN> {
+    pub(super) fn new(buffer: Buffer<LEN>, range: Range<usize>) -> Self {
+        Self(Some(buffer), range, 0)
+    }
+
+    pub(super) fn poll(
+        &mut self,
+        socket: &Socket,
+        context: &mut Context<'_>,
+    ) -> Poll<(io::Result<usize>, Buffer<LEN>)> {
+        let Self(Some(buffer), rest, sent) = self else { return Poll::Pending };
+        let result = loop {
+            let bytes = buffer.get(rest.clone()).unwrap_or_default();
+            let polled = poll_until_done(socket, Interest::WRITABLE, context, |socket| {
+                Try::of(bytes.len(), direct::send_bytes(socket, bytes))
+            });
+            match ready!(polled) {
+                Ok(len) if len > 0 => {
+                    *sent += len;
+                    rest.start += len;
+                    if rest.start >= rest.end {
+                        break Ok(*sent);
+                    }
+                }
+                _ if *sent > 0 => break Ok(*sent),
+                result => break result,
+            }
+        };
+        self.0.take().map_or(Poll::Pending, |buffer| Poll::Ready((result, buffer)))
+    }
+}
+
+/// Ready when there is room. What the reactor saw last may be long ago, so the kernel is asked.
+pub(super) fn poll_room(socket: &Socket, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    let polled = poll_until_done(socket, Interest::WRITABLE, context, |socket| {
+        match direct::has_room(socket) {
+            Ok(false) => Try::Blocks,
+            Ok(true) => Try::Done(Ok(0)),
+            Err(error) => Try::Done(Err(error)),
+        }
+    });
+    polled.map(|result| result.map(drop))
+}
+
+thread_local! {
+    /// Told when waits for a connection are given up.
+    static GIVEN_UP: Rc<Notify> = Rc::default();
+}
+
+/// Waits until a listening socket has a connection to accept, or that is given up.
+///
+/// It is registered anew each time, so that the kernel says what waits already: another process
+/// may share the socket, and nobody accepts to the last.
+pub(super) async fn acceptable(listening: BorrowedFd<'_>) -> io::Result<()> {
+    let given_up = GIVEN_UP.with(Rc::clone);
+    let mut given_up = pin!(given_up.notified());
+    let listening = register(listening.as_raw_fd())?;
+    poll_fn(|context| {
+        if given_up.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        listening.poll_read_ready(context).map(|ready| ready.map(drop))
+    })
+    .await
+}
+
+/// Ends this thread's waits for a connection. Whoever is to go on waiting begins anew.
+pub(super) fn give_up_accepting() {
+    GIVEN_UP.with(|given_up| given_up.notify_waiters());
+}
+
+/// Lets the reactor see what has come in, and then the other tasks have their turn.
+pub(super) async fn everything_tried() {
+    tokio::task::yield_now().await;
+}
+
+/// Waits for some microseconds; the runtime's timers know milliseconds.
+pub(super) async fn pause_us(microseconds: u64) {
+    if wait_for_timer(Duration::from_micros(microseconds)).await.is_err() {
+        // No descriptor is left: the pause is longer.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+async fn wait_for_timer(time: Duration) -> io::Result<()> {
+    let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC)?;
+    let it_value = Timespec::try_from(time).map_err(io::Error::other)?;
+    let once = Itimerspec { it_interval: Timespec::default(), it_value };
+    timerfd_settime(&timer, TimerfdTimerFlags::empty(), &once)?;
+    register(timer.as_raw_fd())?.readable().await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{self as driver, Driver, WORKER};
+    use super::*;
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn a_socket_with_the_number_of_an_earlier_one_waits_for_its_own_bytes() {
+        let runtime = driver::Runtime::new(Driver::Epoll, WORKER).unwrap();
+        runtime.block_on(async {
+            for is_passed_on in [false, true, false] {
+                let (ours, mut theirs) = UnixStream::pair().unwrap();
+                let socket = Socket::new(ours.into());
+                assert!(with_registered(&socket, |registered| registered.is_none()));
+                let mut receiving = socket.receive(Box::new([0; 4]));
+                poll_fn(|context| {
+                    assert!(receiving.poll(&socket, context).is_pending(), "nothing is there");
+                    Poll::Ready(())
+                })
+                .await;
+                assert!(with_registered(&socket, |registered| registered.is_some()));
+                theirs.write_all(b"js5d").unwrap();
+                let (result, buffer) = receiving.done(&socket).await;
+                assert_eq!((result.unwrap(), &*buffer), (4, b"js5d"));
+                if is_passed_on {
+                    drop(socket.into_descriptor());
+                }
+            }
+        });
+    }
+}
