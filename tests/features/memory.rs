@@ -102,8 +102,7 @@ fn a_peer_that_reads_nothing_holds_what_the_sum_says() {
         let waiting = http.metrics().value("js5d_queue_depth{class=\"prefetch\"}");
         waiting >= (COUNT * 250) as f64
     });
-    // On a busy machine a peer that was read late had less sent to it when it was held up.
-    check("held up", settled_kb(&server).saturating_sub(before_kb), COUNT, said, 70);
+    check("held up", settled_kb(&server).saturating_sub(before_kb), COUNT, said);
     drop(clients);
 }
 
