@@ -151,19 +151,9 @@ impl FoundByEach {
         findings.holds(&format!("{row}: answers of each"), value.join(" "), &bound, is_so);
     }
 
-    /// The longest that a response of any of them took, in microseconds.
-    pub(crate) fn slowest_us(&self) -> f64 {
-        self.0.iter().map(Found::slowest_us).fold(0.0, f64::max)
-    }
-
     /// How often connections of all of them ended so.
     pub(crate) fn outcome(&self, name: &str) -> u64 {
         self.0.iter().map(|found| found.outcome(name)).sum()
-    }
-
-    /// How the generators ended, in the order of [`CLIENTS`].
-    pub(crate) fn codes(&self) -> Vec<i32> {
-        self.0.iter().map(|found| found.code).collect()
     }
 }
 

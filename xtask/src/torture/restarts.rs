@@ -101,8 +101,9 @@ pub(super) fn killed(bench: &Bench, findings: &mut Findings) -> Result<()> {
 pub(super) fn stopped_and_continued(bench: &Bench, findings: &mut Findings) -> Result<()> {
     let deadlines = ["--idle-timeout", "3s", "--send-timeout", "3s", "--handshake-timeout", "3s"];
     let server = bench.serve(&deadlines)?;
-    let busy = ["--connections", "20", "--duration", "10s", "--stall-timeout", "8s"];
-    let busy = EachClient::start(bench, &server, &busy)?;
+    let busy = ["--duration", "10s", "--stall-timeout", "8s", "--connections"];
+    let each = EachClient::start(bench, &server, &[&busy[..], &["4"]].concat())?;
+    let busy = Load::start(bench, &server, &[&busy[..], &["80"]].concat())?;
     let idle = ["--scenario", "idle", "--connections", "200", "--keepalive", "1s"];
     let idle = [&idle[..], &["--duration", "10s", "--stall-timeout", "8s"]].concat();
     let idle = Load::start(bench, &server, &idle)?;
@@ -117,13 +118,11 @@ pub(super) fn stopped_and_continued(bench: &Bench, findings: &mut Findings) -> R
         .into_iter()
         .sum();
     findings.exactly("stopped for 5 s: peers cut", cut as u64, 0);
-    let busy = busy.finish()?;
-    busy.hold("stopped for 5 s", 1, findings);
-    let codes = busy.codes();
-    let is_well = !codes.contains(&3);
-    findings.holds("stopped for 5 s: how the busy end", format!("{codes:?}"), "no 3", is_well);
-    let idle = idle.finish()?;
-    let is_well = idle.faults() == "{}" && idle.code != 3;
-    findings.holds("stopped for 5 s: faults of the idle", idle.faults(), "none", is_well);
+    each.finish()?.hold("stopped for 5 s", 1, findings);
+    for (name, load) in [("busy", busy), ("idle", idle)] {
+        let found = load.finish()?;
+        let name = format!("stopped for 5 s: faults of the {name}");
+        findings.holds(&name, found.faults(), "none", found.faults() == "{}" && found.code != 3);
+    }
     Ok(())
 }
