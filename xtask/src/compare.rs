@@ -47,7 +47,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME=HOST:PORT,pid=N[,urgent-only][,settle=TIME]")]
     peer: Vec<PeerArg>,
     /// js5d's way to the kernel. With epoll, its bound is 1.05 of plain tokio in every workload.
-    #[arg(long, value_name = "ring|epoll", value_parser = ["ring", "epoll"], default_value = RING_DRIVER)]
+    #[arg(long, value_name = "ring|epoll", default_value = RING_DRIVER)]
+    #[arg(value_parser = ["ring", "epoll"])]
     driver: String,
     /// Write the cache that all servers use, print its path, and do nothing else.
     #[arg(long)]

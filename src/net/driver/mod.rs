@@ -7,7 +7,6 @@
 //! and are polled by whoever started them. The surprise: an operation does not own its socket.
 //! Whoever starts one keeps the socket open until the operation has completed, or a later socket
 //! with the same number would be read from. Dropping an operation does not cancel it.
-#![allow(unsafe_code, reason = "a socket's descriptor taken out of it")]
 
 mod direct;
 mod epoll;
@@ -149,6 +148,7 @@ impl Socket {
     }
 
     /// The descriptor, for whoever goes on with it. No operation may be under way.
+    #[allow(unsafe_code, reason = "a descriptor taken out of what forgets it when dropped")]
     pub(super) fn into_descriptor(self) -> OwnedFd {
         self.forget();
         let socket = ManuallyDrop::new(self);
