@@ -15,6 +15,7 @@ mod table;
 pub(crate) mod workload;
 
 use cache::Bytes;
+pub(crate) use cache::put_archive;
 use clap::Parser;
 use measure::{Comparison, Timing};
 use report::{Failure, Report};

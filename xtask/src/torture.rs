@@ -9,6 +9,7 @@ mod bench;
 mod caches;
 mod faults;
 mod floods;
+mod line;
 mod load;
 mod packed;
 mod pure;
@@ -148,6 +149,7 @@ const ROWS: &[(u8, Row)] = &[
     (22, restarts::killed),
     (23, soak::soak),
     (24, restarts::stopped_and_continued),
+    (25, line::slow_line),
     (26, restarts::late_handshakes),
     (27, caches::found),
     (28, packed::packed),

@@ -84,10 +84,22 @@ fn write_fixed(writer: &mut StoreWriter, archive: u8, len: usize, count: u32) ->
     let container_len = (5..=len).rev().find(|&container| framed_len(container) == len);
     let payload_len = container_len.ok_or("no container has this length on the wire")? - 5;
     let mut rng = fastrand::Rng::with_seed(u64::from(archive));
-    let mut groups = Vec::new();
-    let mut payload = vec![0; payload_len];
-    for id in 0..count {
+    let payloads = (0..count).map(|_| {
+        let mut payload = vec![0; payload_len];
         rng.fill(&mut payload);
+        payload
+    });
+    put_archive(writer, archive, payloads)
+}
+
+/// Writes an archive of these groups, uncompressed, and its index.
+pub(crate) fn put_archive(
+    writer: &mut StoreWriter,
+    archive: u8,
+    payloads: impl Iterator<Item = Vec<u8>>,
+) -> Result<()> {
+    let mut groups = Vec::new();
+    for (id, payload) in (0..).zip(payloads) {
         let mut stored = compress(Compression::None, &payload)?;
         let (crc, version) = (crc32fast::hash(&stored), u32::from(VERSION));
         groups.push(IndexEntry { id, crc, version, file_count: 1, ..IndexEntry::default() });

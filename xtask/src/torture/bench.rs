@@ -99,11 +99,12 @@ impl Bench {
     pub(crate) fn serve_by(
         &self,
         command: &mut Command,
+        cache: &Path,
         admin: &Path,
         listen: &str,
         options: &[&str],
     ) -> Result<Server> {
-        self.start(command, &self.cache, admin, listen, options)
+        self.start(command, cache, admin, listen, options)
     }
 
     fn start(

@@ -83,7 +83,7 @@ fn table_full(bench: &Bench, findings: &mut Findings) -> Result<()> {
     command.args(["-D", "-f", "-qq", "-o", "/dev/null", "-e", "trace=accept4", "-e", &inject]);
     command.arg(&bench.js5d);
     let admin = bench.dir.join("row13.sock");
-    let mut server = bench.serve_by(&mut command, &admin, "127.0.0.1:0", &[])?;
+    let mut server = bench.serve_by(&mut command, &bench.cache, &admin, "127.0.0.1:0", &[])?;
     let start = Instant::now();
     let peers = (0..50).map(|_| TcpStream::connect(server.address));
     let peers = peers.collect::<std::io::Result<Vec<_>>>()?;
@@ -113,7 +113,7 @@ pub(super) fn ring(bench: &Bench, findings: &mut Findings) -> Result<()> {
         command.args(["-D", "-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject]);
         command.arg(&bench.js5d);
         let admin = bench.dir.join("row14.sock");
-        let server = bench.serve_by(&mut command, &admin, "127.0.0.1:0", &[])?;
+        let server = bench.serve_by(&mut command, &bench.cache, &admin, "127.0.0.1:0", &[])?;
         let name = format!("ring: {calls} {error} {when}");
         let options = ["--key", "changing", "--duration", "30s", "--connections"];
         let alone = [&options[..], &["20", "--requests", "20000"]].concat();

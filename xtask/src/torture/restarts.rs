@@ -84,7 +84,8 @@ pub(super) fn killed(bench: &Bench, findings: &mut Findings) -> Result<()> {
         drop(server);
         let start = Instant::now();
         let admin = bench.dir.join(format!("row22-{round}.sock"));
-        server = bench.serve_by(&mut Command::new(&bench.js5d), &admin, &address, &[])?;
+        server =
+            bench.serve_by(&mut Command::new(&bench.js5d), &bench.cache, &admin, &address, &[])?;
         slowest = slowest.max(start.elapsed());
     }
     let found = load.finish()?;

@@ -296,7 +296,7 @@ pub(super) fn vanished(bench: &Bench, findings: &mut Findings) -> Result<()> {
     let admin = bench.dir.join("row10.sock");
     let options = ["--idle-timeout", "5s", "--send-timeout", "5s", "--handshake-timeout", "5s"];
     let command = &mut near.run(&bench.js5d);
-    let mut server = bench.serve_by(command, &admin, "10.99.10.1:45910", &options)?;
+    let mut server = bench.serve_by(command, &bench.cache, &admin, "10.99.10.1:45910", &options)?;
     let load = ["--mix", "slow=1,idle=1", "--connections", "200", "--duration", "60s"];
     let load = Load::start_by(far.run(&bench.loadgen), bench, &server, &load)?;
     server.await_metric("js5d_connections_open", |open| open == 200.0)?;
