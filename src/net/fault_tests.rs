@@ -1,4 +1,4 @@
-//! A worker whose operations fail now and then, under load: no peer is cut, and every byte is right.
+//! A worker whose operations fail now and then, under load: no peer is cut, every byte is right.
 
 use super::admission::Admission;
 use super::count::{LogGates, Published};
