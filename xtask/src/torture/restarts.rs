@@ -102,11 +102,12 @@ pub(super) fn killed(bench: &Bench, findings: &mut Findings) -> Result<()> {
 pub(super) fn stopped_and_continued(bench: &Bench, findings: &mut Findings) -> Result<()> {
     let deadlines = ["--idle-timeout", "3s", "--send-timeout", "3s", "--handshake-timeout", "3s"];
     let server = bench.serve(&deadlines)?;
-    let busy = ["--duration", "10s", "--stall-timeout", "8s", "--connections"];
+    // A generator calls it a fault if the server stands still for half of the time.
+    let busy = ["--duration", "16s", "--stall-timeout", "8s", "--connections"];
     let each = EachClient::start(bench, &server, &[&busy[..], &["4"]].concat())?;
     let busy = Load::start(bench, &server, &[&busy[..], &["80"]].concat())?;
     let idle = ["--scenario", "idle", "--connections", "200", "--keepalive", "1s"];
-    let idle = [&idle[..], &["--duration", "10s", "--stall-timeout", "8s"]].concat();
+    let idle = [&idle[..], &["--duration", "16s", "--stall-timeout", "8s"]].concat();
     let idle = Load::start(bench, &server, &idle)?;
     thread::sleep(Duration::from_secs(2));
     server.signal(Signal::STOP)?;
