@@ -328,8 +328,8 @@ async fn wait_for_timer(time: Duration) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{self as driver, Driver, WORKER};
     use super::*;
+    use crate::net::driver::{self, Driver, WORKER};
     use std::io::Write;
     use std::os::unix::net::UnixStream;
 
