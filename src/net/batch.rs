@@ -214,12 +214,6 @@ impl Sealed {
         self.0.scratch.len() + self.0.in_place_len - self.0.sent
     }
 
-    /// Bytes that it had before anything was sent.
-    #[must_use]
-    pub fn whole_len(&self) -> usize {
-        self.0.scratch.len() + self.0.in_place_len
-    }
-
     /// Whether all of it has been sent.
     #[inline]
     #[must_use]

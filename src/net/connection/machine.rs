@@ -574,15 +574,18 @@ impl Machine {
             went_on = batch.len() - len;
         }
         if self.begun.is_none() {
-            let within = if self.overtaken.is_some() { Allowance::Urgent } else { allowance };
+            let within = match (&self.overtaken, allowance) {
+                (Some(_), Allowance::All) => Allowance::Urgent,
+                _ => allowance,
+            };
             self.fill_with_steps(batch, len_max, within, is_broken_off, shared);
         }
-        let is_overtaken = self.begun.is_some() || batch.is_full(len_max);
-        if !is_overtaken && allowance == Allowance::All {
-            // Nothing overtakes it any more, or only what the next batch is for.
-            if let Some(cursor) = self.overtaken.take_if(|_| self.session.queued().0 == 0) {
-                self.push_large(batch, *cursor, len_max);
-            }
+        let is_over = self.begun.is_none() && self.session.queued().0 == 0;
+        if is_over
+            && allowance == Allowance::All
+            && let Some(cursor) = self.overtaken.take_if(|_| !batch.is_full(len_max))
+        {
+            self.push_large(batch, *cursor, len_max);
         }
         shared.counters.count_responses_since(responses, self.session.profile_number());
         if let Some(before) = queued {
@@ -707,7 +710,7 @@ impl Machine {
 
     // Overtaking and breaking off.
 
-    /// The response to go on with: what was overtaken when nothing overtakes it any more.
+    /// The response to go on with. What was overtaken may be overtaken again.
     #[inline]
     fn take_begun(&mut self) -> Option<Cursor> {
         self.begun.take().or_else(|| self.overtaken.take().map(|cursor| *cursor))

@@ -43,6 +43,9 @@ const FAST_LEN_MIN: u64 = 32 << 10;
 /// The rate of a slow peer is measured over so long at least.
 const MEASURED_MIN: Duration = Duration::from_millis(20);
 
+/// A rate that was seen for so long is the line's: a packet of 1.5 KB takes as long at 80 kbit/s.
+const MEASURED_LONG: Duration = Duration::from_millis(150);
+
 /// How long a send should take a slow peer: 16 KB for one that takes in 1.4 MB a second.
 const SLOW_SEND_MS: u64 = 12;
 
@@ -195,7 +198,7 @@ impl Pace {
         let is_peers = !busy || took >= BUSY_TOOK_MAX;
         if is_peers && took >= SLOW_TOOK_MIN && rate < SLOW_BELOW * 1000 {
             self.slow_down();
-            self.measure(rate);
+            self.measure(rate, took);
             self.fit(rate);
         } else if sent >= self.send_len_max() {
             self.grow();
@@ -221,19 +224,20 @@ impl Pace {
         };
         if is_over {
             self.kind = Kind::Slow;
-            self.measure(rate);
+            self.measure(rate, took);
             self.fit(self.bytes_a_second.into());
         }
         is_over
     }
 
     /// Follows a rate that rises at once, and one that falls by halves: a lost packet is not the
-    /// line.
-    fn measure(&mut self, rate: u64) {
+    /// line. What was seen for long counts as it is: a burst that a router let pass at first is
+    /// forgotten with the first packet that a slow line has carried.
+    fn measure(&mut self, rate: u64, took: Duration) {
         let seen = u32::try_from(rate).unwrap_or(u32::MAX).max(1);
         let before = self.bytes_a_second;
-        let is_first = before == 0 || seen >= before;
-        self.bytes_a_second = if is_first { seen } else { before / 2 + seen / 2 };
+        let is_gradual = seen < before && took < MEASURED_LONG;
+        self.bytes_a_second = if is_gradual { before / 2 + seen / 2 } else { seen };
     }
 
     /// What takes a slow peer [`SLOW_SEND_MS`].
@@ -380,6 +384,8 @@ mod tests {
         assert_eq!(pace.bytes_a_second(), Some(550_000));
         assert!(!pace.acknowledged(0, ms(500), false), "nothing at all is for the deadline");
         assert_eq!(pace.bytes_a_second(), Some(550_000));
+        pace.acknowledged(1_400, ms(200), false);
+        assert_eq!(pace.bytes_a_second(), Some(7_000), "what was seen for long counts as it is");
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub(super) use ring::{GAME, RingSize, WORKER};
 use super::batch::Sealed;
 use crate::protocol::request::MESSAGE_LEN;
 use crate::protocol::session::Received;
-use rustix::net::{RecvFlags, Shutdown};
+use rustix::net::Shutdown;
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
@@ -191,8 +191,7 @@ impl Socket {
 
     /// Reads at once what is there. `WouldBlock` if it is nothing.
     pub(super) fn receive_now(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        let (len, _) = rustix::net::recv(self, buffer, RecvFlags::DONTWAIT)?;
-        Ok(len)
+        direct::receive(self.as_fd(), buffer)
     }
 
     /// Begins to read what is there, at least a byte; 0 is the end of the stream.
