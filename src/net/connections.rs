@@ -16,6 +16,8 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::slice;
 use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::sync::Notify;
 use tracing::debug;
 
 /// How many connections ahead of the one that is stepped memory is fetched.
@@ -27,7 +29,13 @@ pub(super) struct Connections {
     /// Boxed, so that memory comes back when they go, and the table stays small.
     #[allow(clippy::vec_box, reason = "a table that grows must not move connections")]
     all: RefCell<Slab<Box<Connection>>>,
+    /// Notified when connections have been stepped.
+    stepped: Notify,
 }
+
+/// When operations that the ring did not take are submitted again: a request may need several, and
+/// each would wait for the heartbeat otherwise.
+const SUBMITTED_AGAIN_AFTER: Duration = Duration::from_millis(5);
 
 impl Connections {
     /// Takes a connection in, and lets it have its turn.
@@ -85,6 +93,15 @@ impl Connections {
         .await;
     }
 
+    /// Wakes the worker once more after connections were stepped, for as long as it runs. The
+    /// runtime submits operations when its thread parks, and ignores a failure.
+    pub(super) async fn submit_again(&self) {
+        loop {
+            self.stepped.notified().await;
+            tokio::time::sleep(SUBMITTED_AGAIN_AFTER).await;
+        }
+    }
+
     /// Steps all that are ready. True if that has made others ready.
     fn step_some(&self, ready: &mut ReadyList, context: &Context<'_>, shared: &Shared) -> bool {
         let Poll::Ready(keys) = ready.poll_take(context) else { return false };
@@ -104,6 +121,7 @@ impl Connections {
             }
         }
         drop(all);
+        self.stepped.notify_one();
         ready.poll_again(context)
     }
 }

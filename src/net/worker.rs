@@ -74,6 +74,8 @@ impl Worker {
         });
         let worker = Rc::clone(self);
         spawn(async move { worker.connections.step_ready(&worker.shared).await });
+        let worker = Rc::clone(self);
+        spawn(async move { worker.connections.submit_again().await });
         for listener in listeners {
             let (worker, listener) = (Rc::clone(self), Rc::clone(listener));
             let accepting = &self.shared.accepting;

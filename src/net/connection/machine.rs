@@ -45,7 +45,11 @@ const WASTE_SHARE: u64 = 11;
 /// ... or what the peer takes in in so long, ...
 const WASTE_START_MS: u64 = 6_000;
 
-/// ... if that is more, and no more than seven eighths of the largest group of build 550.
+/// ... if that is more: at least what may be on its way before it is known how slow a peer is,
+/// and what a line of 56 kbit/s carries in 3 s, ...
+const WASTE_START_MIN: u64 = 96 << 10;
+
+/// ... and no more than seven eighths of the largest group of build 550.
 const WASTE_START_MAX: u64 = 448 << 10;
 
 /// What a connection does, and so which deadline holds.
@@ -781,7 +785,7 @@ impl Machine {
         let (taken, left) = (cursor.taken(), cursor.left());
         let Some(bytes_a_s) = self.pace.bytes_a_second() else { return false };
         let takes_ms = left as u64 * 1000 / bytes_a_s.max(1);
-        let start = (bytes_a_s * WASTE_START_MS / 1000).min(WASTE_START_MAX);
+        let start = (bytes_a_s * WASTE_START_MS / 1000).clamp(WASTE_START_MIN, WASTE_START_MAX);
         let waste_max = start.max(self.sent_bytes / WASTE_SHARE);
         let is_worth_it = takes_ms > BREAK_OFF_SAVES_MS
             && left > (taken + left) / BREAK_OFF_SHARE_LEFT

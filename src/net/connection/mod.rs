@@ -315,7 +315,7 @@ impl Connection {
     fn await_room(&mut self, shared: &Shared) {
         let delivery = self.delivery();
         self.measured_from.get_or_insert_with(|| (delivery.acknowledged_bytes, Instant::now()));
-        if delivery.unsent_bytes == 0 && self.held.unacknowledged_max.is_none() {
+        if delivery.unsent_bytes == 0 && self.socket.has_room() {
             self.has_room(delivery, shared);
         } else {
             self.output = Output::AwaitsRoom(self.socket.room());

@@ -37,8 +37,8 @@ const SLOW_TOOK_MIN: Duration = Duration::from_millis(5);
 /// Longer waits are the peer's, however busy the worker.
 const BUSY_TOOK_MAX: Duration = Duration::from_millis(200);
 
-/// What a peer must have acknowledged to count as fast: routers let a short burst pass.
-const FAST_LEN_MIN: u64 = 32 << 10;
+/// What a peer must have acknowledged to count as fast: routers let a burst pass.
+const FAST_LEN_MIN: u64 = 128 << 10;
 
 /// The rate of a slow peer is measured over so long at least.
 const MEASURED_MIN: Duration = Duration::from_millis(20);
@@ -75,10 +75,11 @@ pub(in crate::net) struct Held {
 }
 
 impl Held {
-    /// Of a peer of which nothing is known. A listener's sockets have it from the beginning. What
-    /// is on its way at first is what TCP begins with, ten packets; how long they take shows
-    /// enough to bound the next.
-    pub(in crate::net) const UNKNOWN: Self = Self { unsent_max: 1, unacknowledged_max: None };
+    /// Of a peer of which nothing is known. A listener's sockets have it from the beginning. TCP
+    /// begins with ten packets, and goes on with two for each that was acknowledged; of those that
+    /// a router let pass in a burst there may be many.
+    pub(in crate::net) const UNKNOWN: Self =
+        Self { unsent_max: 1, unacknowledged_max: NonZeroU32::new(32 << 10) };
 
     /// Of a peer that is fast, or no affair of JS5's.
     pub(in crate::net) const FAST: Self = Self { unsent_max: UNSENT_MAX, unacknowledged_max: None };
@@ -308,9 +309,9 @@ mod tests {
         pace.went_through(8 * KB);
         assert_eq!(pace.send_len_max(), 8 * KB);
         // What a router lets pass at once.
-        assert!(!pace.acknowledged(3_000, Duration::from_micros(300), false));
+        assert!(!pace.acknowledged(32 << 10, Duration::from_micros(300), false));
         assert!(pace.is_careful());
-        assert!(pace.acknowledged(32 << 10, Duration::from_micros(900), false));
+        assert!(pace.acknowledged(128 << 10, Duration::from_millis(3), false));
         assert_eq!((pace.is_careful(), pace.send_len_max()), (false, 16 * KB));
         assert_eq!(pace.held(ms(9)), Held::FAST);
     }
@@ -373,7 +374,7 @@ mod tests {
         assert_eq!((pace.bytes_a_second(), pace.send_len_max()), (Some(500_000), 4 * KB));
         assert!(pace.acknowledged(20_000, ms(20), false));
         assert_eq!((pace.bytes_a_second(), pace.send_len_max()), (Some(1_000_000), 8 * KB));
-        assert!(pace.acknowledged(32 << 10, ms(10), false));
+        assert!(pace.acknowledged(128 << 10, ms(40), false));
         assert!(!pace.is_careful());
     }
 

@@ -223,6 +223,11 @@ impl Socket {
         })
     }
 
+    /// Whether the socket takes more at once, or has failed.
+    pub(super) fn has_room(&self) -> bool {
+        direct::has_room(self).unwrap_or(true)
+    }
+
     /// Waits until the socket takes more, has failed, or a connect is decided.
     pub(super) fn room(&self) -> Room {
         Room(match DRIVER.get() {

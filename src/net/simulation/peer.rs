@@ -559,7 +559,7 @@ impl Peer {
         }
         // The server decides up to a block before the edge.
         let decided_at = begun.taken.saturating_sub(BLOCK_LEN - 1);
-        let waste_max = (448 << 10).max(self.sent / 12) + BLOCK_LEN as u64;
+        let waste_max = (448 << 10).max(self.sent / 11) + BLOCK_LEN as u64;
         self.wasted += begun.taken as u64;
         if rest[0] ^ begun.key == BLOCK_MARKER {
             return wrong("the client would read on");
