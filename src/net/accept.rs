@@ -3,7 +3,7 @@
 //! Accepting is bounded twice: after some connections the worker does its other work, and no
 //! connection is accepted while there is no room to refuse one.
 
-use super::connection::{Connection, Opening, refuse_at_once, take_silent_place};
+use super::connection::{Connection, Opening, refuse_at_once, take_silent_permit};
 use super::connections::Connections;
 use super::count::{Close, add, count_errno, is_of_listener};
 use super::driver::{self, Socket, spawn};
@@ -26,8 +26,8 @@ const ACCEPTS_MAX: usize = 64;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Whether connections may still wait to be accepted.
-enum Waiting {
-    Nobody,
+enum Backlog {
+    Empty,
     More,
 }
 
@@ -52,7 +52,7 @@ pub(super) async fn accept(listener: &Listener, connections: &Connections, share
         }
     }
     if shared.is_stopping() && !is_lost && !listener.kept {
-        turn_away(listener, connections, shared).await;
+        refuse_waiting(listener, connections, shared).await;
     }
     shared.accepting.set(shared.accepting.get() - 1);
 }
@@ -75,12 +75,12 @@ fn accept_failed(listener: &Listener, error: &io::Error, shared: &Shared) -> boo
 }
 
 /// Refuses all connections that wait to be accepted, as many at once as may be refused.
-async fn turn_away(listener: &Listener, connections: &Connections, shared: &Shared) {
-    while !shared.out_of_time.get() {
+async fn refuse_waiting(listener: &Listener, connections: &Connections, shared: &Shared) {
+    while !shared.drain_timed_out.get() {
         if may_accept(shared) {
             match accept_some(listener, connections, shared) {
-                Ok(Waiting::Nobody) => return,
-                Ok(Waiting::More) => {
+                Ok(Backlog::Empty) => return,
+                Ok(Backlog::More) => {
                     // Lets other tasks run.
                     driver::everything_tried().await;
                     continue;
@@ -105,7 +105,7 @@ fn accept_some(
     listener: &Listener,
     connections: &Connections,
     shared: &Shared,
-) -> io::Result<Waiting> {
+) -> io::Result<Backlog> {
     for _ in 0..ACCEPTS_MAX {
         if !may_accept(shared) {
             break;
@@ -114,19 +114,19 @@ fn accept_some(
             Ok((socket, address)) => {
                 let address = address.and_then(|address| SocketAddr::try_from(address).ok());
                 if let Some(address) = address {
-                    welcome(socket, canonical(address), listener.proxy, connections, shared);
+                    take_in(socket, canonical(address), listener.proxy, connections, shared);
                 }
             }
-            Err(Errno::AGAIN) => return Ok(Waiting::Nobody),
+            Err(Errno::AGAIN) => return Ok(Backlog::Empty),
             // The peer has already gone.
             Err(Errno::CONNABORTED | Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(Waiting::More)
+    Ok(Backlog::More)
 }
 
-fn welcome(
+fn take_in(
     socket: OwnedFd,
     address: SocketAddr,
     proxy: bool,
@@ -143,7 +143,7 @@ fn welcome(
     // All clients of a balancer have its address; their own is counted once it is announced.
     let silent = match proxy {
         true => Ok(None),
-        false => take_silent_place(&socket, address, &[], shared),
+        false => take_silent_permit(&socket, address, &[], shared),
     };
     let silent = match silent {
         Ok(silent) => silent,

@@ -1,4 +1,5 @@
-//! One send's worth of responses: small ones copied together, large ones referred to in place.
+//! A batch: the responses of one send. Small ones are copied together, large ones are referred to in
+//! place.
 //!
 //! A batch is *filled*, then *sealed* and sent; these are two types. Its bytes come from the
 //! snapshot's framed responses; only the prefetch bit and the key are applied here. The message
@@ -12,20 +13,21 @@ use std::ptr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// Responses up to this length are copied; longer ones cost less as a reference.
+/// Responses up to this many bytes are copied; longer ones cost less as a reference.
 pub const COPY_LEN_MAX: usize = 2048;
 
-/// The copied bytes of one batch. Keyed responses are copied whatever their length, in pieces
-/// of this size, which stay in the core's cache.
+/// Copied bytes of one batch at which it is full. Responses with a key are copied whatever their
+/// length, in pieces of this size, which stay in the core's cache.
 pub const SCRATCH_LEN_MAX: usize = 64 << 10;
 
-/// What a batch that goes back to the pool may keep.
+/// Bytes of buffer that a batch in the pool keeps at most.
 pub(super) const SCRATCH_KEPT_MAX: usize = SCRATCH_LEN_MAX + COPY_LEN_MAX;
 
-/// A worker's hold on a snapshot: one count a worker, and a plain count a connection.
+/// A worker's reference to a snapshot. The worker holds one atomic count; its connections share it
+/// by a count that is not atomic.
 pub type SnapshotRef = Rc<Arc<Snapshot>>;
 
-/// A response that has been begun: how many of its bytes are in a batch already.
+/// A response, and how many of its bytes are in batches already.
 #[derive(Clone, Copy, Debug)]
 pub struct Cursor {
     response: Response,
@@ -40,19 +42,19 @@ impl Cursor {
         Self { response, place, taken: 0 }
     }
 
-    /// What is being sent.
+    /// The response.
     #[must_use]
     pub fn response(&self) -> Response {
         self.response
     }
 
-    /// Bytes of it that have gone into batches.
+    /// Bytes of the response that are in batches already.
     #[must_use]
     pub fn taken(&self) -> usize {
         self.taken
     }
 
-    /// Bytes of it that have not.
+    /// Bytes of the response that are in no batch yet.
     #[must_use]
     pub fn left(&self) -> usize {
         self.place.len() - self.taken
@@ -62,30 +64,32 @@ impl Cursor {
 /// A run of bytes to send.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Segment {
-    /// In the scratch buffer.
+    /// In the scratch buffer, at these offsets.
     Copied { start: usize, len: usize },
     /// In the snapshot, which the batch holds.
     InPlace { start: *const u8, len: usize },
 }
 
-/// What both types of batch hold. Boxed, as the kernel reads the header at a fixed address.
+/// The content of both types of batch. Boxed, because the kernel reads the message header at a
+/// fixed address.
 struct Batch {
+    /// The copied bytes.
     scratch: Vec<u8>,
-    /// Closed runs, once something is in place; what stands in the scratch buffer from
-    /// `run_start` on is still open.
+    /// The pieces of the batch in their order, up to `run_start` of the scratch buffer; the bytes
+    /// from there on are a run that further copies extend. Empty while everything is copied.
     segments: Vec<Segment>,
     run_start: usize,
-    /// Bytes in place.
+    /// Bytes of the segments in place.
     in_place_len: usize,
-    /// The segments as the kernel wants them, if something is in place; from `seal` on.
+    /// The segments in the kernel's form. Filled by `seal` if there are segments.
     vectors: Vec<libc::iovec>,
-    /// The first vector that has not been sent whole.
+    /// The index of the first vector that has not been sent whole.
     first: usize,
     /// Bytes that have been sent.
     sent: usize,
-    /// Points into `vectors`; right from `seal` on.
+    /// Points into `vectors`; valid from `seal` on.
     message: libc::msghdr,
-    /// Set while `segments` has something in place.
+    /// Keeps the bytes in place alive. Set while there are any.
     snapshot: Option<SnapshotRef>,
 }
 
@@ -108,18 +112,18 @@ impl Default for Batch {
 /// A batch that takes responses.
 pub struct Filling(Box<Batch>);
 
-/// A batch that is complete: to be sent, as often as it takes.
+/// A batch that is complete. It is sent by one or more sends until nothing is left.
 pub struct Sealed(Box<Batch>);
 
 impl Filling {
-    /// Bytes in it.
+    /// Bytes in the batch.
     #[inline]
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.scratch.len() + self.0.in_place_len
     }
 
-    /// Whether there is nothing in it.
+    /// Whether the batch has no bytes.
     #[inline]
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -138,13 +142,15 @@ impl Filling {
         self.0.scratch.push(byte);
     }
 
-    /// Appends bytes that are neither framed nor keyed: what some clients read behind the status.
+    /// Appends bytes that are neither framed nor keyed: the greeting that some clients read after
+    /// the status.
     pub fn push_plain(&mut self, bytes: &[u8]) {
         self.0.scratch.extend_from_slice(bytes);
     }
 
-    /// Appends a whole response of at most [`COPY_LEN_MAX`] bytes: most are, and none of them is
-    /// cut for a few bytes. `framed` is its urgent, unkeyed form. False if it is longer.
+    /// Appends a whole response of at most [`COPY_LEN_MAX`] bytes, as most are. It is not cut, even
+    /// if the batch then exceeds the length of its send. `framed` is its urgent, unkeyed form.
+    /// False, without an effect, if it is longer.
     #[inline]
     #[must_use]
     pub fn push_small(&mut self, response: Response, framed: &[u8]) -> bool {
@@ -160,7 +166,8 @@ impl Filling {
         let framed = snapshot.view(cursor.response.dialect()).framed(cursor.place);
         let rest = framed.get(cursor.taken..).unwrap_or_default();
         let room = len_max.saturating_sub(self.len());
-        // Where each short block has the prefetch bit, too, all would be pieces.
+        // Each block has a prefetch bit to set, and the blocks are short: references to the bytes
+        // between the bits would be too many.
         let is_patched_often =
             cursor.response.prefetch_bit() && cursor.response.framing() == Framing::Multi512;
         if cursor.response.key() != 0 || is_patched_often {
@@ -175,8 +182,8 @@ impl Filling {
         cursor.taken == framed.len()
     }
 
-    /// Appends of a response what brings the batch to `len_max` bytes, and no more. True if the
-    /// response is complete.
+    /// Appends as much of a response as brings the batch to exactly `len_max` bytes. True if the
+    /// response is complete. Unlike [`Self::push`], never exceeds `len_max`.
     pub fn push_exactly(
         &mut self,
         cursor: &mut Cursor,
@@ -207,7 +214,7 @@ impl Filling {
 }
 
 impl Sealed {
-    /// Bytes that are to be sent still.
+    /// Bytes that have not been sent.
     #[inline]
     #[must_use]
     pub fn len(&self) -> usize {
@@ -221,7 +228,7 @@ impl Sealed {
         self.len() == 0
     }
 
-    /// Takes note that `sent` bytes have gone out. True if that was all.
+    /// Records that `sent` more bytes have been sent. True if nothing is left.
     #[inline]
     pub fn advance(&mut self, sent: usize) -> bool {
         self.0.sent += sent;
@@ -231,7 +238,7 @@ impl Sealed {
         self.is_empty()
     }
 
-    /// What is to be sent still, if it is one run of copied bytes.
+    /// The bytes that have not been sent, if the whole batch is copied.
     #[inline]
     #[must_use]
     pub(super) fn as_one_slice(&self) -> Option<&[u8]> {
@@ -239,13 +246,13 @@ impl Sealed {
         copied.then(|| self.0.scratch.get(self.0.sent..).unwrap_or_default())
     }
 
-    /// The header for `sendmsg`, valid while the batch is neither changed nor dropped. Empty of a
-    /// batch that is one slice.
+    /// The header for `sendmsg`, valid while the batch is neither changed nor dropped. It is empty
+    /// if the whole batch is copied: see [`Self::as_one_slice`].
     pub(super) fn message(&self) -> *const libc::msghdr {
         &raw const self.0.message
     }
 
-    /// What a send would begin with.
+    /// The bytes that the next send would begin with.
     #[cfg(test)]
     pub(super) fn first_piece(&self) -> &[u8] {
         match (self.as_one_slice(), self.0.vectors.get(self.0.first)) {
@@ -262,7 +269,7 @@ impl Sealed {
         }
     }
 
-    /// Collects what the whole batch sends, for tests and checks.
+    /// A copy of all bytes of the batch, for tests and checks.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         if self.0.segments.is_empty() {
@@ -314,7 +321,7 @@ impl Batch {
         self.point_message();
     }
 
-    /// Empties the batch for its next use, and lets the snapshot go.
+    /// Empties the batch for its next use, and drops its reference to the snapshot.
     fn clear(&mut self) {
         self.scratch.clear();
         self.sent = 0;
@@ -332,7 +339,7 @@ impl Batch {
         }
     }
 
-    /// The bytes behind an in-place segment, found again in the snapshot that is held.
+    /// The bytes of an in-place segment, as a slice of the snapshot.
     fn in_place(&self, start: *const u8, len: usize) -> &[u8] {
         let Some(snapshot) = &self.snapshot else { return &[] };
         let found = Framing::ALL.into_iter().find_map(|framing| {
@@ -343,7 +350,8 @@ impl Batch {
         found.unwrap_or_default()
     }
 
-    /// Copies a response's bytes from `taken` on, with key and prefetch bit applied.
+    /// Copies `bytes` of a response, with key and prefetch bit applied. `taken` is their offset in
+    /// the response.
     #[inline]
     fn copy(&mut self, response: Response, taken: usize, bytes: &[u8]) {
         let start = self.scratch.len();
@@ -354,7 +362,7 @@ impl Batch {
         }
     }
 
-    /// Adds bytes in place; of a prefetch only what holds a patched bit is copied.
+    /// Appends bytes in place. Of a prefetch response, the bytes up to the prefetch bit are copied.
     fn refer(&mut self, cursor: &mut Cursor, bytes: &[u8], snapshot: &SnapshotRef) {
         let framing = cursor.response.framing();
         let has_bit = cursor.response.prefetch_bit();
@@ -371,14 +379,14 @@ impl Batch {
         cursor.taken += bytes.len();
     }
 
-    /// The same where each block is patched.
+    /// Appends bytes in place for framings in which each block has a prefetch bit.
     #[inline(never)]
     fn refer_blocks(&mut self, cursor: &mut Cursor, bytes: &[u8], snapshot: &SnapshotRef) {
         let (response, mut rest) = (cursor.response, bytes);
         while let Some(mark) = response.framing().next_mark(cursor.taken)
             && let Some((head, later)) = rest.split_at_checked(mark + 1 - cursor.taken)
         {
-            // A long one goes in place, but for its last byte.
+            // Of a long run, only the last byte, which has the bit, is copied.
             let in_place_len = if head.len() > COPY_LEN_MAX { head.len() - 1 } else { 0 };
             let (long, patched) = head.split_at(in_place_len);
             if !long.is_empty() {
@@ -394,7 +402,7 @@ impl Batch {
         cursor.taken += rest.len();
     }
 
-    /// Copies bytes of a response without a key, the last of which has the prefetch bit.
+    /// Copies bytes of a response without a key, and sets the prefetch bit in the last of them.
     #[inline]
     fn push_patched(&mut self, bytes: &[u8]) {
         self.scratch.extend_from_slice(bytes);
@@ -440,11 +448,11 @@ const EMPTY_MESSAGE: libc::msghdr = libc::msghdr {
 /// Batches for reuse. An idle connection holds none; a worker keeps at most [`POOL_LEN_MAX`].
 #[derive(Default)]
 pub struct BatchPool {
-    #[allow(clippy::vec_box, reason = "batches are boxed when they come and when they go")]
+    #[allow(clippy::vec_box, reason = "batches are boxed in and outside the pool")]
     free: Vec<Box<Batch>>,
 }
 
-/// Batches that a worker keeps for reuse: 4 MB at most.
+/// Number of batches that a worker keeps for reuse: 4 MB at most.
 pub const POOL_LEN_MAX: usize = 64;
 
 impl BatchPool {

@@ -4,7 +4,7 @@
 //! which separate tasks could not do. With a thousand connections, each has left that cache since
 //! it was last stepped.
 
-use super::connection::{Connection, Flow, Held};
+use super::connection::{Connection, Flow, KernelBounds};
 use super::count::{Close, add};
 use super::driver::{Key, ReadyList, wake};
 use super::game::{Handed, reset};
@@ -40,8 +40,8 @@ const SUBMITTED_AGAIN_AFTER: Duration = Duration::from_millis(5);
 impl Connections {
     /// Takes a connection in, and lets it have its turn.
     pub(super) fn insert(&self, connection: Connection) {
-        let place = self.all.borrow_mut().insert(Box::new(connection));
-        wake(Key::new(place));
+        let index = self.all.borrow_mut().insert(Box::new(connection));
+        wake(Key::new(index));
     }
 
     pub(super) fn len(&self) -> usize {
@@ -59,24 +59,24 @@ impl Connections {
 
     /// Makes every connection ready to be stepped, after a change that concerns all of them.
     pub(super) fn wake_all(&self) {
-        self.all.borrow().iter().for_each(|(place, _)| wake(Key::new(place)));
+        self.all.borrow().iter().for_each(|(index, _)| wake(Key::new(index)));
     }
 
     /// Shows the connection of a number, if there is one.
     pub(super) fn with<T>(
         &self,
-        place: usize,
+        index: usize,
         show: impl FnOnce(Key, &mut Connection) -> T,
     ) -> Option<T> {
         let mut all = self.all.borrow_mut();
-        all.get_mut(place).map(|connection| show(Key::new(place), connection))
+        all.get_mut(index).map(|connection| show(Key::new(index), connection))
     }
 
     /// Cuts all of them off.
     pub(super) fn cut_all(&self, reason: Close) {
-        for (place, connection) in &mut *self.all.borrow_mut() {
+        for (index, connection) in &mut *self.all.borrow_mut() {
             connection.cut(reason);
-            wake(Key::new(place));
+            wake(Key::new(index));
         }
     }
 
@@ -108,16 +108,16 @@ impl Connections {
         let mut all = self.all.borrow_mut();
         for (at, &key) in keys.iter().enumerate() {
             if let Some(next) = keys.get(at + FETCHED_AHEAD)
-                && let Some(connection) = all.get(next.place())
+                && let Some(connection) = all.get(next.index())
             {
                 let connection = slice::from_ref(&**connection);
                 prefetch::fetch(connection, size_of::<Connection>());
             }
-            let Some(connection) = all.get_mut(key.place()) else { continue };
+            let Some(connection) = all.get_mut(key.index()) else { continue };
             match connection.step(key, shared) {
                 Flow::Waits => {}
-                Flow::Ended => drop(all.remove(key.place())),
-                Flow::HandsOn => hand_on(*all.remove(key.place()), shared),
+                Flow::Ended => drop(all.remove(key.index())),
+                Flow::HandsOn => hand_on(*all.remove(key.index()), shared),
             }
         }
         drop(all);
@@ -130,7 +130,7 @@ impl Connections {
 fn hand_on(connection: Connection, shared: &Shared) {
     let (socket, first, opening) = connection.into_parts();
     let (Some(mut opening), Some(door)) = (opening, &shared.config.front.game) else { return };
-    opening.leave(shared);
+    opening.release_place(shared);
     if shared.is_stopping() {
         return shared.counters.count_close(Close::Drain);
     }
@@ -142,7 +142,7 @@ fn hand_on(connection: Connection, shared: &Shared) {
     };
     add(&shared.counters.game_accepted, 1);
     debug!(%address, %source, "handed on to the game server");
-    Held::FAST.replace(Held::UNKNOWN, &socket);
+    KernelBounds::FAST.replace(KernelBounds::UNKNOWN, &socket);
     let socket = socket.into_descriptor();
     door.hand_on(Handed { socket, address, announced, first, permit });
 }

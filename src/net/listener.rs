@@ -1,6 +1,6 @@
 //! Listening sockets: bound before the workers start, one a worker and address.
 
-use super::connection::Held;
+use super::connection::KernelBounds;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::SocketAddr;
@@ -138,7 +138,7 @@ fn open(address: SocketAddr, share: bool, backlog: Option<i32>) -> io::Result<So
 /// Inherited by what is accepted: no system call a connection.
 fn prepare(socket: &Socket) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
-    Held::UNKNOWN.replace(Held::UNBOUNDED, socket);
+    KernelBounds::UNKNOWN.replace(KernelBounds::UNBOUNDED, socket);
     socket.set_nonblocking(true)
 }
 

@@ -20,7 +20,7 @@ pub struct Openings {
 
 /// A place among the openings of an address; given back when it is dropped.
 #[derive(Debug)]
-pub(super) struct SilentPlace {
+pub(super) struct SilentPermit {
     openings: Arc<Openings>,
     key: AddressKey,
 }
@@ -39,14 +39,14 @@ impl Openings {
 
     /// A place for a connection from `address`, if it has one left. Boxed, as every connection
     /// has room for one, and few hold one.
-    pub(super) fn take(self: &Arc<Self>, address: IpAddr) -> Option<Box<SilentPlace>> {
+    pub(super) fn take(self: &Arc<Self>, address: IpAddr) -> Option<Box<SilentPermit>> {
         let key = AddressKey::of(address);
         let is_taken = self.per_ip_max.is_some_and(|max| self.by_address.take(key, max));
-        is_taken.then(|| Box::new(SilentPlace { openings: Arc::clone(self), key }))
+        is_taken.then(|| Box::new(SilentPermit { openings: Arc::clone(self), key }))
     }
 }
 
-impl Drop for SilentPlace {
+impl Drop for SilentPermit {
     fn drop(&mut self) {
         self.openings.by_address.give_back(self.key);
     }

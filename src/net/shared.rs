@@ -36,7 +36,7 @@ pub struct Shared {
     /// As the last heartbeat has seen it.
     course: Cell<Course>,
     /// The time of `--drain-timeout` is over.
-    pub(super) out_of_time: Cell<bool>,
+    pub(super) drain_timed_out: Cell<bool>,
     /// Tasks that accept, or tell those who wait.
     pub(super) accepting: Cell<usize>,
     /// Milliseconds since the start, as far as heartbeats have come: a process that was stopped
@@ -65,7 +65,7 @@ impl Shared {
             ahead: RefCell::default(),
             turns: Rc::default(),
             course: Cell::new(Course::Serving),
-            out_of_time: Cell::new(false),
+            drain_timed_out: Cell::new(false),
             accepting: Cell::new(0),
             now_ms: Cell::new(0),
             snapshot: RefCell::new(snapshot),

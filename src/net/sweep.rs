@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 const SLICE_COST: usize = 2048;
 
 /// What it costs to look at a connection.
-const LOOK_COST: usize = 1;
+const CHECK_COST: usize = 1;
 
 /// What it costs to ask the kernel about a connection, and to end one.
 const ASK_COST: usize = 32;
@@ -42,9 +42,9 @@ pub(super) async fn sweep(
         let mut states = States::default();
         let is_counting = generations.begin(shared);
         let mut next = Some(0);
-        while let Some(place) = next {
+        while let Some(index) = next {
             let generations = is_counting.then_some(&mut generations);
-            next = slice(connections, shared, place, &deadlines, &mut states, generations);
+            next = slice(connections, shared, index, &deadlines, &mut states, generations);
             if next.is_some() {
                 pause_us(SLICE_PAUSE_US).await;
             }
@@ -62,33 +62,40 @@ pub(super) async fn sweep(
 fn slice(
     connections: &Connections,
     shared: &Shared,
-    place: usize,
+    index: usize,
     deadlines: &Deadlines,
     states: &mut States,
     mut generations: Option<&mut Generations>,
 ) -> Option<usize> {
     let mut cost = 0;
-    for place in place..connections.end() {
+    for index in index..connections.end() {
         if cost >= SLICE_COST {
-            return Some(place);
+            return Some(index);
         }
-        cost += look(connections, shared, place, deadlines, states, generations.as_deref_mut());
+        cost += check_connection(
+            connections,
+            shared,
+            index,
+            deadlines,
+            states,
+            generations.as_deref_mut(),
+        );
     }
     None
 }
 
 /// Looks at the connection of a place, if there is one. Returns what that cost.
-fn look(
+fn check_connection(
     connections: &Connections,
     shared: &Shared,
-    place: usize,
+    index: usize,
     deadlines: &Deadlines,
     states: &mut States,
     generations: Option<&mut Generations>,
 ) -> usize {
-    let cost = connections.with(place, |key, connection| {
+    let cost = connections.with(index, |key, connection| {
         states.add(connection);
-        let mut cost = LOOK_COST;
+        let mut cost = CHECK_COST;
         let mut acts = false;
         if let (Some(generations), Some(machine)) = (generations, connection.machine_mut()) {
             acts = generations.check(shared, machine);
@@ -104,7 +111,7 @@ fn look(
         }
         cost
     });
-    cost.unwrap_or(LOOK_COST)
+    cost.unwrap_or(CHECK_COST)
 }
 
 /// Connections by state, of one sweep.

@@ -131,7 +131,7 @@ impl Worker {
                     return;
                 }
                 if now_ms.saturating_sub(drain_ms) > millis(shared.config.limits.drain_timeout) {
-                    shared.out_of_time.set(true);
+                    shared.drain_timed_out.set(true);
                     connections.cut_all(Close::Drain);
                 }
             }

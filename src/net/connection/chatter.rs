@@ -1,28 +1,29 @@
-//! How much a peer may say that asks for nothing.
+//! A budget for messages that ask for nothing (docs/decisions/0013).
 //!
 //! Rekeys, state changes and segments of less than a message are legal, and each costs a read and
-//! a wake-up, so a peer that sends nothing else could keep a worker busy for nothing. Each
-//! connection has a budget of them, which fills again with the time. It is looked at only where
-//! such things come, so a peer that asks for groups pays nothing for it.
+//! a wake-up, so a peer that sends nothing else could keep a worker busy without a request. Each
+//! connection therefore has a budget of them, which refills as time passes. The budget is checked
+//! only when such messages arrive, so requests cost nothing here.
 
-/// The time for which the budget saves up, in seconds.
+/// The budget holds so many seconds of the rate.
 const SAVED_S: u32 = 20;
 
-/// The clock of the budget: a tenth of a second, of which 16 bits hold almost two hours.
+/// One tick of the budget's clock: 16 bits of ticks last almost two hours.
 const TICK_MS: u64 = 100;
 
 /// What a peer has used of its budget.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Chatter {
-    /// As of `tick`.
+    /// Messages and reads used up, as of `tick`.
     used: u16,
-    /// When it was last looked at. After two hours of silence it may seem later than it was, and
-    /// then too little is given back; a budget that has been silent is almost empty anyway.
+    /// The tick of the last refill. It wraps around after two hours: a peer that was quiet for so
+    /// long may get too little back, and at most what it had used before.
     tick: u16,
 }
 
 impl Chatter {
-    /// Notes `said` messages or reads; false if that is more than `rate` a second allow.
+    /// Charges `said` messages or reads; false if the budget, refilled by `rate` a second, is
+    /// exceeded.
     pub(super) fn passes(&mut self, said: u32, rate: u32, now_ms: u64) -> bool {
         let now = (now_ms / TICK_MS % (1 << 16)) as u16;
         let ticks = u32::from(now.wrapping_sub(self.tick));
@@ -30,7 +31,7 @@ impl Chatter {
         let left = u64::from(self.used).saturating_sub(given_back);
         let used = left + u64::from(said);
         if given_back > 0 || left == 0 {
-            // A tick in which nothing is given back counts for the next time.
+            // `tick` stays where a low rate has given nothing back yet, so that the time adds up.
             self.tick = now;
             self.used = u16::try_from(used).unwrap_or(u16::MAX);
         } else {
@@ -45,10 +46,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn twenty_seconds_of_the_rate_may_come_at_once_and_then_the_rate() {
+    fn twenty_seconds_of_the_rate_pass_at_once_and_then_the_rate_itself() {
         let mut chatter = Chatter::default();
         assert!(chatter.passes(2000, 100, 5_000));
-        assert!(!chatter.passes(1, 100, 5_000), "it is used up");
+        assert!(!chatter.passes(1, 100, 5_000), "the budget is used up");
         let mut chatter = Chatter::default();
         assert!(chatter.passes(2000, 100, 5_000));
         for second in 6..60 {
@@ -58,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_slowly_is_never_too_much() {
+    fn messages_at_the_rate_always_pass() {
         let mut chatter = Chatter::default();
         let ticks = if cfg!(miri) { 2000 } else { 100_000 };
         for tick in 0..ticks {

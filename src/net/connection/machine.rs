@@ -1,19 +1,19 @@
 //! What a connection does, as pure state: what happened goes in, an [`Action`] comes out.
 //!
-//! There is no socket here and no clock: whoever drives the machine tells it the time, what came
-//! in and what became of a send, and does what it says. So the seeded simulation drives it through
-//! any order of events. Deadlines are not timers: the machine knows what it waits for and since
-//! when, and the sweep asks it whether that is over.
+//! The machine has no socket and no clock. Its caller tells it the time, the bytes received and
+//! the result of each send, and carries out the actions that it returns. The seeded simulation can
+//! therefore drive it through any order of events. Deadlines are not timers: the machine stores
+//! what it waits for and since when, and the sweep calls [`Machine::check`], which compares.
 
 use super::chatter::Chatter;
-use super::pace::{Held, Pace};
+use super::pace::{KernelBounds, Pace};
 use crate::catalog::{Place, View};
 use crate::net::batch::{Cursor, Filling, Sealed, SnapshotRef};
 use crate::net::control::millis;
 use crate::net::count::{Close, NOT_PICKED, PickId, add};
 use crate::net::driver::Key;
-use crate::net::line::{Credit, Egress, LARGE_FROM, Rank, Share, Ticket};
-use crate::net::openings::SilentPlace;
+use crate::net::line::{Credit, Egress, LARGE_FROM, Rank, Share, TurnTicket};
+use crate::net::openings::SilentPermit;
 use crate::net::shared::Shared;
 use crate::protocol::session::{Allowance, CloseCause, Received, Response, ServerSession, Step};
 use crate::protocol::{Class, Status};
@@ -21,38 +21,41 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// As many requests may make a large batch, whatever they are for.
+/// So many queued requests count as a large batch, whatever the sizes of their responses.
 const MANY_REQUESTS: usize = 8;
 
-/// How far ahead of the copying memory is fetched: places first, as the responses' addresses
-/// stand there. With the sizes of a build 550 cache this saves 12 % of a response's CPU time
-/// (docs/performance.md).
+/// How many responses ahead memory is fetched into the core's cache: first the places, which hold
+/// the addresses of the responses, then the responses. With the sizes of a build 550 cache this
+/// saves 12 % of a response's CPU time (docs/performance.md).
 const PLACES_AHEAD: usize = 64;
 const RESPONSES_AHEAD: usize = 8;
 
-/// How often one response is broken off at most, so that each comes to its end.
+/// How often one response is broken off at most. The bound ensures that each is completed.
 const BREAK_OFFS_MAX: u8 = 2;
 
-/// A wait that is saved by breaking off must be longer than this.
+/// A response is broken off only if the rest of it would take the peer longer than this.
 const BREAK_OFF_SAVES_MS: u64 = 100;
 
-/// A response of which less than this share is left is not broken off.
+/// A response is broken off only while more than one eighth of it is left.
 const BREAK_OFF_SHARE_LEFT: usize = 8;
 
-/// What may have been sent in vain: this share of what was sent, ...
+/// Bytes sent in vain are bytes of responses that were broken off later. At most one eleventh of
+/// all bytes sent may be in vain, or the number that follows from `WASTE_START_MS`, if that is
+/// larger.
 const WASTE_SHARE: u64 = 11;
 
-/// ... or what the peer takes in in so long, ...
+/// A connection may always send in vain as many bytes as its peer takes in within this time,
+/// bounded by `WASTE_START_MIN` and `WASTE_START_MAX`.
 const WASTE_START_MS: u64 = 6_000;
 
-/// ... if that is more: at least what may be on its way before it is known how slow a peer is,
-/// and what a line of 56 kbit/s carries in 3 s, ...
+/// In bytes; room for what may be unacknowledged before the rate of a peer is known (32 KB) and
+/// for what a line of 56 kbit/s carries in 3 s (21 KB).
 const WASTE_START_MIN: u64 = 96 << 10;
 
-/// ... and no more than seven eighths of the largest group of build 550.
+/// In bytes: seven eighths of the largest group of build 550.
 const WASTE_START_MAX: u64 = 448 << 10;
 
-/// What a connection does, and so which deadline holds.
+/// What a connection does; this determines its deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Doing {
     /// Waits for the handshake.
@@ -67,41 +70,41 @@ pub enum Doing {
     AwaitsTurn,
     /// Waits for credit under a cap.
     AwaitsCredit,
-    /// The same, of a peer that has ended its side, or is gone: which of the two shows when it is
-    /// sent something.
+    /// Waits for credit, and the peer has ended its side or is gone. The two cannot be told apart
+    /// until something is sent. A deadline bounds this wait.
     AwaitsLastCredit,
     /// Waits for the peer to end its side after an orderly end.
     Lingers,
-    /// Waits for operations to complete, to be closed.
+    /// Waits for its operations to complete; then its socket is closed.
     Closes,
 }
 
-/// What is to be done with the socket.
+/// What the connection has to do with its socket next.
 pub enum Action {
-    /// Read.
+    /// Receive.
     Receive,
-    /// Send this.
+    /// Send this batch.
     Send(Sealed),
     /// Wait until the socket takes more.
     AwaitRoom,
-    /// Nothing, until the turn comes.
+    /// Do nothing until the turn of the ring comes.
     AwaitTurn,
-    /// Read on, until there is credit.
+    /// Receive until there is credit.
     AwaitCredit,
-    /// End our side, read and discard.
+    /// End our side, then receive and discard.
     Linger,
-    /// Shut down, let operations complete, close.
+    /// Shut the socket down, let its operations complete, close it.
     Close(Close),
 }
 
-/// What came of holding a connection to its deadline.
+/// The result of checking a connection's deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Check {
     /// Nothing is due.
     Fine,
-    /// Nothing is due, as the kernel says.
+    /// Nothing is due. To find out, the kernel was asked for the peer's progress.
     Asked,
-    /// Something was decided: the connection is to be stepped.
+    /// The machine has changed its state; the caller must step the connection.
     Acts,
 }
 
@@ -112,21 +115,21 @@ pub struct Deadlines {
     idle_ms: u64,
     send_ms: u64,
     linger_ms: u64,
-    /// Between two questions to the kernel.
+    /// The least time between two questions to the kernel about the same peer's progress.
     sample_ms: u64,
 }
 
-/// How often the kernel is asked whether a peer takes anything in, at most.
+/// The kernel is asked for a peer's progress at most once in this time.
 const PROGRESS_SAMPLE_MS: u64 = 1000;
 
-/// And how many times at least before a peer is cut for taking in nothing.
+/// The kernel is asked at least this often before a peer is cut for making no progress.
 const PROGRESS_SAMPLES: u64 = 4;
 
-/// A send that the kernel has not taken after so long makes its peer slow.
+/// A peer counts as slow when the kernel has not taken all of a send after this time.
 const SLOW_AFTER_MS: u64 = 200;
 
 impl Deadlines {
-    /// Those of a configuration.
+    /// The deadlines that the configuration sets.
     #[must_use]
     pub fn new(shared: &Shared) -> Self {
         let limits = &shared.config.limits;
@@ -141,66 +144,72 @@ impl Deadlines {
     }
 }
 
-/// What only the kernel knows of how far a peer has come.
-pub trait Progress {
-    /// Bytes that it has acknowledged.
+/// What the kernel reports about the delivery of a connection's bytes.
+pub trait KernelProgress {
+    /// Bytes that the peer has acknowledged since the connection began.
     fn acknowledged_bytes(&self) -> u64;
-    /// Whether it has acknowledged everything.
+    /// Whether the peer has acknowledged everything that was sent.
     fn is_delivered(&self) -> bool;
 }
 
 /// One connection, without its socket.
 pub struct Machine {
     session: ServerSession,
-    /// Its place among those that have said nothing yet; a peer that is refused keeps it to the
-    /// end, so that those of one address do not take every place of `--refusals-max`.
-    silent: Option<Box<SilentPlace>>,
+    /// Counts the connection among the silent ones of its address until its handshake is answered
+    /// OK. A refused connection keeps the permit to its end, so that the peers of one address
+    /// cannot take every place of `--refusals-max`.
+    silent: Option<Box<SilentPermit>>,
     snapshot: SnapshotRef,
-    /// The response that an earlier batch holds the beginning of.
+    /// The response whose beginning is in an earlier batch and whose rest is not in any yet.
     begun: Option<Cursor>,
     /// A prefetch that urgent responses have overtaken between two of its blocks. Boxed, as few
     /// connections ever have one.
     overtaken: Option<Box<Cursor>>,
     doing: Doing,
-    /// When that began or last made progress, in milliseconds of the worker's clock.
+    /// When `doing` began or the peer last made progress, in milliseconds of the worker's clock.
     since_ms: u64,
-    /// When the kernel was last asked for progress, and what it said.
+    /// When the kernel was last asked for progress, in milliseconds of the worker's clock.
     sampled_ms: u64,
+    /// Bytes that the peer had acknowledged at that time.
     acknowledged: u64,
-    /// Bytes that batches had, and those of them that belonged to responses broken off since.
+    /// Bytes of all batches that were sealed.
     sent_bytes: u64,
+    /// Bytes in batches of responses that were broken off later.
     wasted_bytes: u64,
     pace: Pace,
-    /// The kernel has held a send for so long that the peer is read on beside it.
+    /// The kernel has not taken all of a send for `SLOW_AFTER_MS`, so the connection receives
+    /// during the send.
     is_held_up: bool,
-    /// The last batch has gone to a slow peer, and more is to be sent when there is room.
+    /// The last batch went to a careful peer and more is queued: the next batch is filled when the
+    /// socket has room.
     wants_room: bool,
-    /// A turn that is waited for, or has come.
-    ticket: Option<Ticket>,
+    /// The place in the queue of turns, or the turn itself.
+    ticket: Option<TurnTicket>,
     share: Share,
     /// The peer has ended its side.
     input_ended: bool,
-    /// No more responses are begun; the end when those begun are out.
+    /// Set: no further response is begun, and the connection ends when those begun are sent.
     closing: Option<Close>,
-    /// Answer what is queued, then end in good order, as the snapshot is old.
+    /// The snapshot is old: the connection answers what is queued, then ends in good order.
     leaves: bool,
-    /// Why it ends: nothing is served any more.
+    /// Set: the connection ends for this reason and sends nothing more.
     ending: Option<Close>,
-    /// What it waited for has been left, and its end has been counted.
-    given_up: bool,
+    /// The connection has left the queues that it waited in, and its end has been counted.
+    waits_ended: bool,
     logged_in: bool,
-    /// Its request that is timed, if there is one.
+    /// The request whose latency is measured; `NOT_PICKED` if none is.
     picked: PickId,
     chatter: Chatter,
 }
 
 impl Machine {
-    /// A connection that waits for its handshake; with a `refusal`, to answer it with that.
+    /// A connection that waits for its handshake, which it answers with `refusal` if there is one.
+    /// Its deadline runs from `since_ms`, in milliseconds of the worker's clock.
     #[must_use]
     pub(in crate::net) fn new(
         shared: &Shared,
         refusal: Option<Status>,
-        silent: Option<Box<SilentPlace>>,
+        silent: Option<Box<SilentPermit>>,
         since_ms: u64,
     ) -> Self {
         let clients = Arc::clone(&shared.config.clients);
@@ -225,14 +234,14 @@ impl Machine {
             closing: None,
             leaves: false,
             ending: None,
-            given_up: false,
+            waits_ended: false,
             logged_in: false,
             picked: NOT_PICKED,
             chatter: Chatter::default(),
         }
     }
 
-    /// What it does.
+    /// What the connection does.
     #[must_use]
     pub fn doing(&self) -> Doing {
         self.doing
@@ -244,37 +253,38 @@ impl Machine {
         self.snapshot.ordinal()
     }
 
-    /// The number of the profile that it is served by, if it is.
+    /// The number of the profile that the connection is served by; none before its handshake.
     #[must_use]
     pub fn profile_number(&self) -> Option<usize> {
         self.session.profile().map(|_| self.session.profile_number())
     }
 
-    /// Why it ends, if it does.
+    /// Why the connection ends; none while it does not.
     #[must_use]
     pub fn ending(&self) -> Option<Close> {
         self.ending
     }
 
-    /// Whether it takes in what it is sent slowly.
+    /// Whether the peer is known to be slow.
     #[must_use]
     pub fn is_slow(&self) -> bool {
         self.is_held_up || self.pace.is_slow()
     }
 
-    /// Whether it gets little at a time: it takes in slowly, or it is not known how fast.
+    /// Whether the peer gets small sends, each when there is room: it is slow, or its rate is not
+    /// known.
     #[inline]
     #[must_use]
     pub fn is_careful(&self) -> bool {
         self.is_held_up || self.pace.is_careful()
     }
 
-    /// What the kernel should hold for it, of whom something takes so long to it and back.
-    pub(super) fn held(&self, round_trip: Duration) -> Held {
-        self.pace.held(round_trip)
+    /// How much of the connection's output the kernel may hold, given the peer's round trip.
+    pub(super) fn kernel_bounds(&self, round_trip: Duration) -> KernelBounds {
+        self.pace.kernel_bounds(round_trip)
     }
 
-    /// Milliseconds without progress.
+    /// Milliseconds since the connection's doing began or its peer last made progress.
     #[must_use]
     pub fn waited_ms(&self, now_ms: u64) -> u64 {
         now_ms.saturating_sub(self.since_ms)
@@ -289,14 +299,15 @@ impl Machine {
 
     // What happens.
 
-    /// Takes in what was read, and says how much: less if a queue is full. None is taken while it
-    /// leaves or ends, so that what is queued is finished and nothing is added.
+    /// Takes received bytes, and returns how many were taken: fewer than given if a queue is full.
+    /// None are taken while the connection leaves or ends, so that no request is added to those
+    /// that are still answered.
     pub fn receive(&mut self, bytes: &[u8], shared: &Shared) -> usize {
         if self.is_leaving(shared) || self.ending.is_some() {
             return 0;
         }
         if matches!(self.closing, Some(Close::Violation(_))) {
-            // What follows has no meaning that is known.
+            // After a violation, message boundaries are unknown: the bytes are discarded.
             return bytes.len();
         }
         if !self.session.has_queues() {
@@ -320,12 +331,12 @@ impl Machine {
         self.input_ended = true;
     }
 
-    /// The socket takes only a part of a batch at once, or nothing: the kernel has the rest.
+    /// A direct send took a part of a batch or nothing; the driver sends the rest.
     pub fn sends_on(&mut self, shared: &Shared) {
         self.enter(Doing::Sends, shared.now_ms());
     }
 
-    /// Bytes of a batch have gone out in one direct send. `whole` if nothing of it is left.
+    /// A direct send took `len` bytes of a batch. `whole` if none of it is left.
     #[inline]
     pub fn sent_directly(&mut self, len: usize, whole: bool, shared: &Shared) {
         add(&shared.counters.sent_bytes, len as u64);
@@ -335,7 +346,8 @@ impl Machine {
         }
     }
 
-    /// The kernel has taken `len` bytes of a batch, since it was given them `took` ago.
+    /// An operation has sent `len` bytes of a batch, `took` after it began. `whole` if none of the
+    /// batch is left.
     pub fn sent(&mut self, len: usize, took: Duration, whole: bool, shared: &Shared) {
         add(&shared.counters.sent_bytes, len as u64);
         let was_slow = self.is_slow();
@@ -351,8 +363,9 @@ impl Machine {
         }
     }
 
-    /// There is room for more. The peer has acknowledged so many bytes in a time in which it had
-    /// something to take in all along. True if the next such time begins.
+    /// The socket has room for more. During `took`, in which the peer always had something to take
+    /// in, it acknowledged `acknowledged` bytes. True if this was enough to determine its rate: the
+    /// caller then begins the next measurement.
     pub fn has_room(&mut self, acknowledged: u64, took: Duration, shared: &Shared) -> bool {
         let was_slow = self.is_slow();
         self.is_held_up = false;
@@ -361,8 +374,8 @@ impl Machine {
         is_judged
     }
 
-    /// All of a batch has gone out. What a slow peer gets next is decided when there is room for
-    /// it, not before.
+    /// The kernel has taken all of a batch. The next batch of a careful peer is filled only when
+    /// the socket has room, so that urgent requests that arrive until then go first.
     #[inline]
     fn sent_whole(&mut self, shared: &Shared) {
         if self.picked != NOT_PICKED
@@ -380,7 +393,7 @@ impl Machine {
         }
     }
 
-    /// The connection is to end at once. The first reason counts.
+    /// Ends the connection at once. If this is called more than once, the first reason holds.
     pub fn cut(&mut self, reason: Close) {
         self.ending.get_or_insert(reason);
         if self.doing == Doing::Lingers {
@@ -388,13 +401,13 @@ impl Machine {
         }
     }
 
-    /// The connection is to come back to the current generation: it answers what is queued, and
-    /// ends in good order.
+    /// Has the connection answer what is queued and then end in good order. Its client reconnects
+    /// and is served from the current generation.
     pub fn leave(&mut self) {
         self.leaves = true;
     }
 
-    /// Whether it has been asked to.
+    /// Whether [`Self::leave`] was called.
     #[must_use]
     pub fn leaves(&self) -> bool {
         self.leaves
@@ -402,25 +415,25 @@ impl Machine {
 
     // What to do.
 
-    /// Whether no receive is under way and one would be of use, beside a send.
+    /// Whether the connection should receive while a send is under way.
     #[must_use]
     pub fn reads_beside_send(&self, shared: &Shared) -> bool {
         self.is_careful() && !self.input_ended && self.closing.is_none() && !self.is_leaving(shared)
     }
 
-    /// What is to be done next, while nothing is being sent.
+    /// The next action. To be called only while no send is under way.
     pub fn next(&mut self, key: Key, shared: &Shared) -> Action {
         if let Some(reason) = self.ending {
             return self.next_of_ending(reason, shared);
         }
         if shared.is_stopping() {
-            // It comes too late, and is told so.
+            // A handshake that has not arrived yet is answered "full", because the server stops.
             self.session.refuse(Status::ServerFull);
         }
         if std::mem::take(&mut self.wants_room) {
             if let Some(egress) = &shared.egress {
-                // Credit that it cannot use would be withheld from others.
-                egress.wants_nothing(self.share);
+                // A grant that this connection cannot use yet would hold up others.
+                egress.stop_waiting(self.share);
             }
             self.enter(Doing::Sends, shared.now_ms());
             return Action::AwaitRoom;
@@ -434,7 +447,7 @@ impl Machine {
                 None => self.fill_batch(shared),
                 Some(egress) => self.fill_on_credit(egress, key, shared),
             };
-            // A turn that came is over, and passed on.
+            // The batch has used this connection's turn; dropping the ticket passes the turn on.
             self.ticket = None;
             if let Some(batch) = batch {
                 return Action::Send(batch);
@@ -471,9 +484,9 @@ impl Machine {
         self.next_of_ending(reason, shared)
     }
 
-    /// What is left to do of a connection that ends. The first call gives up what it waits for.
+    /// The next action of a connection that ends. The first call leaves the queues it waits in.
     fn next_of_ending(&mut self, reason: Close, shared: &Shared) -> Action {
-        self.give_up(reason, shared);
+        self.end_waits(reason, shared);
         if self.doing == Doing::Lingers && !self.input_ended {
             return Action::Linger;
         }
@@ -481,9 +494,10 @@ impl Machine {
         Action::Close(reason)
     }
 
-    /// Leaves every queue, and counts what gets no response, once.
-    fn give_up(&mut self, reason: Close, shared: &Shared) {
-        if std::mem::replace(&mut self.given_up, true) {
+    /// Leaves every queue, and counts the end and the requests without a response. Has an effect
+    /// once only.
+    fn end_waits(&mut self, reason: Close, shared: &Shared) {
+        if std::mem::replace(&mut self.waits_ended, true) {
             return;
         }
         self.set_logged_in(false, shared);
@@ -500,15 +514,17 @@ impl Machine {
         tracing::debug!(?reason, "connection closed");
     }
 
-    /// Whether only what is queued is answered still: the server drains, or the connection is to
-    /// come back. After a hand-over, who was accepted is greeted first.
+    /// Whether the connection only answers what is queued, because the server drains or
+    /// [`Self::leave`] was called. When another process takes over, a connection that was accepted
+    /// before still gets its handshake answered first.
     #[inline]
     fn is_leaving(&self, shared: &Shared) -> bool {
         let is_greeting = self.session.awaits_handshake() && !shared.is_stopping();
         !is_greeting && (shared.is_draining() || self.leaves)
     }
 
-    /// Whether a batch may be filled. Large ones queue for a turn when none is left.
+    /// Whether a batch may be filled. If the turn's bytes are used up, a connection with a large
+    /// batch enters the queue of turns instead.
     #[inline]
     fn has_turn(&mut self, key: Key, shared: &Shared) -> bool {
         if let Some(ticket) = &self.ticket {
@@ -521,7 +537,7 @@ impl Machine {
         true
     }
 
-    /// Whether what is queued may be a large batch.
+    /// Whether the next batch may be a large one.
     fn asks_for_much(&self) -> bool {
         let (urgent, prefetch) = self.session.queued();
         let dialect = self.session.dialect();
@@ -533,7 +549,7 @@ impl Machine {
             || next_len().is_some_and(|len| len >= LARGE_FROM)
     }
 
-    /// Whether a response has begun and not come to its end.
+    /// Whether a response is partly in earlier batches.
     #[inline]
     fn is_under_way(&self) -> bool {
         self.begun.is_some() || self.overtaken.is_some()
@@ -548,7 +564,7 @@ impl Machine {
         self.seal(batch, shared)
     }
 
-    /// The batch, if there is something in it.
+    /// Seals the batch; none if it is empty.
     #[inline]
     fn seal(&mut self, batch: Filling, shared: &Shared) -> Option<Sealed> {
         if batch.is_empty() {
@@ -559,8 +575,8 @@ impl Machine {
         Some(batch.seal())
     }
 
-    /// Fills a batch with the session's steps, as far as they are allowed. Comes back with how many
-    /// bytes are of a response that had begun before.
+    /// Fills a batch up to `len_max` bytes with the responses that `allowance` permits. Returns how
+    /// many bytes belong to a response that had begun in an earlier batch.
     fn fill(
         &mut self,
         batch: &mut Filling,
@@ -570,12 +586,12 @@ impl Machine {
     ) -> usize {
         let queued = (self.picked != NOT_PICKED).then(|| self.session.queued());
         let was_begun = self.is_under_way();
-        let (mut went_on, mut is_broken_off) = (0, false);
+        let (mut begun_sent, mut is_broken_off) = (0, false);
         let responses = shared.counters.responses();
         if let Some(cursor) = self.take_begun() {
             let len = batch.len();
             is_broken_off = self.push_begun(batch, cursor, len_max, allowance, shared);
-            went_on = batch.len() - len;
+            begun_sent = batch.len() - len;
         }
         if self.begun.is_none() {
             let within = match (&self.overtaken, allowance) {
@@ -598,12 +614,12 @@ impl Machine {
             shared.sampler.left(self.picked, left.0, left.1);
         }
         shared.turns.charge(batch.len(), was_begun);
-        went_on
+        begun_sent
     }
 
-    /// With `is_broken_off` a response begins in this batch, whether or not it fits: an urgent one
-    /// must follow what was broken off, and before the next batch the key may change, or the
-    /// request may be given up.
+    /// Appends the session's steps. With `is_broken_off` the first response begins in this batch
+    /// even if it does not fit: an urgent response must follow one that was broken off, and before
+    /// the next batch the key may change or the peer may disconnect.
     fn fill_with_steps(
         &mut self,
         batch: &mut Filling,
@@ -627,7 +643,8 @@ impl Machine {
                 && !is_broken_off
                 && place.len() > len_max.saturating_sub(batch.len())
             {
-                // Once begun it is finished first: later an urgent one may be there instead.
+                // A response that has begun is finished before others. This one is not begun yet,
+                // so that an urgent request that arrives before the next batch goes first.
                 return;
             }
             if let Some(&later) = ahead.get(at + RESPONSES_AHEAD) {
@@ -663,7 +680,8 @@ impl Machine {
         }
     }
 
-    /// Finds where the next responses stand, and begins to fetch the first of them.
+    /// Writes the places of the next responses to `ahead`, and has the core's cache fetch the first
+    /// of these responses.
     #[inline]
     fn look_ahead(&self, view: View<'_>, ahead: &mut Vec<Place>) {
         ahead.clear();
@@ -688,7 +706,7 @@ impl Machine {
             return shared.counters.count_unanswered(class, usize::from(is_unbegun));
         }
         if place.is_empty() {
-            // No answer is made up.
+            // The cache does not hold this group: the request gets no response.
             shared.counters.count_unanswered(class, 1);
             shared.missed(response.id());
             if shared.config.limits.close_on_missing_group {
@@ -705,7 +723,8 @@ impl Machine {
         }
     }
 
-    /// Adds what fits of a response that is too large to be copied whole.
+    /// Appends what fits of a response that is too large to be copied whole, and stores the rest
+    /// in `begun`.
     fn push_large(&mut self, batch: &mut Filling, mut cursor: Cursor, len_max: usize) {
         if !batch.push(&mut cursor, &self.snapshot, len_max) {
             self.begun = Some(cursor);
@@ -714,14 +733,15 @@ impl Machine {
 
     // Overtaking and breaking off.
 
-    /// The response to go on with. What was overtaken may be overtaken again.
+    /// Takes the response to continue: the one that has begun, else the one that was overtaken,
+    /// which may be overtaken again.
     #[inline]
     fn take_begun(&mut self) -> Option<Cursor> {
         self.begun.take().or_else(|| self.overtaken.take().map(|cursor| *cursor))
     }
 
-    /// Whether urgent responses overtake one that has begun: it is a prefetch, an urgent request
-    /// waits, and the client tells blocks of different responses apart.
+    /// Whether urgent responses overtake the response of `cursor`: it is a prefetch, an urgent
+    /// request waits, and each block names its response, so that the client can tell them apart.
     fn may_be_overtaken(&self, cursor: &Cursor) -> bool {
         let response = cursor.response();
         response.framing().is_multi()
@@ -731,8 +751,8 @@ impl Machine {
             && self.session.has_key_of(response)
     }
 
-    /// Goes on with a response that has begun, or only as far as the block's edge where urgent
-    /// ones overtake it, or it is broken off for one. True if it is broken off.
+    /// Continues a response that has begun. If urgent responses overtake it, or it is broken off
+    /// for one, only up to the end of its current block. True if it was broken off.
     fn push_begun(
         &mut self,
         batch: &mut Filling,
@@ -748,7 +768,7 @@ impl Machine {
             self.push_large(batch, cursor, len_max);
             return false;
         }
-        // The client decides at a block's edge.
+        // The client accepts another response only where a block ends.
         let block_len = cursor.response().framing().block_len();
         let to_edge = cursor.taken().next_multiple_of(block_len) - cursor.taken();
         let edge = len_max.min(batch.len() + to_edge);
@@ -770,8 +790,9 @@ impl Machine {
         true
     }
 
-    /// Whether a response that has begun is to be broken off: it is a prefetch, an urgent request
-    /// waits, and the wait that is saved is worth what was sent in vain.
+    /// Whether a response that has begun should be broken off: it is a prefetch, an urgent request
+    /// waits, the wait that this saves is long enough, and the bytes sent in vain stay within their
+    /// bound.
     fn breaks_off(&mut self, cursor: &Cursor, shared: &Shared) -> bool {
         let response = cursor.response();
         if !shared.config.limits.break_off
@@ -797,9 +818,9 @@ impl Machine {
 
     // Under a cap.
 
-    /// A batch of as much as there is credit for. What needs none, a status byte, goes in any
-    /// case. None if there is nothing to send, or no credit: the connection reads on and waits,
-    /// and no deadline runs, as the peer is not to blame.
+    /// A batch no larger than the credit for it. A status byte needs no credit. None if there is
+    /// nothing to send or no credit. While the connection waits for credit it goes on receiving,
+    /// and no deadline runs, because the server causes the wait.
     #[cold]
     fn fill_on_credit(&mut self, egress: &Egress, key: Key, shared: &Shared) -> Option<Sealed> {
         let mut batch = shared.batches.borrow_mut().take();
@@ -818,9 +839,9 @@ impl Machine {
             if !batch.is_empty() {
                 return self.seal(batch, shared);
             }
-            // All of it were groups that the cache does not hold.
+            // The batch is empty because all requests were for groups that the cache lacks.
         }
-        egress.wants_nothing(self.share);
+        egress.stop_waiting(self.share);
         self.fill(&mut batch, len_max, Allowance::All, shared);
         self.seal(batch, shared)
     }
@@ -836,12 +857,12 @@ impl Machine {
         }
     }
 
-    /// The class of what is to be sent next; none if nothing is. A response that has begun goes on
-    /// in the rank of the urgent one that waits behind it, or a peer's own prefetch could hold
-    /// that up for ever.
+    /// The class under which credit is asked for; none if there is nothing to send. A prefetch
+    /// response that has begun continues as urgent if an urgent request waits behind it: under
+    /// prefetch, which may get no credit for long, it would hold that request up.
     fn wanted_class(&self) -> Option<Class> {
         let (urgent, prefetch) = match self.closing {
-            // They will not be begun.
+            // Queued requests are not answered any more.
             Some(_) => (0, 0),
             None => self.session.queued(),
         };
@@ -860,7 +881,7 @@ impl Machine {
         len_max: usize,
         shared: &Shared,
     ) {
-        let allowance = match credit.rank.is_prefetch() || !egress.keeps_classes_apart() {
+        let allowance = match credit.rank.is_prefetch() || !egress.separates_classes() {
             true => Allowance::All,
             false => Allowance::Urgent,
         };
@@ -868,12 +889,13 @@ impl Machine {
             Some(begun) => begun.response().class() == Class::Prefetch,
             None => self.overtaken.is_some(),
         };
-        let went_on = self.fill(batch, len_max.min(credit.len), allowance, shared);
+        let begun_sent = self.fill(batch, len_max.min(credit.len), allowance, shared);
         let sent = batch.len();
         let prefetch_sent = match (credit.rank.is_prefetch(), has_begun) {
             (true, _) => sent,
-            // What comes behind it is urgent, where a cap holds for prefetch.
-            (false, true) => went_on,
+            // A prefetch was continued on urgent credit; everything after it in the batch is
+            // urgent wherever a prefetch cap holds.
+            (false, true) => begun_sent,
             (false, false) => 0,
         };
         egress.settle(self.share, credit, sent, prefetch_sent);
@@ -889,8 +911,8 @@ impl Machine {
 
     // Counting.
 
-    /// Counts what was received, where so many requests were `unbegun` before, and whether
-    /// anything was `taken`.
+    /// Counts what was received. `unbegun`: urgent and prefetch requests without a response before
+    /// these bytes. `taken`: whether the session took any byte.
     #[inline]
     fn count_received(&mut self, unbegun: (usize, usize), taken: bool, shared: &Shared) {
         let received = self.session.take_received();
@@ -903,7 +925,7 @@ impl Machine {
             unbegun.1 + usize::from(received.prefetch) - prefetch,
         );
         if dropped != (0, 0) {
-            // The peer has disconnected.
+            // The session drops queued requests only when the peer sends a disconnect message.
             counters.count_unanswered(Class::Urgent, dropped.0);
             counters.count_unanswered(Class::Prefetch, dropped.1);
         }
@@ -917,7 +939,8 @@ impl Machine {
         }
     }
 
-    /// Counts what asks for nothing, which a peer may do a little of (docs/decisions/0013).
+    /// Counts messages that ask for nothing and reads without a whole message. Cuts a peer that
+    /// exceeds its budget of them (docs/decisions/0013).
     #[cold]
     fn count_chatter(&mut self, received: Received, shared: &Shared) {
         add(&shared.counters.rekeys, received.rekeys.into());
@@ -940,7 +963,7 @@ impl Machine {
         }
     }
 
-    /// One of the requests that were just received is to be timed; chance says which.
+    /// Chooses at random one of the requests just received, whose latency is measured.
     #[cold]
     fn pick(&mut self, received: Received, shared: &Shared) {
         if self.picked != NOT_PICKED {
@@ -950,8 +973,8 @@ impl Machine {
         let urgent = usize::from(received.urgent);
         let place = fastrand::usize(..(urgent + usize::from(received.prefetch)).max(1));
         let (queued_urgent, queued_prefetch) = self.session.queued();
-        // Those that were just received are the last in their queue, unless the peer has
-        // disconnected, which empties it.
+        // The requests just received are the last of their queue, unless a disconnect message has
+        // emptied it.
         let (class, from_end, queued) = if place < urgent {
             (Class::Urgent, urgent - place, queued_urgent)
         } else {
@@ -964,11 +987,12 @@ impl Machine {
 
     // Deadlines.
 
-    /// Holds the connection to its deadline. Says whether it is to be stepped.
+    /// Checks the connection's deadline, and cuts it if the deadline has passed. The result says
+    /// whether the caller must step the connection.
     pub fn check(
         &mut self,
         deadlines: &Deadlines,
-        progress: &impl Progress,
+        progress: &impl KernelProgress,
         shared: &Shared,
     ) -> Check {
         let now_ms = shared.now_ms();
@@ -977,29 +1001,32 @@ impl Machine {
         match self.doing {
             Doing::Closes | Doing::AwaitsTurn | Doing::AwaitsCredit => Check::Fine,
             _ if self.ending.is_some() && self.doing != Doing::Lingers => Check::Fine,
-            Doing::AwaitsHandshake if waited > handshake_ms => self.late(Close::HandshakeTimeout),
+            Doing::AwaitsHandshake if waited > handshake_ms => {
+                self.cut_late(Close::HandshakeTimeout)
+            }
             Doing::Refuses if waited > linger_ms => {
                 self.session.refuse(Status::ServerFull);
                 Check::Acts
             }
             Doing::Idles if waited > idle_ms / 2 && unsampled > idle_ms / 2 => {
-                // Whether it takes in what is on its way is seen by two looks.
+                // Half-way to the deadline, the first of two samples: progress between the two
+                // shows that the peer is still receiving.
                 self.sampled_ms = now_ms;
                 self.acknowledged = progress.acknowledged_bytes();
                 Check::Asked
             }
             Doing::Idles if waited > idle_ms => {
-                // What it asked for last may still be on its way: taking it in is progress.
+                // The last response may still be in the kernel: acknowledging it is progress.
                 if !progress.is_delivered() {
                     self.sample(progress, now_ms);
                 }
                 match self.waited_ms(now_ms) > idle_ms {
-                    true => self.late(Close::IdleTimeout),
+                    true => self.cut_late(Close::IdleTimeout),
                     false => Check::Asked,
                 }
             }
             Doing::Lingers if waited > linger_ms => {
-                // A slow peer still gets what was begun.
+                // A peer that is still receiving the last response is given time for it.
                 if unsampled >= sample_ms {
                     self.sample(progress, now_ms);
                 }
@@ -1009,7 +1036,7 @@ impl Machine {
                 self.doing = Doing::Closes;
                 Check::Acts
             }
-            Doing::AwaitsLastCredit if waited > send_ms => self.late(Close::ByPeer),
+            Doing::AwaitsLastCredit if waited > send_ms => self.cut_late(Close::ByPeer),
             Doing::Sends if waited >= SLOW_AFTER_MS => {
                 let is_news = !self.is_slow();
                 if is_news {
@@ -1021,7 +1048,7 @@ impl Machine {
                     self.sample(progress, now_ms);
                 }
                 match (self.waited_ms(now_ms) > send_ms, is_news, is_asked) {
-                    (true, ..) => self.late(Close::SendTimeout),
+                    (true, ..) => self.cut_late(Close::SendTimeout),
                     (false, true, _) => Check::Acts,
                     (false, false, true) => Check::Asked,
                     (false, false, false) => Check::Fine,
@@ -1031,13 +1058,14 @@ impl Machine {
         }
     }
 
-    fn late(&mut self, reason: Close) -> Check {
+    fn cut_late(&mut self, reason: Close) -> Check {
         self.cut(reason);
         Check::Acts
     }
 
-    /// Takes note of what the kernel says the peer has acknowledged; more is progress.
-    fn sample(&mut self, progress: &impl Progress, now_ms: u64) {
+    /// Asks the kernel what the peer has acknowledged. Any change is progress: the wait begins
+    /// again.
+    fn sample(&mut self, progress: &impl KernelProgress, now_ms: u64) {
         self.sampled_ms = now_ms;
         let acknowledged = progress.acknowledged_bytes();
         if std::mem::replace(&mut self.acknowledged, acknowledged) != acknowledged {

@@ -1,29 +1,31 @@
 //! A connection: a machine, its socket, and the operations under way on it.
 //!
-//! Everything that one read asked for goes out in one send; nothing else matters as much. A small
-//! batch is sent directly, and by the ring only if the socket is full; a large one goes straight
-//! to the ring. While the ring sends, nothing is read, so that more requests gather for the next
-//! batch. A *slow* peer is the exception: it gets little at a time, and is read on beside the
-//! send, so that an urgent request overtakes what waits.
+//! All requests of one read are answered in one send: this saves more time than anything else
+//! here. A small batch is sent by a direct system call, and by the driver only if the socket is
+//! full; a large one goes to the driver at once. While the driver sends, the connection receives
+//! nothing, so that more requests gather for the next batch. A *careful* peer, one that is slow or
+//! whose rate is not known, is the exception: it gets small sends, and the connection receives
+//! during a send, so that an urgent request goes before what is queued.
 //!
-//! A connection is no task. It is stepped when one of its operations has completed, or when
-//! somebody has woken it: it looks at what has completed, asks its machine what to do, and starts
-//! that. At most one receive and one send are under way. It may be dropped when none is.
+//! A connection is not a task. It is stepped when one of its operations has completed or when it
+//! was woken. A step collects the results of completed operations, asks the machine for the next
+//! action, and starts that. At most one receive and one send are under way. A connection may be
+//! dropped only while neither is.
 
 mod chatter;
 mod machine;
 mod opening;
 mod pace;
 
-pub use machine::{Action, Check, Deadlines, Doing, Machine, Progress};
-pub(super) use opening::{Opening, refuse_at_once, take_silent_place};
-pub(super) use pace::{Held, SEND_LEN_MAX};
+pub use machine::{Action, Check, Deadlines, Doing, KernelProgress, Machine};
+pub(super) use opening::{Opening, refuse_at_once, take_silent_permit};
+pub(super) use pace::{KernelBounds, SEND_LEN_MAX};
 
 use super::admission::{Permit, Verdict};
 use super::batch::{COPY_LEN_MAX, Sealed};
 use super::count::{Close, count_errno};
 use super::driver::{self, Key, READ_LEN, ReadBuffer, Receiving, Room, Sending, Socket, wake};
-use super::openings::SilentPlace;
+use super::openings::SilentPermit;
 use super::shared::Shared;
 use crate::platform::socket::{Delivery, acknowledged_bytes, delivery, is_delivered};
 use crate::protocol::Status;
@@ -36,49 +38,52 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::time::Sleep;
 
-/// Rounds of a step before other connections have their turn. The ring completes nothing while a
-/// connection is stepped, so only a driver that completes at once gets there.
+/// Rounds of one step at most, so that other connections have their turn. The ring completes
+/// nothing while a connection is stepped, so only the epoll driver, whose operations may complete
+/// at once, reaches this bound.
 const ROUNDS_MAX: usize = 16;
 
-/// How long to wait before an operation that failed in passing is tried again.
+/// How long to wait before an operation is tried again whose failure says nothing about the socket
+/// ([`driver::is_passing`]).
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
 
-/// What comes of a step.
+/// The result of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Flow {
-    /// It is woken when there is something to do.
+    /// The connection waits; it is woken when there is something to do.
     Waits,
-    /// It has ended, and nothing is under way on its socket.
+    /// The connection has ended, and no operation is under way on its socket.
     Ended,
-    /// It is the game server's, and nothing is under way on its socket.
+    /// The connection belongs to the game server, and no operation is under way on its socket.
     HandsOn,
 }
 
-/// What is known of the connection.
+/// How far the connection has come.
 enum Stage {
-    /// Not whose it is, or whether it is JS5's.
+    /// Its announced address or its first byte has not arrived yet.
     Opening(Box<Opening>),
-    /// It is JS5's.
+    /// It is a JS5 connection.
     Serving(Machine),
 }
 
-/// The read buffer, and who has it.
+/// Where the read buffer is.
 enum Input {
-    /// The connection: the range has not been taken by the machine.
+    /// In the connection. The machine has not taken the bytes in the range yet.
     Here(ReadBuffer, Range<u16>),
-    /// The kernel.
+    /// In a receive that is under way.
     UnderWay(Receiving<READ_LEN>),
-    /// The connection; the last receive failed in passing and is tried again after a while.
+    /// In the connection. The last receive failed with a passing error and is tried again after
+    /// the pause.
     Pauses(ReadBuffer, Pin<Box<Sleep>>),
 }
 
-/// What is being sent.
+/// What the connection sends. The instants say when a send of the batch was first started.
 enum Output {
     Nothing,
     Sends(Sending, Instant),
-    /// Nothing, until there is room.
+    /// Nothing; the next batch is filled when the socket has room.
     AwaitsRoom(Room),
-    /// The last send failed in passing and is tried again after a while.
+    /// The last send failed with a passing error and is tried again after the pause.
     Pauses(Sealed, Pin<Box<Sleep>>, Instant),
 }
 
@@ -88,31 +93,32 @@ pub(super) struct Connection {
     socket: Socket,
     input: Option<Input>,
     output: Output,
-    /// Since when a careful peer has had something to take in all along, and what it had
-    /// acknowledged by then.
+    /// For a careful peer, the beginning of a measurement of its rate: bytes that it had
+    /// acknowledged, and the time since when it has always had something to take in.
     measured_from: Option<(u64, Instant)>,
-    /// Its place among the peers, once it is decided on.
+    /// Its place among the admitted or refused connections; none while it is an opening.
     permit: Option<Permit>,
-    /// What the kernel has been told to hold at most.
-    held: Held,
+    /// The bounds that are set on the socket.
+    kernel_bounds: KernelBounds,
+    /// Our side of the connection has been ended.
     output_ended: bool,
-    /// The socket is shut down; what is under way comes to its end.
+    /// The socket is shut down; the connection ends when its operations have completed.
     is_closing: bool,
 }
 
 impl Connection {
-    /// A JS5 connection that was accepted.
+    /// A connection that is JS5's from the start; `verdict` says whether it is served or refused.
     pub(super) fn new(
         socket: Socket,
         verdict: Verdict,
-        silent: Option<Box<SilentPlace>>,
+        silent: Option<Box<SilentPermit>>,
         shared: &Shared,
     ) -> Self {
         let (machine, permit) = decided(verdict, silent, shared, shared.now_ms());
         Self::with(socket, Stage::Serving(machine), Some(permit))
     }
 
-    /// A connection that was accepted and of which more must be known.
+    /// A connection whose announced address or first byte must arrive first.
     pub(super) fn opening(socket: Socket, opening: Opening) -> Self {
         Self::with(socket, Stage::Opening(Box::new(opening)), None)
     }
@@ -125,13 +131,13 @@ impl Connection {
             output: Output::Nothing,
             measured_from: None,
             permit,
-            held: Held::UNKNOWN,
+            kernel_bounds: KernelBounds::UNKNOWN,
             output_ended: false,
             is_closing: false,
         }
     }
 
-    /// Its machine, if it is known to be JS5's.
+    /// The machine; none while the connection is an opening.
     pub(super) fn machine(&self) -> Option<&Machine> {
         match &self.stage {
             Stage::Serving(machine) => Some(machine),
@@ -139,7 +145,8 @@ impl Connection {
         }
     }
 
-    /// The same, to be told something. It is to be stepped afterwards.
+    /// The machine, to be changed; none while the connection is an opening. If it was changed, the
+    /// caller must wake the connection.
     pub(super) fn machine_mut(&mut self) -> Option<&mut Machine> {
         match &mut self.stage {
             Stage::Serving(machine) => Some(machine),
@@ -147,7 +154,7 @@ impl Connection {
         }
     }
 
-    /// Cuts the connection off. It is to be stepped afterwards.
+    /// Ends the connection at once. The caller must wake it.
     pub(super) fn cut(&mut self, reason: Close) {
         match &mut self.stage {
             Stage::Serving(machine) => machine.cut(reason),
@@ -155,7 +162,7 @@ impl Connection {
         }
     }
 
-    /// Holds it to its deadline.
+    /// Checks the connection's deadline, and cuts it if the deadline has passed.
     pub(super) fn check(&mut self, deadlines: &Deadlines, shared: &Shared) -> Check {
         match &mut self.stage {
             Stage::Serving(machine) => machine.check(deadlines, &self.socket, shared),
@@ -163,7 +170,7 @@ impl Connection {
         }
     }
 
-    /// What goes to the game server: the socket, what was read of it, and what it has shown.
+    /// What the game's thread gets: the socket, the bytes received and not taken, and the opening.
     pub(super) fn into_parts(self) -> (Socket, Vec<u8>, Option<Opening>) {
         let read = match &self.input {
             Some(Input::Here(buffer, range)) => bytes_of(buffer, range).to_vec(),
@@ -176,7 +183,7 @@ impl Connection {
         (self.socket, read, opening)
     }
 
-    /// Does what there is to do, until it waits or has ended.
+    /// Collects results and starts operations until the connection waits or has ended.
     pub(super) fn step(&mut self, key: Key, shared: &Shared) -> Flow {
         let waker = key.waker();
         let mut context = Context::from_waker(&waker);
@@ -195,7 +202,7 @@ impl Connection {
 
     // What has completed.
 
-    /// Takes note of what has completed; false if nothing has.
+    /// Passes the results of completed operations to the machine; false if none has completed.
     #[inline]
     fn poll(&mut self, context: &mut Context<'_>, shared: &Shared) -> bool {
         let has_sent = !matches!(self.output, Output::Nothing) && self.poll_output(context, shared);
@@ -257,7 +264,7 @@ impl Connection {
                 true
             }
             Output::AwaitsRoom(room) => {
-                // A failure is shown by the next send.
+                // If the socket has failed, the next send returns the error.
                 if room.poll(&self.socket, context).is_pending() {
                     return false;
                 }
@@ -279,7 +286,7 @@ impl Connection {
         }
     }
 
-    /// Takes note of a completed send; what is left of it goes out again.
+    /// Passes the result of a send to the machine, and sends what is left of the batch.
     fn sent(&mut self, result: io::Result<usize>, batch: Sealed, since: Instant, shared: &Shared) {
         let Stage::Serving(machine) = &mut self.stage else { return };
         match result {
@@ -290,7 +297,7 @@ impl Connection {
                 if !whole {
                     machine.sends_on(shared);
                     self.output = Output::Sends(self.socket.send(batch), since);
-                    return self.hold(None);
+                    return self.update_kernel_bounds(None);
                 }
             }
             Err(error) if driver::is_passing(&error) => {
@@ -302,7 +309,7 @@ impl Connection {
             Err(error) => self.fail(&error, shared),
         }
         shared.batches.borrow_mut().put(batch);
-        self.hold(None);
+        self.update_kernel_bounds(None);
     }
 
     fn fail(&mut self, error: &io::Error, shared: &Shared) {
@@ -310,8 +317,9 @@ impl Connection {
         self.cut(reason);
     }
 
-    /// Waits for room, of a careful peer, which has something to take in from here on. Most have
-    /// room at once, and are spared an operation.
+    /// Has a careful peer's connection wait until its socket has room. From here on the peer always
+    /// has something to take in, so its rate can be measured. Most sockets have room already; then
+    /// no operation is needed.
     fn await_room(&mut self, shared: &Shared) {
         let delivery = self.delivery();
         self.measured_from.get_or_insert_with(|| (delivery.acknowledged_bytes, Instant::now()));
@@ -322,8 +330,8 @@ impl Connection {
         }
     }
 
-    /// The socket of a careful peer has room. How fast the peer is shows by what it has
-    /// acknowledged since.
+    /// The socket of a careful peer has room: passes the bytes that the peer has acknowledged since
+    /// the measurement began to the machine.
     fn has_room(&mut self, delivery: Delivery, shared: &Shared) {
         let Stage::Serving(machine) = &mut self.stage else { return };
         let now = Instant::now();
@@ -331,38 +339,40 @@ impl Connection {
         let acknowledged = delivery.acknowledged_bytes.saturating_sub(before);
         if machine.has_room(acknowledged, now.duration_since(since), shared) {
             self.measured_from = Some((delivery.acknowledged_bytes, now));
-            self.hold(Some(delivery));
+            self.update_kernel_bounds(Some(delivery));
         }
     }
 
     fn delivery(&self) -> Delivery {
-        // It may fail on a socket that is gone, which shows soon enough.
+        // This fails only on a socket that has failed, and the next operation reports that.
         delivery(&self.socket).unwrap_or_default()
     }
 
-    /// Has the kernel hold as much as the machine wants.
+    /// Sets the kernel's bounds on this socket to what the machine wants. `known` is the delivery
+    /// if it was just read; otherwise it is read.
     #[inline]
-    fn hold(&mut self, known: Option<Delivery>) {
+    fn update_kernel_bounds(&mut self, known: Option<Delivery>) {
         let Stage::Serving(machine) = &self.stage else { return };
-        if machine.is_careful() || self.held != Held::FAST {
-            self.hold_other(known);
+        if machine.is_careful() || self.kernel_bounds != KernelBounds::FAST {
+            self.set_kernel_bounds(known);
         }
     }
 
     #[cold]
-    fn hold_other(&mut self, known: Option<Delivery>) {
+    fn set_kernel_bounds(&mut self, known: Option<Delivery>) {
         let Stage::Serving(machine) = &self.stage else { return };
         let known = known.unwrap_or_else(|| self.delivery());
-        let held = machine.held(known.round_trip_min);
-        if !held.is_near(self.held) {
-            held.replace(self.held, &self.socket);
-            self.held = held;
+        let held = machine.kernel_bounds(known.round_trip_min);
+        if !held.is_near(self.kernel_bounds) {
+            held.replace(self.kernel_bounds, &self.socket);
+            self.kernel_bounds = held;
         }
     }
 
-    // What is to be done.
+    // Starting operations.
 
-    /// Does what is to be done, until the connection waits: none. Or it has come to its end.
+    /// Carries out the machine's actions until the connection waits, which returns none, or has
+    /// ended.
     #[inline]
     fn act(&mut self, key: Key, shared: &Shared) -> Option<Flow> {
         if self.is_closing {
@@ -378,7 +388,8 @@ impl Connection {
                 if machine.reads_beside_send(shared) {
                     self.feed(shared);
                     if self.machine().is_some_and(|machine| machine.ending().is_some()) {
-                        // Cut for what it said. It may never take in what is being sent.
+                        // Cut because of what it sent. The send is not waited for, as the peer may
+                        // never take it in.
                         continue;
                     }
                     self.receive();
@@ -393,7 +404,7 @@ impl Connection {
             match machine.next(key, shared) {
                 Action::Send(batch) => self.send(batch, shared),
                 Action::Receive if self.has_input() => {
-                    // A queue was full, and there is room.
+                    // A queue was full and has room again: the loop feeds the rest of the input.
                 }
                 Action::Receive | Action::AwaitCredit => {
                     self.measured_from = None;
@@ -418,7 +429,7 @@ impl Connection {
         }
     }
 
-    /// Gives the machine what was read, as far as it takes it.
+    /// Gives the machine the received bytes, as many as it takes.
     #[inline]
     fn feed(&mut self, shared: &Shared) {
         if let Some(Input::Here(buffer, range)) = &mut self.input
@@ -430,16 +441,17 @@ impl Connection {
         }
     }
 
-    /// Reads on at once if what came has filled the buffer and was taken: what the youngest clients
-    /// keep in flight is longer than one read, and one batch is to answer all of it. Once a step,
-    /// so that a peer that never stops holds up nobody.
+    /// Receives once more if the last receive filled the buffer and all of it was taken: the
+    /// requests that the newest clients keep in flight are longer than one buffer, and one batch
+    /// should answer all of them. This is done once in a call of `act`, so that a peer that sends
+    /// without a pause does not delay others.
     #[inline]
     fn read_on(&mut self, shared: &Shared) {
         let Some(Input::Here(buffer, range)) = &mut self.input else { return };
         if usize::from(range.start) < READ_LEN {
             return;
         }
-        // An end and errors are left to the next receive.
+        // The end of the stream and errors are reported again by the next receive.
         let len = self.socket.receive_now(&mut buffer[..]).unwrap_or(0);
         *range = 0..u16::try_from(len).unwrap_or(0);
         self.feed(shared);
@@ -456,7 +468,7 @@ impl Connection {
         }
     }
 
-    /// Begins to read, unless that is under way or something that was read has not been taken.
+    /// Starts a receive, unless one is under way or received bytes have not been taken.
     #[inline]
     fn receive(&mut self) {
         if !matches!(&self.input, Some(Input::Here(_, range)) if range.start >= range.end) {
@@ -467,7 +479,8 @@ impl Connection {
         }
     }
 
-    /// Sends a batch: directly what the socket takes of a small one, the rest by the ring.
+    /// Sends a batch. A small one is sent directly as far as the socket takes it; the rest, or a
+    /// large one, is sent by the driver.
     #[inline]
     fn send(&mut self, mut batch: Sealed, shared: &Shared) {
         let Stage::Serving(machine) = &mut self.stage else { return };
@@ -483,7 +496,7 @@ impl Connection {
                 }
                 // The socket is full.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                // Says nothing about the socket: the ring tries again, with a pause if it must.
+                // The error says nothing about the socket: the driver tries again.
                 Err(error) if driver::is_passing(&error) => {
                     count_errno(&shared.counters.ring_errnos, &error);
                 }
@@ -497,7 +510,7 @@ impl Connection {
         self.output = Output::Sends(self.socket.send(batch), Instant::now());
     }
 
-    /// Shuts the socket down; it is closed when nothing is under way on it.
+    /// Shuts the socket down. It is closed when its operations have completed.
     fn close(&mut self, reason: Close) -> Option<Flow> {
         self.is_closing = true;
         if reason.is_reset() {
@@ -512,7 +525,7 @@ impl Connection {
             && !matches!(self.output, Output::Sends(..) | Output::AwaitsRoom(_))
     }
 
-    // Before it is known what it is.
+    // Openings.
 
     fn act_opening(&mut self, key: Key, shared: &Shared) -> Option<Flow> {
         let Stage::Opening(opening) = &mut self.stage else { return None };
@@ -523,13 +536,13 @@ impl Connection {
             range.start = (range.start + opened.taken()).min(range.end);
             match opened {
                 Opened::Partial { .. } => {}
-                Opened::Js5 { .. } => return self.go_on_as_js5(key, shared),
+                Opened::Js5 { .. } => return self.serve_js5(key, shared),
                 Opened::Game { .. } => return Some(Flow::HandsOn),
             }
         }
         let Stage::Opening(opening) = &mut self.stage else { return None };
         if let Some(reason) = opening.ending() {
-            opening.leave(shared);
+            opening.release_place(shared);
             if reason == Close::Openings {
                 refuse_at_once(&self.socket, Status::TooManyConnections);
             }
@@ -541,11 +554,11 @@ impl Connection {
         None
     }
 
-    fn go_on_as_js5(&mut self, key: Key, shared: &Shared) -> Option<Flow> {
+    fn serve_js5(&mut self, key: Key, shared: &Shared) -> Option<Flow> {
         let Stage::Opening(opening) = &mut self.stage else { return None };
         let has_game = shared.config.front.game.is_some();
         let may_linger = shared.config.admission.may_accept();
-        let since_ms = opening.leave(shared);
+        let since_ms = opening.release_place(shared);
         match shared.decide(opening.source()) {
             Verdict::Refused(_, status) if has_game && !may_linger => {
                 shared.counters.count_status(status);
@@ -555,7 +568,7 @@ impl Connection {
                 self.has_nothing_under_way().then_some(Flow::Ended)
             }
             verdict => {
-                let silent = opening.take_silent_place();
+                let silent = opening.take_silent_permit();
                 let (machine, permit) = decided(verdict, silent, shared, since_ms);
                 self.stage = Stage::Serving(machine);
                 self.permit = Some(permit);
@@ -565,10 +578,10 @@ impl Connection {
     }
 }
 
-/// How a JS5 connection goes on that was decided on.
+/// The machine and the permit of a JS5 connection that was admitted or refused.
 fn decided(
     verdict: Verdict,
-    silent: Option<Box<SilentPlace>>,
+    silent: Option<Box<SilentPermit>>,
     shared: &Shared,
     since_ms: u64,
 ) -> (Machine, Permit) {
@@ -576,7 +589,7 @@ fn decided(
         Verdict::Admitted(permit) => (permit, None),
         Verdict::Refused(permit, status) => (permit, Some(status)),
     };
-    // Who is refused is given his time from here on.
+    // The time for reading a refused peer's handshake begins with the refusal.
     let since_ms = if refusal.is_some() { shared.now_ms() } else { since_ms };
     (Machine::new(shared, refusal, silent, since_ms), permit)
 }
@@ -586,7 +599,7 @@ fn bytes_of<'a>(buffer: &'a ReadBuffer, range: &Range<u16>) -> &'a [u8] {
     buffer.get(usize::from(range.start)..usize::from(range.end)).unwrap_or_default()
 }
 
-impl Progress for Socket {
+impl KernelProgress for Socket {
     fn acknowledged_bytes(&self) -> u64 {
         acknowledged_bytes(self).unwrap_or(0)
     }
@@ -601,8 +614,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_connection_grows_by_no_byte_unnoticed() {
-        // What an idle connection costs is decided here: growth must be meant.
+    fn the_size_of_a_connection_is_as_recorded() {
+        // An idle connection's memory is mostly this; whoever enlarges it changes this figure.
         assert_eq!(size_of::<Connection>(), 352, "bytes");
     }
 }

@@ -1,16 +1,18 @@
-//! What comes before a session: whose a connection is, and whether it is JS5's at all. Pure state.
+//! What comes before a session: the address that a balancer announces, and the first byte, which
+//! tells a JS5 connection from a game connection.
 //!
 //! A connection to a PROXY listener first sends the header that announces its address. With a
 //! game server behind the same port, its first byte decides where it belongs. Until both are
-//! known it is an *opening*: it holds a place among a bounded number, and no limit of JS5's or of
-//! the game's binds it, as those count the announced address. Without PROXY and without a game
-//! server none of this happens: a connection is decided on when it is accepted.
+//! known it is an *opening*. Openings are bounded in number; the limits on JS5 and on game
+//! connections do not apply to them yet, because these limits count the announced address. Without
+//! PROXY and without a game server there are no openings: a connection is admitted or refused when
+//! it is accepted.
 
 use super::Check;
 use crate::net::control::millis;
 use crate::net::count::{Close, add};
 use crate::net::driver::READ_LEN;
-use crate::net::openings::{SilentPlace, has_spoken};
+use crate::net::openings::{SilentPermit, has_spoken};
 use crate::net::shared::Shared;
 use crate::protocol::Status;
 use crate::protocol::handshake::{HANDSHAKE_LEN, is_js5};
@@ -26,33 +28,35 @@ use tracing::debug;
 pub(in crate::net) enum OpeningKind {
     /// A PROXY header.
     Proxy,
-    /// The first byte, which tells whether it is JS5's.
+    /// The first byte, which tells whether this is a JS5 connection.
     FirstByte,
 }
 
-/// A connection of which more must be known.
+/// A connection before it is known whose it is and which protocol it speaks.
 pub(in crate::net) struct Opening {
-    /// Where it comes from.
+    /// The address that the connection came from; behind a balancer, the balancer's.
     address: SocketAddr,
-    /// What a balancer announced.
+    /// The addresses that a balancer announced.
     announced: Option<Endpoints>,
     reader: HeaderReader,
-    /// Its place among those of its address that have said nothing yet.
-    silent: Option<Box<SilentPlace>>,
+    /// Counts the connection among the silent ones of its address.
+    silent: Option<Box<SilentPermit>>,
     kind: OpeningKind,
+    /// When the wait for `kind` began, in milliseconds of the worker's clock.
     since_ms: u64,
     ending: Option<Close>,
-    /// It still holds its place among the openings.
-    counts: bool,
+    /// The connection still counts among the openings.
+    holds_place: bool,
 }
 
-/// What bytes showed; with how many of them belong to what comes before the protocol.
+/// What the bytes received so far show. `taken`: how many of the bytes just given belong to a PROXY
+/// header, and not to the protocol behind it.
 pub(super) enum Opened {
-    /// Not enough.
+    /// More bytes are needed.
     Partial { taken: u16 },
-    /// It is JS5's.
+    /// It is a JS5 connection.
     Js5 { taken: u16 },
-    /// It is the game server's.
+    /// It is a game connection.
     Game { taken: u16 },
 }
 
@@ -65,11 +69,11 @@ impl Opened {
 }
 
 impl Opening {
-    /// A connection that was accepted. It takes a place among the openings.
+    /// A connection that was accepted; it counts among the openings from here on.
     pub(in crate::net) fn new(
         address: SocketAddr,
         proxy: bool,
-        silent: Option<Box<SilentPlace>>,
+        silent: Option<Box<SilentPermit>>,
         shared: &Shared,
     ) -> Self {
         shared.config.front.openings.fetch_add(1, Ordering::Relaxed);
@@ -81,56 +85,57 @@ impl Opening {
             kind: if proxy { OpeningKind::Proxy } else { OpeningKind::FirstByte },
             since_ms: shared.now_ms(),
             ending: None,
-            counts: true,
+            holds_place: true,
         }
     }
 
-    /// Where it comes from.
+    /// The address that the connection came from; behind a balancer, the balancer's.
     pub(in crate::net) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// What a balancer announced.
+    /// The addresses that a balancer announced.
     pub(in crate::net) fn announced(&self) -> Option<Endpoints> {
         self.announced
     }
 
-    /// Whose it is.
+    /// The peer's own address: the announced one, if there is one.
     pub(in crate::net) fn source(&self) -> SocketAddr {
         self.announced.map_or(self.address, |ends| ends.source)
     }
 
-    /// Why it ends, if it does.
+    /// Why the connection ends; none while it does not.
     pub(super) fn ending(&self) -> Option<Close> {
         self.ending
     }
 
-    /// It is to end.
+    /// Ends the connection. If this is called more than once, the first reason holds.
     pub(super) fn cut(&mut self, reason: Close) {
         self.ending.get_or_insert(reason);
     }
 
-    /// Gives its place up, once. Since when it waits comes back.
-    pub(in crate::net) fn leave(&mut self, shared: &Shared) -> u64 {
-        if std::mem::take(&mut self.counts) {
+    /// Has the connection no longer count among the openings. Returns when its wait began, in
+    /// milliseconds of the worker's clock.
+    pub(in crate::net) fn release_place(&mut self, shared: &Shared) -> u64 {
+        if std::mem::take(&mut self.holds_place) {
             shared.config.front.openings.fetch_sub(1, Ordering::Relaxed);
         }
         self.since_ms
     }
 
-    /// The place that it holds among the silent ones of its address.
-    pub(super) fn take_silent_place(&mut self) -> Option<Box<SilentPlace>> {
+    /// Takes the permit that counts the connection among the silent ones of its address.
+    pub(super) fn take_silent_permit(&mut self) -> Option<Box<SilentPermit>> {
         self.silent.take()
     }
 
-    /// Takes in what was read of `socket`.
+    /// Takes bytes that were received from `socket`.
     pub(super) fn receive(&mut self, bytes: &[u8], socket: impl AsFd, shared: &Shared) -> Opened {
         let mut taken = 0;
         if self.kind == OpeningKind::Proxy {
             match self.reader.receive(bytes) {
                 Ok(Progress::Partial) => return Opened::Partial { taken: all(bytes) },
                 Ok(Progress::Whole { announced, taken: header }) => {
-                    // It belongs to what was read last, 256 bytes at most.
+                    // The header's last bytes are among these, which are 256 at most.
                     taken = u16::try_from(header).unwrap_or_default();
                     self.announced = announced;
                     self.kind = OpeningKind::FirstByte;
@@ -138,7 +143,7 @@ impl Opening {
                     self.count_header(shared);
                     let said = bytes.get(header..).unwrap_or_default();
                     if announced.is_some() {
-                        match take_silent_place(socket, self.source(), said, shared) {
+                        match take_silent_permit(socket, self.source(), said, shared) {
                             Ok(place) => self.silent = place,
                             Err(reason) => {
                                 self.cut(reason);
@@ -177,7 +182,7 @@ impl Opening {
         }
     }
 
-    /// Holds it to its deadline.
+    /// Checks the opening's deadline, and cuts it if the deadline has passed.
     pub(super) fn check(&mut self, shared: &Shared) -> Check {
         if self.ending.is_some() {
             return Check::Fine;
@@ -200,33 +205,34 @@ impl Opening {
     }
 }
 
-/// The place of a connection from `source` among those that have said nothing yet; none for one
-/// that has `said` enough, here or in what waits to be read, and none without a bound.
+/// Counts a connection from `source` among the silent ones of its address. None if silent
+/// connections are not bounded. None also if the bound is reached and the connection is not silent:
+/// what it needs to say has arrived already, in `said` or in its socket.
 ///
 /// # Errors
-/// Its address has no place left: the peer is to be told so, and closed.
-pub(in crate::net) fn take_silent_place(
+/// The bound is reached and the connection is silent: the caller refuses it.
+pub(in crate::net) fn take_silent_permit(
     socket: impl AsFd,
     source: SocketAddr,
     said: &[u8],
     shared: &Shared,
-) -> Result<Option<Box<SilentPlace>>, Close> {
+) -> Result<Option<Box<SilentPermit>>, Close> {
     let openings = &shared.config.front.openings_by_address;
     if !openings.is_bounded() {
         return Ok(None);
     }
     let place = openings.take(source.ip());
-    if place.is_some() || has_spoken(said) || (said.is_empty() && is_heard(&socket)) {
+    if place.is_some() || has_spoken(said) || (said.is_empty() && has_spoken_unread(&socket)) {
         return Ok(place);
     }
     shared.notes.crowded.set(Some(source.ip()));
     shared.counters.count_status(Status::TooManyConnections);
-    debug!(%source, "closed: as many of its address have said nothing yet as may");
+    debug!(%source, "closed: its address has as many silent connections as --openings-per-ip-max");
     Err(Close::Openings)
 }
 
-/// Whether what waits to be read is all that is waited for.
-fn is_heard(socket: impl AsFd) -> bool {
+/// Whether the unread bytes in the socket make the connection count as not silent.
+fn has_spoken_unread(socket: impl AsFd) -> bool {
     let mut said = [0; HANDSHAKE_LEN];
     let flags = RecvFlags::DONTWAIT | RecvFlags::PEEK;
     rustix::net::recv(socket, &mut said, flags)
@@ -237,9 +243,9 @@ fn all(bytes: &[u8]) -> u16 {
     u16::try_from(bytes.len()).unwrap_or(u16::MAX)
 }
 
-/// Tells a peer why it is refused and lets it go without waiting for it: as many as may be
-/// waited for are being told already, and a game client must not wait behind them. What it has
-/// sent is read first, as unread input would make the close a reset.
+/// Sends a refused peer its status and ends our side, without lingering. Used where `--refusals-max`
+/// refused peers linger already and game clients must not wait behind them. The peer's input is
+/// read first, because unread input would turn the close into a reset.
 pub(in crate::net) fn refuse_at_once(socket: impl AsFd, status: Status) {
     let mut discarded = [0; READ_LEN];
     let _ = rustix::net::recv(&socket, &mut discarded, RecvFlags::DONTWAIT);

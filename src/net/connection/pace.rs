@@ -1,90 +1,93 @@
-//! How much a peer is sent at once, by how fast it takes it in. Pure state.
+//! How much a peer is sent at once, by the rate at which it acknowledges. Decides without a socket
+//! and without a clock; only [`KernelBounds::replace`] makes system calls.
 //!
-//! An urgent response waits behind what is in hand, and behind what the kernel holds and the line
-//! has not carried. For a peer on a slow line both are kept short; a fast one gets long sends,
-//! which cost less. Nobody is known at first, so everybody is sent little: what the kernel is
-//! given in the first millisecond takes a slow line ten seconds to carry. How fast a peer is shows
-//! by how much it acknowledges while it always has something to take in.
+//! An urgent response waits behind the send that is under way and behind everything that the kernel
+//! holds. For a peer on a slow line both are kept short; a fast peer gets long sends, which cost
+//! less. At first the rate of a peer is unknown, so every peer gets short sends: a slow line could
+//! need ten seconds for what a fast one carries in a millisecond. The rate is measured as bytes
+//! acknowledged in a time in which the peer always had something to take in.
 
 use crate::platform::socket::{bound_unacknowledged, bound_unsent};
 use std::num::NonZeroU32;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-/// The most that one operation sends: 64 KB cost 18 % more at 100 KB a group, 1 MB 50 %
-/// (docs/decisions/0002).
+/// Bytes that one operation sends at most. With groups of 100 KB, a bound of 64 KB costs 18 % more
+/// CPU time and one of 1 MB 50 % more (docs/decisions/0002).
 pub(in crate::net) const SEND_LEN_MAX: usize = 256 << 10;
 
-/// What a fast peer gets at first.
+/// Bytes of a send to a peer that has just become fast.
 const SEND_LEN_FAST: usize = 16 << 10;
 
-/// What a peer gets at first of which nothing is known: a second of a line of 56 kbit/s.
+/// Bytes of a send to a peer whose rate is unknown: about a second of a line of 56 kbit/s.
 const SEND_LEN_UNKNOWN: usize = 8 << 10;
 
-/// The least that a slow peer gets: more than nearly every response.
+/// Bytes of a send to the slowest peer: longer than nearly every response.
 const SEND_LEN_MIN: usize = 4 << 10;
 
-/// A peer that takes in less, in bytes a millisecond, is slow. A thousand busy peers of one core
-/// take in more.
+/// A peer that takes in fewer bytes a millisecond is slow. When a thousand peers keep one core
+/// busy, each of them still takes in more.
 const SLOW_BELOW: u64 = 1500;
 
-/// And one that takes in so much is slow no more.
+/// A slow peer that takes in so many bytes a millisecond becomes fast.
 const FAST_FROM: u64 = 3000;
 
-/// Shorter waits say nothing about a peer: it may be the machine that is busy.
+/// A shorter time does not make a peer slow: the machine may have been busy.
 const SLOW_TOOK_MIN: Duration = Duration::from_millis(5);
 
-/// Longer waits are the peer's, however busy the worker.
+/// A longer time is attributed to the peer even if the worker is busy.
 const BUSY_TOOK_MAX: Duration = Duration::from_millis(200);
 
-/// What a peer must have acknowledged to count as fast: routers let a burst pass.
+/// Bytes that a peer must have acknowledged to count as fast. Fewer may be a burst that a router
+/// lets pass before it holds a slow line to its rate.
 const FAST_LEN_MIN: u64 = 128 << 10;
 
-/// The rate of a slow peer is measured over so long at least.
+/// The shortest measurement of a slow peer's rate.
 const MEASURED_MIN: Duration = Duration::from_millis(20);
 
-/// A rate that was seen for so long is the line's: a packet of 1.5 KB takes as long at 80 kbit/s.
+/// A measurement of this length counts as it is, without smoothing: it is as long as a line of
+/// 80 kbit/s needs for a packet of 1.5 KB.
 const MEASURED_LONG: Duration = Duration::from_millis(150);
 
-/// How long a send should take a slow peer: 16 KB for one that takes in 1.4 MB a second.
+/// How long a slow peer's line should need for one send: 16 KB at 1.4 MB a second.
 const SLOW_SEND_MS: u64 = 12;
 
-/// Batches up to this length are sent directly first: 219 ns a request against 254 by the ring
-/// alone, at 1,000 connections.
+/// Batches up to this length are first sent by a direct system call: that takes 219 ns of CPU time
+/// a request, and the ring alone 254 ns, at 1,000 connections (docs/decisions/0002).
 pub(in crate::net) const DIRECT_LEN_MAX: usize = 16 << 10;
 
-/// Unsent bytes that the kernel keeps for a fast peer. What it has not put onto the line it cannot
-/// take back: without a bound a peer that reads nothing ties up megabytes, and an urgent
+/// Bytes not yet on the line that the kernel may hold for a fast peer. Bytes in the kernel cannot
+/// be taken back: without a bound a peer that reads nothing ties up megabytes, and an urgent
 /// response waits behind them. Measured to cost nothing (docs/decisions/0005).
 const UNSENT_MAX: u32 = 32 << 10;
 
-/// How long what a slow peer is sent may wait before its line, where nothing overtakes it: routers
-/// hold seconds of a slow line.
+/// How long the bytes of a slow peer may wait in a router before its line. Routers can hold seconds
+/// of a slow line, and nothing overtakes bytes that wait there.
 const QUEUE_MS: u64 = 80;
 
-/// The least that may be on its way to any peer.
+/// The lowest bound on unacknowledged bytes.
 const UNACKNOWLEDGED_MIN: u32 = 6 << 10;
 
-/// What the kernel may hold of what a peer is sent.
+/// Bounds on the output of one connection that the kernel may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::net) struct Held {
-    /// Bytes that are not on the line; it rounds up to a packet.
+pub(in crate::net) struct KernelBounds {
+    /// Bytes that are not on the line yet. The kernel rounds up to a packet.
     pub(in crate::net) unsent_max: u32,
-    /// Bytes that the peer has not acknowledged; none is as many as the kernel likes.
+    /// Bytes that the peer has not acknowledged. With none, the kernel decides.
     pub(in crate::net) unacknowledged_max: Option<NonZeroU32>,
 }
 
-impl Held {
-    /// Of a peer of which nothing is known. A listener's sockets have it from the beginning. TCP
-    /// begins with ten packets, and goes on with two for each that was acknowledged; of those that
-    /// a router let pass in a burst there may be many.
+impl KernelBounds {
+    /// For a peer whose rate is unknown. Set on the listeners, whose connections inherit it. The
+    /// second bound limits the growth of TCP's window, which starts at ten packets and doubles in
+    /// each round trip: a burst that a router lets pass would open it wide on a slow line.
     pub(in crate::net) const UNKNOWN: Self =
         Self { unsent_max: 1, unacknowledged_max: NonZeroU32::new(32 << 10) };
 
-    /// Of a peer that is fast, or no affair of JS5's.
+    /// For a fast peer, and for game connections.
     pub(in crate::net) const FAST: Self = Self { unsent_max: UNSENT_MAX, unacknowledged_max: None };
 
-    /// Whether the other is so much like it that the change is not worth a system call.
+    /// Whether `other` differs so little that a change is not worth a system call.
     pub(in crate::net) fn is_near(self, other: Self) -> bool {
         let bounds = [self, other].map(|held| held.unacknowledged_max.map_or(0, NonZeroU32::get));
         let [wanted, is] = bounds;
@@ -93,10 +96,10 @@ impl Held {
             && wanted.abs_diff(is) <= is / 4
     }
 
-    /// Has the kernel hold that of a socket's output, or of those that a listener accepts, in
-    /// place of what it was told `before`.
+    /// Sets these bounds on a socket, or on a listener for the sockets that it accepts. `before`:
+    /// the bounds that are set on it; only differences cost a system call.
     pub(in crate::net) fn replace(self, before: Self, socket: impl AsFd) {
-        // It may fail on a socket that is gone, which shows soon enough.
+        // This fails only on a socket that has failed, and the next operation reports that.
         if self.unsent_max != before.unsent_max {
             let _ = bound_unsent(&socket, self.unsent_max);
         }
@@ -105,12 +108,12 @@ impl Held {
         }
     }
 
-    /// What a socket holds that was told nothing.
+    /// The bounds of a socket on which none were set.
     pub(in crate::net) const UNBOUNDED: Self =
         Self { unsent_max: u32::MAX, unacknowledged_max: None };
 }
 
-/// What has shown of a peer.
+/// What the measurements of a peer's rate have shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Unknown,
@@ -118,18 +121,18 @@ enum Kind {
     Slow,
 }
 
-/// How a peer takes in what it gets.
+/// How fast a peer takes in what it is sent, and how much it is sent at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::net) struct Pace {
-    /// What to send at once, as a power of two: small, as each connection has one.
+    /// The logarithm, to base 2, of the bytes of a send. A byte, because each connection has one.
     len_log2: u8,
     kind: Kind,
-    /// How much it takes in, as far as that was seen; 0 is not.
+    /// The measured rate; 0 if there is none.
     bytes_a_second: u32,
 }
 
 impl Pace {
-    /// Nothing is known yet.
+    /// The pace of a new connection.
     pub(in crate::net) const fn new() -> Self {
         Self { len_log2: log2(SEND_LEN_UNKNOWN), kind: Kind::Unknown, bytes_a_second: 0 }
     }
@@ -138,46 +141,46 @@ impl Pace {
         Self { len_log2: log2(SEND_LEN_FAST), kind: Kind::Fast, bytes_a_second: 0 }
     }
 
-    /// Whether it gets little at a time, and more when there is room: it is slow, or may be.
+    /// Whether the peer gets short sends, each when its socket has room: it is slow or unknown.
     #[inline]
     pub(in crate::net) fn is_careful(self) -> bool {
         self.kind != Kind::Fast
     }
 
-    /// Whether it has shown that it is slow.
+    /// Whether the peer was measured to be slow.
     pub(in crate::net) fn is_slow(self) -> bool {
         self.kind == Kind::Slow
     }
 
-    /// How much a slow peer takes in a second, as it was measured last.
+    /// The measured rate of a slow peer; none for others.
     pub(in crate::net) fn bytes_a_second(self) -> Option<u64> {
         (self.is_slow() && self.bytes_a_second > 0).then_some(self.bytes_a_second.into())
     }
 
-    /// How much to send at once.
+    /// Bytes of a send at most.
     #[inline]
     pub(in crate::net) fn send_len_max(self) -> usize {
         1 << self.len_log2
     }
 
-    /// What the kernel may hold for it. A slow peer's next response is begun when all before it is
-    /// on the line; and on its way is what the line carries in the time that something takes to
-    /// the peer and back, the `round_trip`, with a little that waits before the line.
-    pub(in crate::net) fn held(self, round_trip: Duration) -> Held {
+    /// How much output the kernel may hold for the peer. A slow peer's next response is begun when
+    /// the bytes before it are on the line. Unacknowledged may be what the line carries in 1.5
+    /// times the `round_trip` and `QUEUE_MS`.
+    pub(in crate::net) fn kernel_bounds(self, round_trip: Duration) -> KernelBounds {
         match (self.kind, self.bytes_a_second()) {
-            (Kind::Fast, _) => Held::FAST,
+            (Kind::Fast, _) => KernelBounds::FAST,
             (Kind::Slow, Some(bytes_a_second)) => {
                 let round_trip_ms = u64::try_from(round_trip.as_millis()).unwrap_or(u64::MAX);
                 let time_ms = round_trip_ms.saturating_mul(3) / 2 + QUEUE_MS;
                 let bytes = bytes_a_second.saturating_mul(time_ms) / 1000;
                 let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).max(UNACKNOWLEDGED_MIN);
-                Held { unsent_max: 1, unacknowledged_max: NonZeroU32::new(bytes) }
+                KernelBounds { unsent_max: 1, unacknowledged_max: NonZeroU32::new(bytes) }
             }
-            (Kind::Unknown | Kind::Slow, _) => Held::UNKNOWN,
+            (Kind::Unknown | Kind::Slow, _) => KernelBounds::UNKNOWN,
         }
     }
 
-    /// The socket of a fast peer took `sent` bytes, all there were, at once.
+    /// A direct send took a whole batch of `sent` bytes.
     #[inline]
     pub(in crate::net) fn went_through(&mut self, sent: usize) {
         if self.kind == Kind::Fast && sent >= self.send_len_max() {
@@ -185,15 +188,15 @@ impl Pace {
         }
     }
 
-    /// The ring has held a send for long.
+    /// The driver has held a send for so long that the peer counts as slow.
     pub(in crate::net) fn slow_down(&mut self) {
         self.kind = Kind::Slow;
         self.len_log2 = self.len_log2.min(log2(SEND_LEN_FAST));
     }
 
-    /// The socket of a fast peer was full, and `took` so long to take `sent` bytes. While the
-    /// worker is `busy` it may be the worker that took so long: thousands of peers would then
-    /// count as slow, and the care for slow peers would keep it busy.
+    /// The socket of a fast peer was full; the driver `took` this time to send `sent` bytes. If the
+    /// worker is `busy`, the worker may have caused the time: thousands of peers would then count
+    /// as slow, and the short sends of slow peers would keep the worker busy.
     pub(in crate::net) fn was_sent(&mut self, sent: usize, took: Duration, busy: bool) {
         let rate = bytes_a_second(sent as u64, took);
         let is_peers = !busy || took >= BUSY_TOOK_MAX;
@@ -206,8 +209,9 @@ impl Pace {
         }
     }
 
-    /// A careful peer has acknowledged so many bytes in a time in which it had something to take
-    /// in all along. True if that was enough to judge by, and the next measurement begins.
+    /// A careful peer has acknowledged `bytes` in the time `took`, in which it always had something
+    /// to take in. True if this was enough to determine its rate: the caller then begins the next
+    /// measurement.
     pub(in crate::net) fn acknowledged(&mut self, bytes: u64, took: Duration, busy: bool) -> bool {
         let rate = bytes_a_second(bytes, took);
         if busy && took < BUSY_TOOK_MAX {
@@ -231,9 +235,10 @@ impl Pace {
         is_over
     }
 
-    /// Follows a rate that rises at once, and one that falls by halves: a lost packet is not the
-    /// line. What was seen for long counts as it is: a burst that a router let pass at first is
-    /// forgotten with the first packet that a slow line has carried.
+    /// Stores a measured rate. A higher one is taken as it is. Of a lower one only half the
+    /// difference is taken, because a lost packet lowers the rate for a moment. After a long
+    /// measurement a lower rate is taken as it is, too: a slow line's first packet then corrects
+    /// the rate of a burst that a router let pass.
     fn measure(&mut self, rate: u64, took: Duration) {
         let seen = u32::try_from(rate).unwrap_or(u32::MAX).max(1);
         let before = self.bytes_a_second;
@@ -241,7 +246,8 @@ impl Pace {
         self.bytes_a_second = if is_gradual { before / 2 + seen / 2 } else { seen };
     }
 
-    /// What takes a slow peer [`SLOW_SEND_MS`].
+    /// Sets the length of a send to the largest power of two that the line carries in
+    /// [`SLOW_SEND_MS`], within the bounds of a slow peer.
     fn fit(&mut self, bytes_a_second: u64) {
         let fitting = usize::try_from(bytes_a_second * SLOW_SEND_MS / 1000).unwrap_or(usize::MAX);
         self.len_log2 = log2(SEND_LEN_FAST);
@@ -260,7 +266,7 @@ fn bytes_a_second(bytes: u64, took: Duration) -> u64 {
     u64::try_from(rate).unwrap_or(u64::MAX)
 }
 
-/// Of a power of two.
+/// The logarithm, to base 2, of a power of two.
 const fn log2(len: usize) -> u8 {
     len.trailing_zeros() as u8
 }
@@ -275,7 +281,7 @@ mod tests {
         Duration::from_millis(millis)
     }
 
-    /// Acknowledges for a while, at so many bytes a second.
+    /// Has the peer acknowledge at this rate for a second.
     fn settle(pace: &mut Pace, bytes_a_second: u64) {
         for _ in 0..20 {
             pace.acknowledged(bytes_a_second / 20, ms(50), false);
@@ -289,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_takes_all_gets_more_each_time() {
+    fn a_peer_that_takes_each_send_whole_gets_longer_ones() {
         let mut pace = Pace::fast();
         pace.went_through(100);
         assert_eq!(pace.send_len_max(), 16 * KB, "a small send shows nothing");
@@ -303,21 +309,21 @@ mod tests {
     }
 
     #[test]
-    fn who_is_not_known_is_fast_when_it_has_acknowledged_more_than_a_burst() {
+    fn an_unknown_peer_becomes_fast_when_it_has_acknowledged_more_than_a_burst() {
         let mut pace = Pace::new();
         assert!((pace.is_careful(), pace.is_slow()) == (true, false));
         pace.went_through(8 * KB);
         assert_eq!(pace.send_len_max(), 8 * KB);
-        // What a router lets pass at once.
+        // A burst that a router lets pass.
         assert!(!pace.acknowledged(32 << 10, Duration::from_micros(300), false));
         assert!(pace.is_careful());
         assert!(pace.acknowledged(128 << 10, Duration::from_millis(3), false));
         assert_eq!((pace.is_careful(), pace.send_len_max()), (false, 16 * KB));
-        assert_eq!(pace.held(ms(9)), Held::FAST);
+        assert_eq!(pace.kernel_bounds(ms(9)), KernelBounds::FAST);
     }
 
     #[test]
-    fn a_slow_peer_is_sent_what_it_takes_in_some_milliseconds() {
+    fn a_send_to_a_slow_peer_is_what_its_line_carries_in_12_ms() {
         for (bytes_a_second, len_kb) in [(7_000, 4), (700_000, 8), (1_400_000, 16)] {
             let pace = slow(bytes_a_second);
             assert!(pace.is_slow());
@@ -327,17 +333,18 @@ mod tests {
     }
 
     #[test]
-    fn what_is_on_its_way_to_a_slow_peer_is_what_its_line_carries() {
-        let held = |bytes_a_second, round_trip_ms| slow(bytes_a_second).held(ms(round_trip_ms));
+    fn unacknowledged_bytes_of_a_slow_peer_are_bounded_by_its_rate_and_round_trip() {
+        let held =
+            |bytes_a_second, round_trip_ms| slow(bytes_a_second).kernel_bounds(ms(round_trip_ms));
         assert_eq!(
             held(500_000, 0),
-            Held { unsent_max: 1, unacknowledged_max: NonZeroU32::new(40_000) }
+            KernelBounds { unsent_max: 1, unacknowledged_max: NonZeroU32::new(40_000) }
         );
         assert_eq!(held(500_000, 200).unacknowledged_max, NonZeroU32::new(190_000));
         assert_eq!(held(7_000, 10).unacknowledged_max, NonZeroU32::new(6 << 10));
         let mut unmeasured = Pace::fast();
         unmeasured.slow_down();
-        assert_eq!(unmeasured.held(ms(0)), Held::UNKNOWN);
+        assert_eq!(unmeasured.kernel_bounds(ms(0)), KernelBounds::UNKNOWN);
     }
 
     #[test]
@@ -349,11 +356,14 @@ mod tests {
         }
         pace.was_sent(100, ms(4), false);
         assert!(!pace.is_slow());
-        assert_eq!((pace.send_len_max(), pace.held(ms(0))), (256 * KB, Held::FAST));
+        assert_eq!(
+            (pace.send_len_max(), pace.kernel_bounds(ms(0))),
+            (256 * KB, KernelBounds::FAST)
+        );
     }
 
     #[test]
-    fn what_takes_long_on_a_busy_worker_makes_no_peer_slow() {
+    fn a_busy_worker_makes_a_peer_slow_only_after_200_ms() {
         let mut pace = Pace::fast();
         pace.was_sent(4 * KB, ms(150), true);
         assert!(!pace.is_slow());
@@ -367,9 +377,9 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_peer_that_becomes_fast_gets_more_each_time() {
+    fn a_slow_peer_with_a_rising_rate_gets_longer_sends_and_becomes_fast() {
         let mut pace = slow(7_000);
-        assert!(!pace.acknowledged(3_000, ms(1), false), "too short to tell");
+        assert!(!pace.acknowledged(3_000, ms(1), false), "too short a time to measure a rate");
         assert!(pace.acknowledged(10_000, ms(20), false));
         assert_eq!((pace.bytes_a_second(), pace.send_len_max()), (Some(500_000), 4 * KB));
         assert!(pace.acknowledged(20_000, ms(20), false));
@@ -379,18 +389,21 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_falls_by_halves() {
+    fn a_lower_rate_is_taken_by_half_unless_it_was_measured_for_long() {
         let mut pace = slow(1_000_000);
         pace.acknowledged(10_000, ms(100), false);
         assert_eq!(pace.bytes_a_second(), Some(550_000));
-        assert!(!pace.acknowledged(0, ms(500), false), "nothing at all is for the deadline");
+        assert!(
+            !pace.acknowledged(0, ms(500), false),
+            "0 bytes are no measurement; the send deadline handles them"
+        );
         assert_eq!(pace.bytes_a_second(), Some(550_000));
         pace.acknowledged(1_400, ms(200), false);
-        assert_eq!(pace.bytes_a_second(), Some(7_000), "what was seen for long counts as it is");
+        assert_eq!(pace.bytes_a_second(), Some(7_000), "a long measurement counts as it is");
     }
 
     #[test]
-    fn a_peer_that_becomes_slow_gets_less_at_once() {
+    fn a_fast_peer_that_becomes_slow_gets_short_sends_at_once() {
         let mut pace = Pace::fast();
         (0..9).for_each(|_| pace.was_sent(256 * KB, ms(1), false));
         pace.was_sent(256 * KB, Duration::from_secs(9), false);

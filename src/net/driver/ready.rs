@@ -28,12 +28,12 @@ struct List {
 impl Key {
     /// The number of a place. Places are bounded by descriptors, of which 32 bits hold all.
     #[must_use]
-    pub fn new(place: usize) -> Self {
-        Self(u32::try_from(place).unwrap_or(u32::MAX))
+    pub fn new(index: usize) -> Self {
+        Self(u32::try_from(index).unwrap_or(u32::MAX))
     }
 
     /// The place.
-    pub(in crate::net) fn place(self) -> usize {
+    pub(in crate::net) fn index(self) -> usize {
         self.0 as usize
     }
 
@@ -57,7 +57,7 @@ pub(in crate::net) fn wake(key: Key) {
 }
 
 fn raw(key: Key) -> RawWaker {
-    RawWaker::new(ptr::without_provenance(key.place()), &TABLE)
+    RawWaker::new(ptr::without_provenance(key.index()), &TABLE)
 }
 
 /// Another thread's wake goes to the list of that thread and is lost: operations, timers and

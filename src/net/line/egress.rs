@@ -85,14 +85,14 @@ impl Shaper {
 enum Wait {
     Nothing,
     /// Its own cap: nothing until then.
-    Own {
+    OwnCap {
         until_us: u64,
         rank: Rank,
     },
     /// Its own cap lets it go on.
-    OwnPassed,
+    OwnCapPassed,
     /// Its turn.
-    Turn(Ticket),
+    Schedule(Ticket),
     /// It is its turn.
     Granted(Grant),
 }
@@ -102,7 +102,7 @@ enum Wait {
 pub(in crate::net) struct Share(Option<NonZeroU32>);
 
 impl Share {
-    fn place(self) -> Option<usize> {
+    fn index(self) -> Option<usize> {
         self.0.map(|number| number.get() as usize - 1)
     }
 }
@@ -139,7 +139,7 @@ pub(in crate::net) struct Egress {
     /// Connections that wait for credit.
     waiting: ByRank<Cell<u64>>,
     /// Notified when a connection waits.
-    somebody: Notify,
+    wait_begun: Notify,
 }
 
 impl Egress {
@@ -150,37 +150,37 @@ impl Egress {
             sharers: RefCell::default(),
             sleepers: RefCell::default(),
             waiting: ByRank::default(),
-            somebody: Notify::new(),
+            wait_begun: Notify::new(),
         }
     }
 
     /// Whether what is urgent has to go alone, as a cap holds for prefetch by itself.
-    pub(in crate::net) fn keeps_classes_apart(&self) -> bool {
+    pub(in crate::net) fn separates_classes(&self) -> bool {
         self.shaper.caps.total.is_some() || self.shaper.caps.prefetch.is_some()
     }
 
     /// Whether a connection waits for credit.
     pub(in crate::net) fn is_waiting(&self, share: Share) -> bool {
         let sharers = self.sharers.borrow();
-        let sharer = share.place().and_then(|place| sharers.get(place));
-        sharer.is_some_and(|sharer| matches!(sharer.wait, Wait::Own { .. } | Wait::Turn(_)))
+        let sharer = share.index().and_then(|index| sharers.get(index));
+        sharer.is_some_and(|sharer| matches!(sharer.wait, Wait::OwnCap { .. } | Wait::Schedule(_)))
     }
 
     /// Leave to send in a rank. Without it the connection waits, and is woken.
     pub(in crate::net) fn credit(&self, share: &mut Share, key: Key, rank: Rank) -> Option<Credit> {
         let now_us = self.shaper.now_us();
-        let place = self.place_of(share, key, now_us);
+        let index = self.index_of(share, key, now_us);
         let sharers = &mut *self.sharers.borrow_mut();
-        let sharer = sharers.get_mut(place)?;
+        let sharer = sharers.get_mut(index)?;
         let granted = match sharer.wait {
-            Wait::Own { .. } => return None,
-            Wait::Turn(ticket) if ticket.rank == rank => return None,
+            Wait::OwnCap { .. } => return None,
+            Wait::Schedule(ticket) if ticket.rank == rank => return None,
             Wait::Granted(grant) if grant.ticket.rank == rank => Some(grant),
             _ => None,
         };
         if granted.is_none() {
             // A higher rank, or another player's state: the place in the order is another.
-            self.leave_queue(place, sharer);
+            self.leave_queue(index, sharer);
         }
         sharer.wait = Wait::Nothing;
         let mut len_max = u64::MAX;
@@ -191,8 +191,8 @@ impl Egress {
                     self.shaper.schedule().settle(grant, 0);
                 }
                 let until_us = now_us + own.wait_us(quantum(rate));
-                sharer.wait = Wait::Own { until_us, rank };
-                self.sleepers.borrow_mut().insert((until_us, place));
+                sharer.wait = Wait::OwnCap { until_us, rank };
+                self.sleepers.borrow_mut().insert((until_us, index));
                 self.begin_wait(rank);
                 return None;
             }
@@ -200,12 +200,12 @@ impl Egress {
         }
         let granted = match granted {
             None if self.shaper.is_shared(rank) => {
-                let asker = Asker { worker: self.worker, key: place };
+                let asker = Asker { worker: self.worker, key: index };
                 let served = &mut sharer.served[rank as usize];
                 match self.shaper.schedule().ask(rank, served, asker, now_us) {
                     Answer::Granted(grant) => Some(grant),
                     Answer::Waits(ticket) => {
-                        sharer.wait = Wait::Turn(ticket);
+                        sharer.wait = Wait::Schedule(ticket);
                         self.begin_wait(rank);
                         return None;
                     }
@@ -229,7 +229,7 @@ impl Egress {
     ) {
         let (sent, prefetch_sent) = (sent as u64, prefetch_sent as u64);
         let mut sharers = self.sharers.borrow_mut();
-        let Some(sharer) = share.place().and_then(|place| sharers.get_mut(place)) else {
+        let Some(sharer) = share.index().and_then(|index| sharers.get_mut(index)) else {
             return;
         };
         sharer.served[credit.rank as usize] += sent;
@@ -249,19 +249,19 @@ impl Egress {
     }
 
     /// Nothing is left to send: the connection waits no more.
-    pub(in crate::net) fn wants_nothing(&self, share: Share) {
-        if let Some(place) = share.place()
-            && let Some(sharer) = self.sharers.borrow_mut().get_mut(place)
+    pub(in crate::net) fn stop_waiting(&self, share: Share) {
+        if let Some(index) = share.index()
+            && let Some(sharer) = self.sharers.borrow_mut().get_mut(index)
         {
-            self.leave_queue(place, sharer);
+            self.leave_queue(index, sharer);
         }
     }
 
     /// The connection ends.
     pub(in crate::net) fn forget(&self, share: &mut Share) {
-        self.wants_nothing(*share);
-        if let Some(place) = std::mem::take(share).place() {
-            self.sharers.borrow_mut().try_remove(place);
+        self.stop_waiting(*share);
+        if let Some(index) = std::mem::take(share).index() {
+            self.sharers.borrow_mut().try_remove(index);
         }
     }
 
@@ -269,8 +269,8 @@ impl Egress {
     pub(in crate::net) async fn pace(self: Rc<Self>) {
         let mut grants = Vec::new();
         loop {
-            if !self.is_anybody_waiting() {
-                self.somebody.notified().await;
+            if !self.has_waiting() {
+                self.wait_begun.notified().await;
             }
             tokio::time::sleep(TICK).await;
             // A connection that sends less than its grant leaves room for others. What was
@@ -289,7 +289,7 @@ impl Egress {
         let mut sharers = self.sharers.borrow_mut();
         for grant in grants.drain(..) {
             match sharers.get_mut(grant.key) {
-                Some(sharer) if matches!(sharer.wait, Wait::Turn(at) if at == grant.ticket) => {
+                Some(sharer) if matches!(sharer.wait, Wait::Schedule(at) if at == grant.ticket) => {
                     sharer.wait = Wait::Granted(grant);
                     self.end_wait(grant.ticket.rank);
                     wake(sharer.key);
@@ -299,14 +299,14 @@ impl Egress {
             }
         }
         let mut sleepers = self.sleepers.borrow_mut();
-        while let Some(&(until_us, place)) = sleepers.first()
+        while let Some(&(until_us, index)) = sleepers.first()
             && until_us <= now_us
         {
             sleepers.pop_first();
-            if let Some(sharer) = sharers.get_mut(place)
-                && let Wait::Own { rank, .. } = sharer.wait
+            if let Some(sharer) = sharers.get_mut(index)
+                && let Wait::OwnCap { rank, .. } = sharer.wait
             {
-                sharer.wait = Wait::OwnPassed;
+                sharer.wait = Wait::OwnCapPassed;
                 self.end_wait(rank);
                 wake(sharer.key);
             }
@@ -315,14 +315,14 @@ impl Egress {
     }
 
     /// Gives up a place in the order, or gives back a grant.
-    fn leave_queue(&self, place: usize, sharer: &mut Sharer) {
+    fn leave_queue(&self, index: usize, sharer: &mut Sharer) {
         match std::mem::replace(&mut sharer.wait, Wait::Nothing) {
-            Wait::Nothing | Wait::OwnPassed => {}
-            Wait::Own { until_us, rank } => {
-                self.sleepers.borrow_mut().remove(&(until_us, place));
+            Wait::Nothing | Wait::OwnCapPassed => {}
+            Wait::OwnCap { until_us, rank } => {
+                self.sleepers.borrow_mut().remove(&(until_us, index));
                 self.end_wait(rank);
             }
-            Wait::Turn(ticket) => {
+            Wait::Schedule(ticket) => {
                 self.shaper.schedule().withdraw(ticket, self.worker);
                 self.end_wait(ticket.rank);
             }
@@ -335,17 +335,17 @@ impl Egress {
     pub(in crate::net) fn is_at_rest(&self) -> bool {
         self.sharers.borrow().is_empty()
             && self.sleepers.borrow().is_empty()
-            && !self.is_anybody_waiting()
+            && !self.has_waiting()
             && self.shaper.schedule().is_at_rest()
     }
 
-    fn is_anybody_waiting(&self) -> bool {
+    fn has_waiting(&self) -> bool {
         self.waiting.iter().any(|waiting| waiting.get() > 0)
     }
 
     fn begin_wait(&self, rank: Rank) {
-        if !self.is_anybody_waiting() {
-            self.somebody.notify_one();
+        if !self.has_waiting() {
+            self.wait_begun.notify_one();
         }
         add(&self.waiting[rank as usize], 1);
     }
@@ -370,19 +370,19 @@ impl Egress {
 
     /// The connection's place among those that share; given out when it first has something to
     /// send.
-    fn place_of(&self, share: &mut Share, key: Key, now_us: u64) -> usize {
-        if let Some(place) = share.place() {
-            return place;
+    fn index_of(&self, share: &mut Share, key: Key, now_us: u64) -> usize {
+        if let Some(index) = share.index() {
+            return index;
         }
         let connection = self.shaper.caps.connection;
-        let place = self.sharers.borrow_mut().insert(Sharer {
+        let index = self.sharers.borrow_mut().insert(Sharer {
             key,
             wait: Wait::Nothing,
             served: self.shaper.schedule().clocks(),
             own: connection.map(|rate| Bucket::new(rate, 2 * quantum(rate), now_us)),
         });
-        *share = Share(u32::try_from(place + 1).ok().and_then(NonZeroU32::new));
-        place
+        *share = Share(u32::try_from(index + 1).ok().and_then(NonZeroU32::new));
+        index
     }
 }
 

@@ -13,4 +13,4 @@ pub(super) use egress::simulate_time;
 pub(super) use egress::{Credit, Egress, Share};
 pub use schedule::Caps;
 pub(super) use schedule::Rank;
-pub(super) use turns::{LARGE_FROM, Ticket, Turns};
+pub(super) use turns::{LARGE_FROM, TurnTicket, Turns};

@@ -167,7 +167,7 @@ pub struct Schedule {
     /// Grants that a worker has not picked up.
     granted: Vec<Vec<Grant>>,
     /// When each worker last looked.
-    looked_us: Vec<u64>,
+    seen_us: Vec<u64>,
 }
 
 /// What is granted at once under a cap.
@@ -191,7 +191,7 @@ impl Schedule {
                 .map(|rate| rate.unwrap_or(0) / 1000),
             next_number: 0,
             granted: vec![Vec::new(); workers],
-            looked_us: vec![0; workers],
+            seen_us: vec![0; workers],
         }
     }
 
@@ -204,7 +204,7 @@ impl Schedule {
     /// Asks for leave to send. `served` is what the peer was sent in this rank so far; it is
     /// brought up to what counts.
     pub fn ask(&mut self, rank: Rank, served: &mut u64, place: Asker, now_us: u64) -> Answer {
-        self.look(place.worker, now_us);
+        self.note_seen(place.worker, now_us);
         let queue = &mut self.queues[rank as usize];
         let arrears = ARREARS_MS * self.line_ms[usize::from(rank.is_prefetch())];
         *served = (*served).max(queue.clock.saturating_sub(arrears));
@@ -252,7 +252,7 @@ impl Schedule {
 
     /// Lets go what may go, and hands over what is `worker`'s.
     pub fn collect(&mut self, worker: usize, now_us: u64, grants: &mut Vec<Grant>) {
-        self.look(worker, now_us);
+        self.note_seen(worker, now_us);
         self.dispatch(None, now_us);
         if let Some(granted) = self.granted.get_mut(worker) {
             grants.append(granted);
@@ -266,9 +266,9 @@ impl Schedule {
         self.queues.iter().all(is_empty) && self.granted.iter().all(Vec::is_empty)
     }
 
-    fn look(&mut self, worker: usize, now_us: u64) {
-        if let Some(looked_us) = self.looked_us.get_mut(worker) {
-            *looked_us = now_us;
+    fn note_seen(&mut self, worker: usize, now_us: u64) {
+        if let Some(seen_us) = self.seen_us.get_mut(worker) {
+            *seen_us = now_us;
         }
         self.refill(now_us);
     }
@@ -322,8 +322,8 @@ impl Schedule {
             let queue = &self.queues[rank as usize];
             // What was granted and is not settled counts, if its worker is not too late for it.
             let mut before = queue.unsettled.iter().filter(|unsettled| {
-                let looked_us = self.looked_us.get(unsettled.worker);
-                looked_us.is_some_and(|looked_us| now_us.saturating_sub(*looked_us) <= LATE_US)
+                let seen_us = self.seen_us.get(unsettled.worker);
+                seen_us.is_some_and(|seen_us| now_us.saturating_sub(*seen_us) <= LATE_US)
             });
             let Some((&(served, _), _)) = queue.waiting.first_key_value() else {
                 if before.next().is_some() {

@@ -34,25 +34,25 @@ pub(in crate::net) struct Turns {
     /// The number of the next ticket.
     next_ticket: Cell<u64>,
     /// Notified when a connection waits.
-    somebody: Notify,
+    wait_begun: Notify,
 }
 
 /// A place in the queue of turns, and then the turn itself. Dropping it gives up the one, or
 /// passes the other on; so none outlives what it stands for.
 #[derive(Debug)]
-pub(in crate::net) struct Ticket {
+pub(in crate::net) struct TurnTicket {
     turns: Rc<Turns>,
     number: u64,
 }
 
-impl Ticket {
+impl TurnTicket {
     /// Whether its turn has not come.
     pub(in crate::net) fn is_waiting(&self) -> bool {
         self.turns.waiting.borrow().contains_key(&self.number)
     }
 }
 
-impl Drop for Ticket {
+impl Drop for TurnTicket {
     fn drop(&mut self) {
         let waited = self.turns.waiting.borrow_mut().remove(&self.number).is_some();
         if !waited {
@@ -69,7 +69,7 @@ impl Default for Turns {
             small: Cell::new(false),
             waiting: RefCell::default(),
             next_ticket: Cell::new(0),
-            somebody: Notify::new(),
+            wait_begun: Notify::new(),
         }
     }
 }
@@ -105,12 +105,12 @@ impl Turns {
     }
 
     /// Queues a connection for a turn; it is woken when its turn has come.
-    pub(in crate::net) fn enqueue(self: &Rc<Self>, key: Key) -> Ticket {
+    pub(in crate::net) fn enqueue(self: &Rc<Self>, key: Key) -> TurnTicket {
         let number = self.next_ticket.get();
         self.next_ticket.set(number + 1);
         self.waiting.borrow_mut().insert(number, key);
-        self.somebody.notify_one();
-        Ticket { turns: Rc::clone(self), number }
+        self.wait_begun.notify_one();
+        TurnTicket { turns: Rc::clone(self), number }
     }
 
     fn begin(&self) {
@@ -134,7 +134,7 @@ impl Turns {
     pub(in crate::net) async fn begin_turns(self: Rc<Self>) {
         loop {
             if self.waiting.borrow().is_empty() {
-                self.somebody.notified().await;
+                self.wait_begun.notified().await;
             }
             // It completes when everything that was submitted before it has been tried.
             driver::everything_tried().await;

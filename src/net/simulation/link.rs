@@ -8,7 +8,9 @@ use super::peer::{Peer, Unanswered};
 use super::stats::Stats;
 use super::tally::Fault;
 use crate::net::batch::{COPY_LEN_MAX, Sealed};
-use crate::net::connection::{Action, Check, Deadlines, Doing, Machine, Progress, SEND_LEN_MAX};
+use crate::net::connection::{
+    Action, Check, Deadlines, Doing, KernelProgress, Machine, SEND_LEN_MAX,
+};
 use crate::net::control::millis;
 use crate::net::count::Close;
 use crate::net::driver::{HEARTBEAT_MS, Key, READ_LEN, wake};
@@ -82,7 +84,7 @@ impl Kernel {
     }
 }
 
-impl Progress for Kernel {
+impl KernelProgress for Kernel {
     fn acknowledged_bytes(&self) -> u64 {
         self.acknowledged
     }

@@ -342,8 +342,8 @@ impl World {
 
     fn step(&mut self, key: Key) -> Result<(), Fault> {
         let workers = self.workers.len();
-        let worker = &mut self.workers[key.place() % workers];
-        let Some(link) = &mut self.links[key.place()] else { return Ok(()) };
+        let worker = &mut self.workers[key.index() % workers];
+        let Some(link) = &mut self.links[key.index()] else { return Ok(()) };
         let course = match worker.shared.is_draining() {
             true => worker.course,
             false => Course::Serving,
@@ -358,12 +358,12 @@ impl World {
         };
         let has_ended = link.step(&mut scene);
         let has_ended = has_ended.map_err(|fault| {
-            let (number, link) = (key.place(), link.describe());
+            let (number, link) = (key.index(), link.describe());
             format!("connection {number} at {} us: {fault}; {link}", self.now_us)
         })?;
         if has_ended {
             worker.tally.add(&link.peer.tally);
-            self.links[key.place()] = None;
+            self.links[key.index()] = None;
         }
         Ok(())
     }
@@ -454,14 +454,16 @@ impl World {
             tally.check(&shared.counters)?;
             self.stats.count(tally);
             if !shared.turns.is_at_rest() {
-                return Err("somebody who is gone waits for a turn".to_owned());
+                return Err("a connection that has ended still waits for a turn".to_owned());
             }
             if shared.egress.as_ref().is_some_and(|egress| !egress.is_at_rest()) {
-                return Err("somebody who is gone has credit or waits for it".to_owned());
+                return Err(
+                    "a connection that has ended still has credit or waits for it".to_owned()
+                );
             }
             // The worker's own, and this one.
             if Rc::strong_count(&shared.snapshot()) != 2 {
-                return Err("somebody who is gone holds a snapshot".to_owned());
+                return Err("a connection that has ended still holds a snapshot".to_owned());
             }
         }
         let places: Vec<_> = (0..LINKS).map_while(|_| self.openings.take(ADDRESS)).collect();
