@@ -66,7 +66,7 @@ impl Worker {
     fn start(self: &Rc<Self>, listeners: &[Rc<Listener>], published: &Arc<Published>) {
         spawn(Rc::clone(&self.shared.turns).begin_turns());
         if let Some(egress) = &self.shared.egress {
-            spawn(Rc::clone(egress).pace());
+            spawn(Rc::clone(egress).collect_grants());
         }
         let (worker, published) = (Rc::clone(self), Arc::clone(published));
         spawn(async move {

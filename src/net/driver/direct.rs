@@ -1,4 +1,4 @@
-//! What a socket does at once, without waiting for it: plain system calls, for both drivers.
+//! System calls on a socket that do not wait, for both drivers.
 #![allow(unsafe_code, reason = "sendmsg with a message header that points into its own batch")]
 
 use super::Sealed;
@@ -7,10 +7,10 @@ use rustix::net::{RecvFlags, SendFlags};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
-/// Receives what is there, as far as it fits; 0 is the end of the stream.
+/// Receives what has arrived, as far as it fits; 0 is the end of the stream.
 ///
 /// # Errors
-/// `WouldBlock` if nothing is there.
+/// `WouldBlock` if nothing has arrived.
 pub(super) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
     let (len, _) = rustix::net::recv(socket, buffer, RecvFlags::DONTWAIT)?;
     Ok(len)
@@ -37,7 +37,7 @@ pub(super) fn send_bytes(socket: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usi
     Ok(rustix::net::send(socket, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)?)
 }
 
-/// The same of a batch of several pieces.
+/// Sends as [`send`], for a batch of several pieces.
 fn send_message(socket: BorrowedFd<'_>, batch: &Sealed) -> io::Result<usize> {
     let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
     // SAFETY: the header and everything it points to live as long as `batch`, which is borrowed
@@ -46,8 +46,8 @@ fn send_message(socket: BorrowedFd<'_>, batch: &Sealed) -> io::Result<usize> {
     usize::try_from(sent).map_err(|_| io::Error::last_os_error())
 }
 
-/// Whether the socket takes more, has failed, or a connect is decided. If not, the kernel tells
-/// whoever waits for it as soon as it is so.
+/// Whether the socket takes more, has failed, or a connect has succeeded or failed. If not, a wait
+/// that begins after this call is told as soon as one of these holds.
 pub(super) fn has_room(socket: impl AsFd) -> io::Result<bool> {
     let mut asked = [PollFd::new(&socket, PollFlags::OUT)];
     Ok(poll(&mut asked, Some(&Timespec::default()))? > 0)

@@ -1,10 +1,9 @@
 //! The verbs on tokio's reactor, for hosts that deny io_uring.
 //!
 //! An operation is tried first and waits only if the socket would block. A socket is registered
-//! when something first waits for it, once and edge-triggered; from then on nothing is tried
-//! that the kernel has not announced. The surprise is how little is asked of the kernel: a
-//! transfer that was cut short has emptied or filled the socket, so that it counts as blocked
-//! without being tried once more.
+//! once, edge-triggered, when an operation first waits for it; from then on an operation is tried
+//! only after the kernel has announced an event. The surprise: a transfer of fewer bytes than asked
+//! for has emptied or filled the socket, so the socket counts as blocked without another try.
 #![allow(unsafe_code, reason = "the reactor is given a descriptor that it does not own")]
 
 use super::{Buffer, Sealed, Socket, direct};
@@ -26,16 +25,16 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 use tokio::task::LocalSet;
 
-/// A socket's registration: its place in the table here, and what the reactor has of it, which
-/// stands apart in the heap by 128 bytes. Measured.
+/// Bytes of a socket's registration: its entry in the table here, and the reactor's own record,
+/// which is aligned to 128 bytes. Measured.
 pub(super) const REGISTRATION_BYTES: u64 = 600;
 
-/// What the reactor has the kernel write events to: 1,024 of 12 bytes.
+/// Bytes of the reactor's buffer for the kernel's events: 1,024 of 12 bytes.
 pub(super) const EVENTS_BYTES: u64 = 12 << 10;
 
-/// A thread's reactor and timers, and what runs on them.
+/// A thread's reactor and timers, and the tasks that run on them.
 pub(super) struct Runtime {
-    /// Goes first: what it drops is still registered.
+    /// The first field, because it must be dropped first: its sockets are still registered.
     tasks: LocalSet,
     runtime: tokio::runtime::Runtime,
 }
@@ -52,26 +51,26 @@ impl Runtime {
 }
 
 thread_local! {
-    /// This thread's sockets in the reactor, by descriptor, once something has waited for them.
-    /// Here rather than in [`Socket`], where the other driver would carry an empty place for each.
+    /// This thread's registered sockets, by descriptor. They are here and not in [`Socket`], where
+    /// each socket of the other driver would have an empty field for them.
     static REGISTERED: RefCell<Vec<Option<AsyncFd<RawFd>>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Gives the reactor a descriptor. Whoever has both drops this first.
+/// A descriptor registered with the reactor. To be dropped before the descriptor is closed.
 fn register(descriptor: RawFd) -> io::Result<AsyncFd<RawFd>> {
     let both = Interest::READABLE | Interest::WRITABLE;
     // SAFETY: the descriptor is open, and stays so: whoever has it drops this before.
     unsafe { AsyncFd::register_with_interest(descriptor, both) }.map_err(io::Error::from)
 }
 
-/// Does something with a socket's registration, if it has one.
+/// Calls a function with a socket's registration, which is none before the socket is registered.
 #[inline]
 fn with_registered<T>(socket: &Socket, act: impl FnOnce(Option<&AsyncFd<RawFd>>) -> T) -> T {
     let place = usize::try_from(socket.raw()).unwrap_or(usize::MAX);
     REGISTERED.with_borrow(|all| act(all.get(place).and_then(Option::as_ref)))
 }
 
-/// Gives the reactor a socket that it does not have.
+/// Registers a socket that is not registered.
 fn register_socket(socket: &Socket) -> io::Result<()> {
     let registration = register(socket.raw())?;
     let place = usize::try_from(socket.raw()).map_err(io::Error::other)?;
@@ -86,22 +85,22 @@ fn register_socket(socket: &Socket) -> io::Result<()> {
     Ok(())
 }
 
-/// Takes a socket from the reactor. To be called before its descriptor is closed or passed on.
+/// Ends a socket's registration. To be called before its descriptor is closed or passed on.
 pub(super) fn forget(socket: &Socket) {
     let Ok(place) = usize::try_from(socket.raw()) else { return };
-    // Where the thread ends, and its table has gone, the reactor has gone as well.
+    // This fails only while the thread ends and its table is dropped; the reactor is then, too.
     let registration =
         REGISTERED.try_with(|all| all.borrow_mut().get_mut(place).and_then(Option::take));
     drop(registration);
 }
 
-/// What a try came to.
+/// The outcome of a try.
 enum Try {
-    /// It has a result; the next try may have one, too.
+    /// A result; the next try may succeed, too.
     Done(io::Result<usize>),
-    /// It has a result, and the next one would block.
+    /// A result; the next try would block.
     Last(usize),
-    /// It would block.
+    /// The try would block.
     Blocks,
 }
 
@@ -117,7 +116,7 @@ impl Try {
     }
 }
 
-/// Tries until it has a result, each time that the socket may no longer block.
+/// Tries an operation, again after each event of its socket, until there is a result.
 #[inline]
 fn poll_until_done(
     socket: &Socket,
@@ -129,8 +128,8 @@ fn poll_until_done(
         let (outcome, is_registered) = with_registered(socket, |registered| {
             let Some(registered) = registered else { return (attempt(socket.as_fd()), false) };
             let mut outcome = Try::Blocks;
-            // WouldBlock has the reactor wait for the next event. It is also what comes if the
-            // last one is used up; then nothing is tried.
+            // WouldBlock has the reactor wait for the next event. The reactor also returns it
+            // without a try if the last event is used up.
             let _ = registered.try_io(interest, |_| {
                 outcome = attempt(socket.as_fd());
                 match outcome {
@@ -193,7 +192,7 @@ impl<const LEN: usize> Receiving<LEN> {
     }
 }
 
-/// A send of a batch, until it has completed; and what of it has gone out.
+/// A send of a batch, until it has completed, and how many bytes were sent.
 pub(super) struct Sending(Option<Sealed>, usize);
 
 impl Sending {
@@ -231,7 +230,7 @@ impl Sending {
     }
 }
 
-/// A send of a buffer's range, until it has completed; and what of it has gone out.
+/// A send of a buffer's range, until it has completed, and how many bytes were sent.
 pub(super) struct SendingBuffer<const LEN: usize>(Option<Buffer<LEN>>, Range<usize>, usize);
 
 impl<const LEN: usize> SendingBuffer<LEN> {
@@ -266,7 +265,7 @@ impl<const LEN: usize> SendingBuffer<LEN> {
     }
 }
 
-/// Ready when there is room. What the reactor saw last may be long ago, so the kernel is asked.
+/// Ready when there is room. The reactor's last event may be out of date, so the kernel is asked.
 pub(super) fn poll_room(socket: &Socket, context: &mut Context<'_>) -> Poll<io::Result<()>> {
     let polled = poll_until_done(socket, Interest::WRITABLE, context, |socket| {
         match direct::has_room(socket) {
@@ -279,14 +278,14 @@ pub(super) fn poll_room(socket: &Socket, context: &mut Context<'_>) -> Poll<io::
 }
 
 thread_local! {
-    /// Told when waits for a connection are given up.
+    /// Notified when waits for a connection are given up.
     static GIVEN_UP: Rc<Notify> = Rc::default();
 }
 
-/// Waits until a listening socket has a connection to accept, or that is given up.
+/// Waits until a listening socket has a connection to accept, or waits are given up.
 ///
-/// It is registered anew each time, so that the kernel says what waits already: another process
-/// may share the socket, and nobody accepts to the last.
+/// The socket is registered anew for each wait, so that the kernel reports connections that wait
+/// already: a worker does not accept until none is left, and another process may share the socket.
 pub(super) async fn acceptable(listening: BorrowedFd<'_>) -> io::Result<()> {
     let given_up = GIVEN_UP.with(Rc::clone);
     let mut given_up = pin!(given_up.notified());
@@ -300,20 +299,20 @@ pub(super) async fn acceptable(listening: BorrowedFd<'_>) -> io::Result<()> {
     .await
 }
 
-/// Ends this thread's waits for a connection. Whoever is to go on waiting begins anew.
+/// Ends all waits for a connection on this thread. A caller that needs to wait on calls again.
 pub(super) fn give_up_accepting() {
     GIVEN_UP.with(|given_up| given_up.notify_waiters());
 }
 
-/// Lets the reactor see what has come in, and then the other tasks have their turn.
+/// Lets the reactor take up new events, and then the other tasks run.
 pub(super) async fn everything_tried() {
     tokio::task::yield_now().await;
 }
 
-/// Waits for some microseconds; the runtime's timers know milliseconds.
+/// Waits for some microseconds; the runtime's timers are exact to milliseconds only.
 pub(super) async fn pause_us(microseconds: u64) {
     if wait_for_timer(Duration::from_micros(microseconds)).await.is_err() {
-        // No descriptor is left: the pause is longer.
+        // No descriptor is left for a timer: the pause takes milliseconds.
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }

@@ -1,9 +1,8 @@
-//! A kernel that fails on purpose: results that it may give and hardly ever does.
+//! Fault injection: results of the kernel that are possible and rare. For tests only.
 //!
-//! For tests only. An operation of the ring is replaced when it is submitted: by one that does
-//! nothing and whose result is then changed to an error, or by one that moves fewer bytes than
-//! were asked for. A system call is not made, or asks for fewer bytes. So the bytes that are said
-//! to have gone are those that went, and no other.
+//! An operation of the ring is replaced when it is submitted: by a no-op whose result is then
+//! changed to an error, or by an operation on fewer bytes. A direct system call is left out, or
+//! made for fewer bytes. A result therefore always reports exactly the bytes that were moved.
 
 use super::{ReadBuffer, Sealed, direct};
 use io_uring::{opcode, squeue, types};
@@ -13,7 +12,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::os::fd::{BorrowedFd, RawFd};
 
-/// What says nothing about a socket.
+/// Errors that say nothing about a socket.
 const PASSING: [(i32, &str); 5] = [
     (libc::EINTR, "EINTR"),
     (libc::EAGAIN, "EAGAIN"),
@@ -30,12 +29,12 @@ thread_local! {
 struct Faults {
     rng: fastrand::Rng,
     one_in: u32,
-    /// Operations under way whose result is to be another, by where their buffer is.
+    /// The results that replace those of operations under way, by the address of their buffer.
     due: HashMap<usize, i32>,
     injected: BTreeMap<String, u64>,
 }
 
-/// What becomes of an operation.
+/// What is done to an operation.
 enum Fate {
     Error(i32),
     Short(u32),
@@ -57,14 +56,14 @@ impl Faults {
     }
 }
 
-/// Has one in so many operations of this thread fail, by chance from `seed`.
+/// Has one in `one_in` operations of this thread fail, at random from `seed`.
 pub(in crate::net) fn begin(seed: u64, one_in: u32) {
     let (rng, injected) = (fastrand::Rng::with_seed(seed), BTreeMap::new());
     let faults = Faults { rng, one_in, due: HashMap::new(), injected };
     FAULTS.with_borrow_mut(|slot| *slot = Some(faults));
 }
 
-/// No further operation fails. What was injected, with the number of times.
+/// Ends the injection. Returns the faults that were injected and how often.
 pub(in crate::net) fn end() -> BTreeMap<String, u64> {
     FAULTS.with_borrow_mut(Option::take).map(|faults| faults.injected).unwrap_or_default()
 }
@@ -104,7 +103,7 @@ pub(super) fn send(entry: squeue::Entry, batch: &Sealed, socket: RawFd) -> squeu
     other.unwrap_or(entry)
 }
 
-/// What a send without the ring came to, if it is to fail or to be short.
+/// The result of a direct send, if it is chosen to fail or to be short.
 pub(super) fn send_now(
     kind: &str,
     batch: &Sealed,
@@ -117,7 +116,7 @@ pub(super) fn send_now(
     })
 }
 
-/// What a receive without the ring came to, if it is to fail or to be short.
+/// The result of a direct receive, if it is chosen to fail or to be short.
 pub(super) fn receive_now(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Option<io::Result<usize>> {
     with(|faults| match faults.fate("receive", buffer.len())? {
         Fate::Error(errno) => Some(Err(io::Error::from_raw_os_error(errno))),
@@ -125,13 +124,13 @@ pub(super) fn receive_now(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Option<i
     })
 }
 
-/// That a socket blocks is no fault.
+/// `WouldBlock` of the real call is no fault.
 fn not_blocked(result: io::Result<usize>) -> Option<io::Result<usize>> {
     let blocks = |error: &io::Error| error.kind() == io::ErrorKind::WouldBlock;
     (!result.as_ref().is_err_and(blocks)).then_some(result)
 }
 
-/// The result of a completed operation on `data`, where `result` was the ring's.
+/// The result to report for a completed operation on `data`, given the ring's `result`.
 pub(super) fn result(data: &dyn Any, result: i32) -> i32 {
     let place = match (data.downcast_ref::<ReadBuffer>(), data.downcast_ref::<Sealed>()) {
         (Some(buffer), _) => buffer.as_ptr().addr(),

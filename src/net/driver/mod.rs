@@ -1,12 +1,12 @@
 //! What `net` asks of the kernel, as a handful of verbs: receive, send, wait for room, wait for a
 //! connection, do nothing, sleep, spawn.
 //!
-//! Two drivers carry them out: `ring`, and `epoll` for hosts that deny io_uring. A thread's
-//! [`Runtime`] decides which; nothing above this folder asks. Receives and sends are
-//! *operations*: they own the memory that the kernel reads or writes until they have completed,
-//! and are polled by whoever started them. The surprise: an operation does not own its socket.
-//! Whoever starts one keeps the socket open until the operation has completed, or a later socket
-//! with the same number would be read from. Dropping an operation does not cancel it.
+//! Two drivers carry them out: `ring`, and `epoll` for hosts that deny io_uring. Each thread uses
+//! the driver of its [`Runtime`]; nothing above this folder depends on which it is. Receives and
+//! sends are *operations*: they own the memory that the kernel reads or writes until they have
+//! completed, and are polled by their owner. The surprise: an operation does not own its socket.
+//! Its owner must keep the socket open until the operation has completed; otherwise the kernel
+//! could act on a later socket with the same descriptor. Dropping an operation does not cancel it.
 
 mod direct;
 mod epoll;
@@ -35,7 +35,7 @@ use std::ptr;
 use std::task::{Context, Poll};
 use tokio::task::JoinHandle;
 
-/// How a thread's operations come to the kernel.
+/// How a thread's operations are carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Driver {
     /// By an io_uring: operations are submitted, and complete.
@@ -55,7 +55,7 @@ impl Driver {
         }
     }
 
-    /// What it takes for a socket, in bytes: its place in the reactor.
+    /// Bytes that the driver needs for each socket.
     pub(super) const fn socket_bytes(self) -> u64 {
         match self {
             Self::Ring => 0,
@@ -63,7 +63,7 @@ impl Driver {
         }
     }
 
-    /// What it takes for a thread, in bytes.
+    /// Bytes that the driver needs for each thread.
     pub(super) const fn thread_bytes(self, size: RingSize) -> u64 {
         match self {
             Self::Ring => size.bytes(),
@@ -77,11 +77,11 @@ thread_local! {
     static DRIVER: Cell<Driver> = const { Cell::new(Driver::Ring) };
 }
 
-/// A thread's way to the kernel, and what runs on it.
+/// A thread's driver and the tasks that run on it.
 pub(super) struct Runtime(ByDriver<tokio_uring::Runtime, epoll::Runtime>);
 
 impl Runtime {
-    /// With a ring of `size`, if it is to be a ring.
+    /// A runtime with this driver; `size` is the size of its ring, if it has one.
     ///
     /// # Errors
     /// The ring, or the epoll set, cannot be set up.
@@ -92,7 +92,8 @@ impl Runtime {
         }))
     }
 
-    /// Runs `future`, and what it spawns, to its end. A thread has one runtime in its life.
+    /// Runs `future` and the tasks that it spawns until `future` ends. A thread has one runtime in
+    /// its life.
     pub(super) fn block_on<F: Future>(&self, future: F) -> F::Output {
         match &self.0 {
             ByDriver::Ring(runtime) => {
@@ -107,7 +108,7 @@ impl Runtime {
     }
 }
 
-/// What each driver has of its own.
+/// A value of the thread's driver.
 enum ByDriver<R, E> {
     Ring(R),
     Epoll(E),
@@ -118,15 +119,15 @@ pub(super) fn spawn<T: 'static>(task: impl Future<Output = T> + 'static) -> Join
     tokio::task::spawn_local(task)
 }
 
-/// How often a thread looks at its deadlines and publishes its counters.
+/// Milliseconds between two times that a thread checks its deadlines and publishes its counters.
 pub(super) const HEARTBEAT_MS: u64 = 100;
 
-/// Bytes read at once: 64 requests of build 550, 25 of the youngest clients, for which a
-/// connection reads on at once. 64 bytes cost 2.2 times as much CPU a request at 40 in
-/// flight, 1,024 gain nothing (docs/decisions/0002).
+/// Bytes of a receive: 64 requests of build 550, or 25 of the newest clients, for which a
+/// connection receives a second time at once. 64 bytes cost 2.2 times as much CPU time a request
+/// at 40 in flight, and 1,024 save nothing (docs/decisions/0002).
 pub(super) const READ_LEN: usize = 256;
 
-// A connection counts what a read brought after each read, a message that began before included.
+// A connection counts messages after each read; a message may have begun in the read before.
 const _: () = assert!(READ_LEN.div_ceil(MESSAGE_LEN) <= Received::MESSAGES_MAX);
 
 /// Memory that a receive writes to.
@@ -135,7 +136,8 @@ pub(super) type Buffer<const LEN: usize> = Box<[u8; LEN]>;
 /// A JS5 connection's read buffer.
 pub(super) type ReadBuffer = Buffer<READ_LEN>;
 
-/// A connected socket, of the thread that made it: drivers know sockets by thread and descriptor.
+/// A connected socket. It must stay on the thread that made it: the epoll driver keeps the
+/// registrations of sockets by thread and descriptor.
 #[derive(Debug)]
 pub(super) struct Socket {
     descriptor: OwnedFd,
@@ -147,7 +149,7 @@ impl Socket {
         Self { descriptor }
     }
 
-    /// The descriptor, for whoever goes on with it. No operation may be under way.
+    /// The descriptor, to be used elsewhere. No operation may be under way.
     #[allow(unsafe_code, reason = "a descriptor taken out of what forgets it when dropped")]
     pub(super) fn into_descriptor(self) -> OwnedFd {
         self.forget();
@@ -170,7 +172,7 @@ impl Socket {
 
     /// Shuts both sides down, so that operations under way complete.
     pub(super) fn shut_down(&self) {
-        // An error means that it is over already.
+        // An error means that the connection has ended already.
         let _ = rustix::net::shutdown(self, Shutdown::Both);
     }
 
@@ -179,7 +181,8 @@ impl Socket {
         let _ = rustix::net::shutdown(self, Shutdown::Write);
     }
 
-    /// Sends at once what the socket takes. `WouldBlock` if it takes nothing.
+    /// Sends as much as the socket takes at once, by a system call. `WouldBlock` if it takes
+    /// nothing.
     #[inline]
     pub(super) fn send_now(&self, batch: &Sealed) -> io::Result<usize> {
         #[cfg(test)]
@@ -189,12 +192,13 @@ impl Socket {
         direct::send(self.as_fd(), batch)
     }
 
-    /// Reads at once what is there. `WouldBlock` if it is nothing.
+    /// Receives what has arrived, by a system call. `WouldBlock` if nothing has.
     pub(super) fn receive_now(&self, buffer: &mut [u8]) -> io::Result<usize> {
         direct::receive(self.as_fd(), buffer)
     }
 
-    /// Begins to read what is there, at least a byte; 0 is the end of the stream.
+    /// Starts to receive at least one byte, and more if more has arrived. A result of 0 is the end
+    /// of the stream.
     #[inline]
     pub(super) fn receive<const LEN: usize>(&self, buffer: Buffer<LEN>) -> Receiving<LEN> {
         Receiving(match DRIVER.get() {
@@ -203,7 +207,7 @@ impl Socket {
         })
     }
 
-    /// Begins to send all of `batch`, or what goes before an error.
+    /// Starts to send all of `batch`. The result may be shorter if an error came after a part.
     pub(super) fn send(&self, batch: Sealed) -> Sending {
         Sending(match DRIVER.get() {
             Driver::Ring => ByDriver::Ring(ring::send(self.raw(), batch)),
@@ -211,7 +215,8 @@ impl Socket {
         })
     }
 
-    /// Begins to send these bytes of `buffer`, all of them, or what goes before an error.
+    /// Starts to send all of these bytes of `buffer`. The result may be shorter if an error came
+    /// after a part.
     pub(super) fn send_buffer<const LEN: usize>(
         &self,
         buffer: Buffer<LEN>,
@@ -228,7 +233,8 @@ impl Socket {
         direct::has_room(self).unwrap_or(true)
     }
 
-    /// Waits until the socket takes more, has failed, or a connect is decided.
+    /// Starts to wait until the socket takes more, has failed, or a connect has succeeded or
+    /// failed.
     pub(super) fn room(&self) -> Room {
         Room(match DRIVER.get() {
             Driver::Ring => ByDriver::Ring(ring::writable(self.raw())),
@@ -249,7 +255,8 @@ impl AsFd for Socket {
     }
 }
 
-/// Has a task that never waits pause now and then, as one with a ring always does.
+/// Has a task yield from time to time even if its operations complete at once, as they may with
+/// epoll. With a ring each operation makes the task wait.
 async fn take_turns() {
     tokio::task::consume_budget().await;
 }
@@ -301,8 +308,8 @@ impl<const LEN: usize> SendingBuffer<LEN> {
 pub(super) struct Sending(ByDriver<ring::InFlight<Sealed>, epoll::Sending>);
 
 impl Sending {
-    /// The result and the batch, once it has completed; the batch has taken note of what went out.
-    /// Not to be polled again after that.
+    /// The result and the batch, once the send has completed; the batch has recorded the bytes
+    /// sent. Not to be polled again after that.
     pub(super) fn poll(
         &mut self,
         socket: &Socket,
@@ -339,14 +346,14 @@ impl Room {
         }
     }
 
-    /// Waits for it.
+    /// Waits for room.
     pub(super) async fn done(mut self, socket: &Socket) -> io::Result<()> {
         poll_fn(|context| self.poll(socket, context)).await
     }
 }
 
-/// Waits until a listening socket has a connection to accept. It takes none, so that dropping it
-/// at the end loses none. The descriptor stays open until it has completed or the thread ends.
+/// Waits until a listening socket has a connection to accept. It accepts none, so none is lost when
+/// this is dropped. The descriptor must stay open until this has completed or the thread ends.
 pub(super) async fn connection_waits(listening: BorrowedFd<'_>) -> io::Result<()> {
     match DRIVER.get() {
         Driver::Ring => ring::acceptable(listening.as_raw_fd()).await.0.map(drop),
@@ -354,17 +361,17 @@ pub(super) async fn connection_waits(listening: BorrowedFd<'_>) -> io::Result<()
     }
 }
 
-/// Ends every wait for a connection on a listening socket: a ring would keep it open for them.
-/// Those on this thread's other sockets may end, too.
+/// Ends every wait for a connection on a listening socket, because a ring keeps the socket open for
+/// them. Waits on this thread's other listening sockets may end, too.
 pub(super) async fn give_up_waiting(listening: BorrowedFd<'_>) {
     match DRIVER.get() {
-        // That there was nothing to give up is an error, too.
+        // If there was no wait, this returns an error, which has no meaning here.
         Driver::Ring => drop(ring::give_up_accepting(listening.as_raw_fd()).await),
         Driver::Epoll => epoll::give_up_accepting(),
     }
 }
 
-/// Completes when everything that was begun before it has been tried.
+/// Completes when all operations that were started before it have been tried once.
 pub(super) async fn everything_tried() {
     match DRIVER.get() {
         Driver::Ring => ring::everything_tried().await,
@@ -372,7 +379,7 @@ pub(super) async fn everything_tried() {
     }
 }
 
-/// Waits for some microseconds; the runtime's timers know milliseconds.
+/// Waits for some microseconds; the runtime's timers are exact to milliseconds only.
 pub(super) async fn pause_us(microseconds: u64) {
     match DRIVER.get() {
         Driver::Ring => ring::pause_us(microseconds).await,
@@ -380,7 +387,8 @@ pub(super) async fn pause_us(microseconds: u64) {
     }
 }
 
-/// Failures of an operation that say nothing about the socket: try again.
+/// Whether a failure of an operation says nothing about its socket, so that the operation should be
+/// tried again.
 pub(super) fn is_passing(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),

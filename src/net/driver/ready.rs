@@ -1,10 +1,10 @@
 //! The connections that have something to do, as a list of numbers.
 //!
-//! A waker of a connection is its number: to wake it is to append the number to the list of the
-//! thread, and nothing else. So a connection needs no task, no reference count and no place in a
-//! queue of tasks, and whoever walks the list knows which connection comes after the next, and
-//! can fetch it into the core's cache meanwhile. A number may stand in the list more than once,
-//! and may be that of a connection that has ended: to step one that has nothing to do is nothing.
+//! The waker of a connection holds only its number; waking the connection appends the number to the
+//! list of the thread. A connection therefore needs no task, no reference count and no entry in a
+//! queue of tasks. The task that walks the list can see which connections follow, and fetches them
+//! into the core's cache. A number may be in the list more than once, or belong to a connection
+//! that has ended: stepping a connection that has nothing to do has no effect.
 #![allow(unsafe_code, reason = "a waker that is a number")]
 
 use std::cell::{Cell, RefCell};
@@ -21,23 +21,24 @@ thread_local! {
 
 struct List {
     keys: RefCell<Vec<Key>>,
-    /// The task that walks the list, while it waits.
+    /// Wakes the task that walks the list; set while that waits.
     walker: Cell<Option<Waker>>,
 }
 
 impl Key {
-    /// The number of a place. Places are bounded by descriptors, of which 32 bits hold all.
+    /// The key of an index in the worker's table. There are no more indexes than descriptors, which
+    /// are numbers of 32 bits.
     #[must_use]
     pub fn new(index: usize) -> Self {
         Self(u32::try_from(index).unwrap_or(u32::MAX))
     }
 
-    /// The place.
+    /// The index in the worker's table.
     pub(in crate::net) fn index(self) -> usize {
         self.0 as usize
     }
 
-    /// Wakes the connection when an operation of this thread's completes.
+    /// A waker for operations of this thread.
     pub(in crate::net) fn waker(self) -> Waker {
         // SAFETY: the functions of the table keep the contract of a waker whatever the data, which
         // is a number and never read through.
@@ -45,7 +46,7 @@ impl Key {
     }
 }
 
-/// Lets a connection of this thread have its turn.
+/// Has a connection of this thread be stepped soon.
 #[inline]
 pub(in crate::net) fn wake(key: Key) {
     READY.with(|list| {
@@ -60,8 +61,8 @@ fn raw(key: Key) -> RawWaker {
     RawWaker::new(ptr::without_provenance(key.index()), &TABLE)
 }
 
-/// Another thread's wake goes to the list of that thread and is lost: operations, timers and
-/// notices of a worker wake on its own thread only.
+/// A wake on another thread would go to that thread's list and be lost. It does not happen:
+/// operations, timers and notifications of a worker wake on its own thread only.
 static TABLE: RawWakerVTable = RawWakerVTable::new(
     |data| raw(Key::new(data.addr())),
     |data| wake(Key::new(data.addr())),
@@ -69,15 +70,15 @@ static TABLE: RawWakerVTable = RawWakerVTable::new(
     |_| {},
 );
 
-/// The walker's hold on the list of its thread.
+/// The walker's access to the list of its thread.
 #[derive(Default)]
 pub(in crate::net) struct ReadyList {
     taken: Vec<Key>,
 }
 
 impl ReadyList {
-    /// All that have become ready since the last time, at least one; in the order in which they
-    /// were woken.
+    /// The keys of connections that were woken since the last call, at least one, in the order of
+    /// their wakes. Pending if there is none; then the next wake wakes the walker.
     pub(in crate::net) fn poll_take(&mut self, context: &Context<'_>) -> Poll<&[Key]> {
         self.taken.clear();
         READY.with(|list| {
@@ -90,7 +91,8 @@ impl ReadyList {
         })
     }
 
-    /// Whether others have become ready meanwhile. If none have, the walker is woken by the next.
+    /// Whether connections were woken since the last call of [`Self::poll_take`]. If not, the next
+    /// wake wakes the walker.
     pub(in crate::net) fn poll_again(&self, context: &Context<'_>) -> bool {
         READY.with(|list| {
             let some = !list.keys.borrow().is_empty();

@@ -1,8 +1,8 @@
 //! The verbs on tokio-uring: operations made by hand, one completion each, buffers owned.
 //!
-//! tokio-uring's own operations cost an allocation and a shared descriptor each. These own what
-//! the kernel writes to or reads from until the completion has come: dropping one early keeps
-//! all of it alive.
+//! tokio-uring's own operations cost an allocation and a shared descriptor each. The operations here
+//! own the memory that the kernel writes to or reads from until they have completed. If one is
+//! dropped earlier, the runtime keeps that memory until then.
 use super::{Buffer, Sealed};
 use io_uring::{cqueue, opcode, squeue, types};
 use std::io;
@@ -14,12 +14,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio_uring::{InFlightOneshot, OneshotOutputTransform, UnsubmittedOneshot};
 
-/// How much a thread's ring holds.
+/// The number of entries of a thread's ring.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::net) struct RingSize {
     /// Submissions that wait for the kernel.
     pub(in crate::net) entries: u32,
-    /// Completions that wait for the thread; many more, as thousands may come at once.
+    /// Completions that wait for the thread: many more, because thousands may complete at once.
     pub(in crate::net) completions: u32,
 }
 
@@ -30,11 +30,11 @@ impl RingSize {
     }
 }
 
-/// A worker's.
+/// The ring of a worker.
 pub(in crate::net) const WORKER: RingSize = RingSize { entries: 4096, completions: 32768 };
 
-/// Of the thread of game connections. Completions are at most three a connection: one a
-/// direction, and a deadline's.
+/// The ring of the thread of game connections. Each of these has at most three completions: one for
+/// each direction, and one of a deadline.
 pub(in crate::net) const GAME: RingSize = RingSize { entries: 1024, completions: 16384 };
 
 /// A runtime with a ring of that size.
@@ -88,7 +88,7 @@ pub(super) fn receive<const LEN: usize>(
     submit(buffer, entry)
 }
 
-/// Completes short only if interrupted.
+/// Completes with fewer bytes only if it was interrupted.
 pub(super) fn send(socket: RawFd, batch: Sealed) -> InFlight<Sealed> {
     let (socket, flags) = (types::Fd(socket), libc::MSG_NOSIGNAL | libc::MSG_WAITALL);
     let entry = match batch.as_one_slice().map(|bytes| (bytes, u32::try_from(bytes.len()))) {
@@ -129,12 +129,12 @@ pub(super) fn give_up_accepting(listening: RawFd) -> InFlight<()> {
     submit((), opcode::AsyncCancel2::new(all).build())
 }
 
-/// Completes when everything that was submitted before it has been tried.
+/// Completes when all operations that were submitted before it have been tried once.
 pub(super) async fn everything_tried() {
     let (_tried, ()) = submit((), opcode::Nop::new().build()).await;
 }
 
-/// Waits for some microseconds; the runtime's timers know milliseconds.
+/// Waits for some microseconds; the runtime's timers are exact to milliseconds only.
 pub(super) async fn pause_us(microseconds: u64) {
     let timespec = Box::new(types::Timespec::from(Duration::from_micros(microseconds)));
     let entry = opcode::Timeout::new(&raw const *timespec).build();

@@ -1,9 +1,9 @@
-//! A token bucket: how many bytes may go. Pure; time is an argument.
+//! A token bucket: how many bytes may be sent at the moment. Pure; time is an argument.
 
 use std::time::Duration;
 
-/// What an idle line saves up, as time at its rate. 2 % of a second, so that the first second
-/// after a pause is within 3 % of the cap too.
+/// How much an idle bucket saves up, as time at its rate. It is 2 % of a second, so that even the
+/// first second after a pause stays within 3 % of the cap.
 const BURST: Duration = Duration::from_millis(20);
 
 /// How much time a late worker may make up for while a connection waits: if other programs use its
@@ -14,15 +14,16 @@ const CATCH_UP: Duration = Duration::from_millis(100);
 /// Tokens are kept in millionths of a byte, so that no rate loses to rounding.
 const MICRO: i64 = 1_000_000;
 
-/// Refilled at a rate; what is sent is taken out, into debt if need be.
+/// A bucket that is refilled at a rate. Bytes sent are taken out; the bucket may go into debt.
 #[derive(Clone, Debug)]
 pub struct Bucket {
     /// Bytes a second, at most [`RATE_MAX`].
     rate: i64,
-    /// What an idle bucket holds, in millionths.
+    /// What an idle bucket holds at most, in millionths of a byte.
     depth: i64,
-    /// Below 0 is debt: nothing goes until it is paid.
+    /// In millionths of a byte. Below 0 is debt: nothing may be sent until time has paid it.
     tokens: i64,
+    /// The time of the last refill, in microseconds.
     refilled_us: u64,
 }
 
@@ -30,7 +31,8 @@ pub struct Bucket {
 pub const RATE_MAX: u64 = 1_000_000_000_000;
 
 impl Bucket {
-    /// A full bucket. It holds `BURST` of its rate, and `burst_min` bytes at least.
+    /// A full bucket of `rate` bytes a second. It holds `BURST` of its rate, and `burst_min` bytes
+    /// at least.
     #[must_use]
     pub fn new(rate: u64, burst_min: u64, now_us: u64) -> Self {
         let rate = i64::try_from(rate.min(RATE_MAX)).unwrap_or(i64::MAX);
@@ -38,8 +40,8 @@ impl Bucket {
         Self { rate, depth, tokens: depth, refilled_us: now_us }
     }
 
-    /// Puts in what the time since the last call is worth. `wanted`: a connection has waited for it
-    /// meanwhile, so that nothing of it is to be lost but what `CATCH_UP` does not cover.
+    /// Adds tokens for the time since the last call. If they are `wanted`, because a connection
+    /// waited in that time, the bucket may hold up to `CATCH_UP` of its rate; else only its depth.
     pub fn refill(&mut self, now_us: u64, wanted: bool) {
         let elapsed = now_us.saturating_sub(self.refilled_us);
         self.refilled_us = self.refilled_us.max(now_us);
@@ -51,7 +53,7 @@ impl Bucket {
         self.tokens = grown.min(self.depth.max(most)).max(self.tokens);
     }
 
-    /// Whether something may go.
+    /// Whether something may be sent.
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.tokens > 0
@@ -63,17 +65,17 @@ impl Bucket {
         u64::try_from(self.tokens / MICRO).unwrap_or(0)
     }
 
-    /// Takes bytes out, into debt if there are not as many.
+    /// Takes bytes out. If there are fewer, the bucket goes into debt.
     pub fn take(&mut self, bytes: u64) {
         self.tokens = self.tokens.saturating_sub(micro_bytes(bytes));
     }
 
-    /// Gives bytes back that were taken and not sent.
+    /// Returns bytes that were taken and not sent.
     pub fn give_back(&mut self, bytes: u64) {
         self.tokens = self.tokens.saturating_add(micro_bytes(bytes));
     }
 
-    /// Microseconds from the last refill until `bytes` are there.
+    /// Microseconds from the last refill until `bytes` are available.
     #[must_use]
     pub fn wait_us(&self, bytes: u64) -> u64 {
         let missing = micro_bytes(bytes).saturating_sub(self.tokens).max(0);
@@ -106,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_late_worker_missed_is_made_up_for_while_somebody_waits() {
+    fn a_late_worker_makes_up_for_100_ms_while_a_connection_waits() {
         let mut bucket = Bucket::new(1_000_000, 0, 0);
         bucket.take(20_000);
         bucket.refill(60_000, true);
@@ -114,11 +116,11 @@ mod tests {
         bucket.refill(60_000_000, true);
         assert_eq!(bucket.available(), 100_000, "a stopped process does not flood the line");
         bucket.refill(60_001_000, false);
-        assert_eq!(bucket.available(), 100_000, "and nothing is taken away again");
+        assert_eq!(bucket.available(), 100_000, "what a bucket holds is not taken away");
     }
 
     #[test]
-    fn debt_is_paid_before_anything_goes() {
+    fn nothing_may_be_sent_until_debt_is_paid() {
         let mut bucket = Bucket::new(1000, 0, 0);
         bucket.take(1020);
         assert_eq!((bucket.is_open(), bucket.available()), (false, 0));

@@ -1,11 +1,11 @@
-//! Sharing the line: what a worker's connections may send under the caps.
+//! The caps on bandwidth: gives a worker's connections credit, and takes it from them when they
+//! have sent.
 //!
-//! Without a cap, a batch costs one check of an empty option. All workers share one [`Shaper`],
-//! under a lock that is taken a few times for each batch of some kilobytes, so that ranks and
-//! shares hold across workers. A connection without credit goes on reading and waits. While one of
-//! its connections waits, a worker collects grants every `TICK` and wakes the connections that they
-//! are for. Bytes count as sent when the kernel has taken them; headers of TCP and IP are not
-//! counted.
+//! Without a cap, a batch costs one check of an empty option. All workers share one [`Shaper`], so
+//! that ranks and shares hold across workers; its lock is taken a few times for each batch of some
+//! kilobytes. A connection without credit waits and goes on receiving. While one of its connections
+//! waits, a worker collects grants every `TICK` and wakes the connections that they are for. Bytes
+//! are charged when a batch is filled with them; headers of TCP and IP are not counted.
 
 use super::bucket::Bucket;
 use super::schedule::{Answer, Asker, ByRank, Caps, Grant, Rank, Schedule, Ticket, quantum};
@@ -22,8 +22,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
-/// How often a worker collects grants while one of its connections waits: what a higher rank
-/// may have to wait beside the line itself. The time of 50 kB at 10 MB/s.
+/// How often a worker collects grants while one of its connections waits. A connection may have to
+/// wait so much longer than the line itself requires: the time of 50 kB at 10 MB/s.
 const TICK: Duration = Duration::from_millis(5);
 
 #[cfg(test)]
@@ -31,7 +31,7 @@ thread_local! {
     static SIMULATED_US: Cell<Option<u64>> = const { Cell::new(None) };
 }
 
-/// Has the shapers of this thread see this time, and no clock: for simulations.
+/// Replaces the clock of this thread's shapers by this time, for simulations.
 #[cfg(test)]
 pub(in crate::net) fn simulate_time(now_us: u64) {
     SIMULATED_US.set(Some(now_us));
@@ -42,13 +42,13 @@ pub(in crate::net) fn simulate_time(now_us: u64) {
 pub struct Shaper {
     caps: Caps,
     start: Instant,
-    /// Workers that have begun: the number of the next.
+    /// The number of workers that have started, and so the number of the next worker.
     workers: AtomicUsize,
     schedule: Mutex<Schedule>,
 }
 
 impl Shaper {
-    /// A shaper, if there is a cap.
+    /// A shaper; none if there is no cap.
     #[must_use]
     pub fn new(caps: Caps, workers: usize) -> Option<Arc<Self>> {
         let schedule = Mutex::new(Schedule::new(caps, workers));
@@ -56,7 +56,7 @@ impl Shaper {
         (caps != Caps::default()).then(|| Arc::new(Self { caps, start, workers: begun, schedule }))
     }
 
-    /// What it holds to.
+    /// The caps.
     #[must_use]
     pub fn caps(&self) -> Caps {
         self.caps
@@ -74,7 +74,7 @@ impl Shaper {
         self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a rank has to ask all workers' schedule.
+    /// Whether connections of a rank must ask the schedule of all workers.
     fn is_shared(&self, rank: Rank) -> bool {
         self.caps.total.is_some() || (rank.is_prefetch() && self.caps.prefetch.is_some())
     }
@@ -84,20 +84,21 @@ impl Shaper {
 #[derive(Debug)]
 enum Wait {
     Nothing,
-    /// Its own cap: nothing until then.
+    /// The cap of this connection, until this time.
     OwnCap {
         until_us: u64,
         rank: Rank,
     },
-    /// Its own cap lets it go on.
+    /// Nothing: the time of its own cap has come, and it was woken.
     OwnCapPassed,
-    /// Its turn.
+    /// A grant of the schedule.
     Schedule(Ticket),
-    /// It is its turn.
+    /// Nothing: it has a grant, and was woken.
     Granted(Grant),
 }
 
-/// A connection's number among those that share the line; none before it has something to send.
+/// A connection's number among the worker's sharers, plus one. None before the connection first has
+/// something to send, and after its end.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::net) struct Share(Option<NonZeroU32>);
 
@@ -112,19 +113,19 @@ impl Share {
 struct Sharer {
     key: Key,
     wait: Wait,
-    /// What it was sent, on each rank's own count.
+    /// Bytes sent to it in each rank, as the rank's queue counts them: see [`Schedule::ask`].
     served: ByRank<u64>,
-    /// Its own cap.
+    /// The bucket of the cap on one connection, if there is one.
     own: Option<Bucket>,
 }
 
-/// Permission to send, to be settled as soon as the bytes that are sent are known.
+/// Permission to send. It must be settled when the batch has been filled and its length is known.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::net) struct Credit {
     pub(in crate::net) rank: Rank,
-    /// Bytes at which the batch is full; the response that reaches them may end beyond.
+    /// Bytes at which the batch is full. Its last response may exceed them by `COPY_LEN_MAX`.
     pub(in crate::net) len: usize,
-    /// What the schedule granted; none if it was not asked.
+    /// The grant of the schedule; none if the schedule was not asked.
     granted: Option<Grant>,
 }
 
@@ -134,11 +135,11 @@ pub(in crate::net) struct Egress {
     shaper: Arc<Shaper>,
     worker: usize,
     sharers: RefCell<Slab<Sharer>>,
-    /// Those that wait for their own cap, the first to go first.
+    /// The sharers that wait for their own cap: until when, in microseconds, and their index.
     sleepers: RefCell<BTreeSet<(u64, usize)>>,
-    /// Connections that wait for credit.
+    /// The number of connections that wait for credit.
     waiting: ByRank<Cell<u64>>,
-    /// Notified when a connection waits.
+    /// Notified when a connection begins to wait and no other does.
     wait_begun: Notify,
 }
 
@@ -154,7 +155,8 @@ impl Egress {
         }
     }
 
-    /// Whether what is urgent has to go alone, as a cap holds for prefetch by itself.
+    /// Whether a batch on urgent credit must hold no prefetch response that begins in it, because
+    /// ranks are scheduled apart.
     pub(in crate::net) fn separates_classes(&self) -> bool {
         self.shaper.caps.total.is_some() || self.shaper.caps.prefetch.is_some()
     }
@@ -166,7 +168,7 @@ impl Egress {
         sharer.is_some_and(|sharer| matches!(sharer.wait, Wait::OwnCap { .. } | Wait::Schedule(_)))
     }
 
-    /// Leave to send in a rank. Without it the connection waits, and is woken.
+    /// Credit to send in a rank. With none, the connection waits and is woken later.
     pub(in crate::net) fn credit(&self, share: &mut Share, key: Key, rank: Rank) -> Option<Credit> {
         let now_us = self.shaper.now_us();
         let index = self.index_of(share, key, now_us);
@@ -179,7 +181,7 @@ impl Egress {
             _ => None,
         };
         if granted.is_none() {
-            // A higher rank, or another player's state: the place in the order is another.
+            // The rank has changed, and with it the place in the order.
             self.leave_queue(index, sharer);
         }
         sharer.wait = Wait::Nothing;
@@ -213,13 +215,14 @@ impl Egress {
             }
             granted => granted,
         };
-        // Its last response may go beyond what a batch aims at, and not beyond what was granted.
+        // The last response of a batch may exceed `len`, but the batch must not exceed its grant.
         let aim = granted.map_or(u64::MAX, |grant| grant.len - COPY_LEN_MAX as u64);
         let len = aim.min(len_max);
         Some(Credit { rank, len: usize::try_from(len).unwrap_or(usize::MAX), granted })
     }
 
-    /// Takes note of what was sent on credit, `prefetch_sent` of it in prefetch responses.
+    /// Charges `sent` bytes of a batch that was filled on credit; `prefetch_sent` of them are of
+    /// prefetch responses.
     pub(in crate::net) fn settle(
         &self,
         share: Share,
@@ -248,7 +251,8 @@ impl Egress {
         }
     }
 
-    /// Nothing is left to send: the connection waits no more.
+    /// The connection does not need credit at the moment: it leaves the order and gives back a
+    /// grant.
     pub(in crate::net) fn stop_waiting(&self, share: Share) {
         if let Some(index) = share.index()
             && let Some(sharer) = self.sharers.borrow_mut().get_mut(index)
@@ -257,7 +261,7 @@ impl Egress {
         }
     }
 
-    /// The connection ends.
+    /// Forgets a connection that ends.
     pub(in crate::net) fn forget(&self, share: &mut Share) {
         self.stop_waiting(*share);
         if let Some(index) = std::mem::take(share).index() {
@@ -265,23 +269,25 @@ impl Egress {
         }
     }
 
-    /// Collects what this worker's connections are granted, for as long as it runs.
-    pub(in crate::net) async fn pace(self: Rc<Self>) {
+    /// Collects the grants of this worker's connections every `TICK` while one of them waits, for
+    /// as long as the worker runs.
+    pub(in crate::net) async fn collect_grants(self: Rc<Self>) {
         let mut grants = Vec::new();
         loop {
             if !self.has_waiting() {
                 self.wait_begun.notified().await;
             }
             tokio::time::sleep(TICK).await;
-            // A connection that sends less than its grant leaves room for others. What was
-            // sent is submitted in between; where a task merely yields, the runtime does not.
+            // A connection that sends less than its grant leaves room for others, so this repeats.
+            // Waiting for a round of the ring has the runtime submit the sends in between; a task
+            // that only yields would not.
             while self.collect(&mut grants) {
                 driver::everything_tried().await;
             }
         }
     }
 
-    /// Wakes connections that may send. True if there were grants.
+    /// Collects grants once and wakes the connections that may send. True if there were grants.
     pub(in crate::net) fn collect(&self, grants: &mut Vec<Grant>) -> bool {
         let now_us = self.shaper.now_us();
         self.shaper.schedule().collect(self.worker, now_us, grants);
@@ -294,7 +300,7 @@ impl Egress {
                     self.end_wait(grant.ticket.rank);
                     wake(sharer.key);
                 }
-                // No connection waits for it: it must not be lost.
+                // No connection waits for this grant: its bytes are given back.
                 _ => self.shaper.schedule().settle(grant, 0),
             }
         }
@@ -314,7 +320,7 @@ impl Egress {
         some
     }
 
-    /// Gives up a place in the order, or gives back a grant.
+    /// Ends a sharer's wait: leaves the order, or gives back a grant.
     fn leave_queue(&self, index: usize, sharer: &mut Sharer) {
         match std::mem::replace(&mut sharer.wait, Wait::Nothing) {
             Wait::Nothing | Wait::OwnCapPassed => {}
@@ -355,7 +361,7 @@ impl Egress {
         waiting.set(waiting.get() - 1);
     }
 
-    /// Counts connections that wait; to be called at the heartbeat.
+    /// Sets the counters of waiting connections. To be called at each heartbeat.
     pub(in crate::net) fn count_waiting(&self, counters: &Counters) {
         let by_rank: ByRank<_> = [
             &counters.waiting_urgent_logged_in,
@@ -368,8 +374,7 @@ impl Egress {
         }
     }
 
-    /// The connection's place among those that share; given out when it first has something to
-    /// send.
+    /// The connection's index among the sharers. Its first call makes it a sharer.
     fn index_of(&self, share: &mut Share, key: Key, now_us: u64) -> usize {
         if let Some(index) = share.index() {
             return index;
@@ -391,7 +396,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_cap_costs_a_connection_is_known() {
+    fn the_size_of_a_sharer_is_the_documented_one() {
         assert_eq!(size_of::<Sharer>(), 120, "as docs/limits.md says");
     }
 }

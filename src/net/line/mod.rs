@@ -1,5 +1,5 @@
-//! Which connection may send, and when: turns of the ring, and the line under the caps. It knows
-//! connections only by their numbers.
+//! Decides which connection may send, and when: by turns of the ring, and by the caps on bandwidth.
+//! It knows connections only by their numbers.
 
 pub mod bucket;
 pub mod egress;

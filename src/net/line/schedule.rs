@@ -2,39 +2,39 @@
 //! argument.
 //!
 //! Ranks are strict: a lower rank sends nothing while a peer of a higher one waits. Within a rank
-//! the peer that has been sent the least is first. Only bytes count, so neither large groups nor
-//! long queues nor many requests give a peer more. A peer that asks for nothing during a round trip
-//! keeps its arrears, up to `ARREARS_MS` of the line; otherwise peers that ask for one group at a
-//! time would get less than those that pipeline.
+//! the peer that has been sent the fewest bytes is first. Only bytes count, so large groups, long
+//! queues and many requests give a peer no advantage. A peer that asks for nothing during a round
+//! trip may catch up afterwards, by up to `ARREARS_MS` of the line; otherwise peers that ask for one
+//! group at a time would get less than those that pipeline.
 //!
-//! Each worker collects its grants at ticks of its own. A peer that has been granted something
-//! counts as one that waits until the bytes that it sent are settled, and peers after it are held
-//! up so long; otherwise peers of the worker that checks first would get the whole line.
+//! Each worker collects its grants at ticks of its own. Until a grant is settled, its peer counts
+//! as one that waits, and the peers after it in the order must wait, too. Otherwise the worker that
+//! collects first would give the whole line to its own peers.
 
 use super::bucket::Bucket;
 use crate::net::batch::COPY_LEN_MAX;
 use crate::protocol::Class;
 use std::collections::BTreeMap;
 
-/// How long the line is one peer's, at a time.
+/// A grant is what the line carries in this time.
 const QUANTUM_US: u64 = 1000;
 
-/// The least that is granted at once: twice what is not cut into pieces, as a batch may end
-/// with a whole response of that length and must not be larger than its grant.
+/// Bytes of a grant at least: twice the length of responses that are not cut, because a batch must
+/// not exceed its grant and may end with a whole response of that length.
 pub const QUANTUM_MIN: u64 = 2 * COPY_LEN_MAX as u64;
 
-/// The most that is granted at once: what one direct send may hold.
+/// Bytes of a grant at most.
 const QUANTUM_MAX: u64 = 64 << 10;
 
-/// What a peer that was quiet for a moment may catch up on, as time of the line: round trips,
-/// and a worker that was late.
+/// How far behind the order's clock a peer may start after it was quiet, as time of the line. It
+/// covers a round trip, or a worker that was late.
 const ARREARS_MS: u64 = 50;
 
-/// By how much a peer may be ahead of one whose grant is not settled, as time of the line: what
-/// two ticks bring. Less would leave the line idle, more would be unfair.
+/// By how much a peer may be ahead of one whose grant is not settled, as time of the line: two
+/// ticks. Less would leave the line idle, more would be unfair.
 const AHEAD_MS: u64 = 10;
 
-/// A worker that has not checked for this time does not hold up others.
+/// Grants of a worker that has neither asked nor collected for this time do not hold up others.
 const LATE_US: u64 = 50_000;
 
 /// Caps on what is sent, in bytes a second.
@@ -99,38 +99,38 @@ pub type ByRank<T> = [T; RANKS];
 pub struct Asker {
     /// The worker's number.
     pub worker: usize,
-    /// The worker's own.
+    /// The number of the connection's share at that worker.
     pub key: usize,
 }
 
 /// A place in the order, for a connection that waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ticket {
-    /// Which queue.
+    /// The rank whose queue this is a place in.
     pub rank: Rank,
-    /// What the peer has been sent in it, on the rank's own count.
+    /// Bytes sent to the peer in this rank, as the queue counts them.
     served: u64,
     /// The order of arrival, among equals.
     number: u64,
 }
 
-/// Leave to send.
+/// Permission to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grant {
-    /// Whose, at the worker that it is handed to.
+    /// The number of the connection's share at its worker.
     pub key: usize,
-    /// For which ticket.
+    /// The ticket that this grants.
     pub ticket: Ticket,
-    /// Bytes.
+    /// Bytes that may be sent.
     pub len: u64,
 }
 
-/// A grant whose bytes are not known to have been sent.
+/// A grant of which it is not known yet how many bytes were sent.
 #[derive(Debug)]
 struct Unsettled {
     number: u64,
     worker: usize,
-    /// What the peer will have been sent with it.
+    /// Bytes sent to the peer in this rank if the whole grant is used.
     served: u64,
 }
 
@@ -145,11 +145,13 @@ pub enum Answer {
 
 #[derive(Debug, Default)]
 struct Queue {
-    /// Those that wait, the least served first. Holds one entry a connection at most.
+    /// Waiting connections by the bytes that they were sent and their ticket's number. Holds one
+    /// entry a connection at most.
     waiting: BTreeMap<(u64, u64), Asker>,
-    /// What is granted; as much as a few ticks bring, at most.
+    /// Grants that are not settled; at most as many as a few ticks bring.
     unsettled: Vec<Unsettled>,
-    /// What the peer that is due has been sent. Never falls: a later peer starts level with it.
+    /// The most bytes that a peer had been sent when it got its grant. Never falls. A peer that
+    /// joins starts at this count.
     clock: u64,
 }
 
@@ -159,18 +161,18 @@ pub struct Schedule {
     total: Option<Bucket>,
     prefetch: Option<Bucket>,
     queues: ByRank<Queue>,
-    /// What is granted at once: to urgent ranks, to prefetch ranks.
+    /// Bytes of a grant: of urgent ranks, of prefetch ranks.
     quanta: [u64; 2],
-    /// What the line takes in a millisecond: of urgent ranks, of prefetch ranks.
+    /// Bytes that the line carries in a millisecond: of urgent ranks, of prefetch ranks.
     line_ms: [u64; 2],
     next_number: u64,
-    /// Grants that a worker has not picked up.
+    /// For each worker, the grants that it has not collected.
     granted: Vec<Vec<Grant>>,
-    /// When each worker last looked.
+    /// For each worker, when it last asked or collected, in microseconds.
     seen_us: Vec<u64>,
 }
 
-/// What is granted at once under a cap.
+/// Bytes of a grant under a cap of `rate` bytes a second.
 pub fn quantum(rate: u64) -> u64 {
     (rate / (1_000_000 / QUANTUM_US)).clamp(QUANTUM_MIN, QUANTUM_MAX)
 }
@@ -195,31 +197,31 @@ impl Schedule {
         }
     }
 
-    /// Where a peer starts that has been sent nothing: level with the one that is due.
+    /// The counts of bytes at which a new peer starts: level with the peer that is next.
     #[must_use]
     pub fn clocks(&self) -> ByRank<u64> {
         Rank::ALL.map(|rank| self.queues[rank as usize].clock)
     }
 
-    /// Asks for leave to send. `served` is what the peer was sent in this rank so far; it is
-    /// brought up to what counts.
-    pub fn ask(&mut self, rank: Rank, served: &mut u64, place: Asker, now_us: u64) -> Answer {
-        self.note_seen(place.worker, now_us);
+    /// Asks for a grant. `served`: the bytes that the peer was sent in this rank. It is raised to
+    /// the least that counts, as a peer that was quiet for long may catch up on `ARREARS_MS` only.
+    pub fn ask(&mut self, rank: Rank, served: &mut u64, asker: Asker, now_us: u64) -> Answer {
+        self.note_seen(asker.worker, now_us);
         let queue = &mut self.queues[rank as usize];
         let arrears = ARREARS_MS * self.line_ms[usize::from(rank.is_prefetch())];
         *served = (*served).max(queue.clock.saturating_sub(arrears));
         let number = self.next_number;
         self.next_number += 1;
         let ticket = Ticket { rank, served: *served, number };
-        queue.waiting.insert((ticket.served, number), place);
+        queue.waiting.insert((ticket.served, number), asker);
         match self.dispatch(Some(number), now_us) {
             Some(grant) => Answer::Granted(grant),
             None => Answer::Waits(ticket),
         }
     }
 
-    /// Gives up a place, or what it has been granted and `worker` has not collected. A grant left
-    /// there would hold others up until that worker looks, which it may have no more reason to.
+    /// Gives up a place in the order, or its grant if `worker` has not collected it yet. Such a
+    /// grant would otherwise hold up others until that worker collects, which it may never do.
     pub fn withdraw(&mut self, ticket: Ticket, worker: usize) {
         let waiting = &mut self.queues[ticket.rank as usize].waiting;
         if waiting.remove(&(ticket.served, ticket.number)).is_some() {
@@ -232,7 +234,7 @@ impl Schedule {
         }
     }
 
-    /// Takes note of what was sent on a grant.
+    /// Settles a grant: `sent` bytes of it were used.
     pub fn settle(&mut self, grant: Grant, sent: u64) {
         let Ticket { rank, number, .. } = grant.ticket;
         self.queues[rank as usize].unsettled.retain(|unsettled| unsettled.number != number);
@@ -242,7 +244,7 @@ impl Schedule {
         }
     }
 
-    /// Takes note of prefetch bytes that went out in an urgent rank: the end of a response that
+    /// Charges prefetch bytes that were sent in an urgent rank: the rest of a prefetch response that
     /// an urgent one waited for.
     pub fn charge_prefetch(&mut self, bytes: u64) {
         if let Some(bucket) = &mut self.prefetch {
@@ -250,7 +252,7 @@ impl Schedule {
         }
     }
 
-    /// Lets go what may go, and hands over what is `worker`'s.
+    /// Makes the grants that are possible, and appends those of `worker` to `grants`.
     pub fn collect(&mut self, worker: usize, now_us: u64, grants: &mut Vec<Grant>) {
         self.note_seen(worker, now_us);
         self.dispatch(None, now_us);
@@ -293,34 +295,34 @@ impl Schedule {
         self.total.iter_mut().chain(prefetch)
     }
 
-    /// Grants in order, as long as the buckets are open. What `asker` gets is returned; the
-    /// others' grants wait to be collected.
-    fn dispatch(&mut self, asker: Option<u64>, now_us: u64) -> Option<Grant> {
+    /// Makes grants in order while the buckets are open. Returns the grant of the ticket number
+    /// `asking`; the others' grants wait to be collected.
+    fn dispatch(&mut self, asking: Option<u64>, now_us: u64) -> Option<Grant> {
         let mut own = None;
         while let Some(rank) = self.next_rank(now_us) {
             let queue = &mut self.queues[rank as usize];
-            let Some(((served, number), place)) = queue.waiting.pop_first() else { break };
+            let Some(((served, number), asker)) = queue.waiting.pop_first() else { break };
             queue.clock = queue.clock.max(served);
             let len = self.quanta[usize::from(rank.is_prefetch())];
-            let grant = Grant { key: place.key, ticket: Ticket { rank, served, number }, len };
+            let grant = Grant { key: asker.key, ticket: Ticket { rank, served, number }, len };
             let served = served + len;
-            queue.unsettled.push(Unsettled { number, worker: place.worker, served });
+            queue.unsettled.push(Unsettled { number, worker: asker.worker, served });
             self.buckets(rank).for_each(|bucket| bucket.take(len));
-            if asker == Some(number) {
+            if asking == Some(number) {
                 own = Some(grant);
-            } else if let Some(granted) = self.granted.get_mut(place.worker) {
+            } else if let Some(granted) = self.granted.get_mut(asker.worker) {
                 granted.push(grant);
             }
         }
         own
     }
 
-    /// The rank of the next peer, if that may send.
+    /// The rank of the next peer; none if no peer may send.
     fn next_rank(&self, now_us: u64) -> Option<Rank> {
         let is_open = |bucket: &Option<Bucket>| bucket.as_ref().is_none_or(Bucket::is_open);
         for rank in Rank::ALL {
             let queue = &self.queues[rank as usize];
-            // What was granted and is not settled counts, if its worker is not too late for it.
+            // Grants that are not settled hold up others, unless their worker is late.
             let mut before = queue.unsettled.iter().filter(|unsettled| {
                 let seen_us = self.seen_us.get(unsettled.worker);
                 seen_us.is_some_and(|seen_us| now_us.saturating_sub(*seen_us) <= LATE_US)

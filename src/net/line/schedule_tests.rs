@@ -68,7 +68,7 @@ impl Simulation {
         schedule.settle(grant, sent);
     }
 
-    /// To this time, the workers' ticks spread evenly.
+    /// Runs until this time. The workers' ticks are spread evenly.
     fn run_to(&mut self, end_us: u64) {
         (0..self.peers.len()).for_each(|key| self.ask(key));
         let step_us = TICK_US / self.workers as u64;
@@ -79,7 +79,7 @@ impl Simulation {
         }
     }
 
-    /// What a worker does in a tick, until there are no more grants.
+    /// Collects a worker's grants once, and sends what they allow. True if there were grants.
     fn collect(&mut self, worker: usize) -> bool {
         let mut grants = Vec::new();
         self.schedule.collect(worker, self.now_us, &mut grants);
@@ -166,7 +166,7 @@ fn logged_in_peers_without_pause_get_the_whole_line_in_even_shares() {
         simulation.add(100, UrgentLoggedIn, u64::MAX, 0);
         simulation.run_to(1_000_000);
         let first = simulation.sent(UrgentLoggedOut);
-        // What was saved up went to those who asked first.
+        // The peers that asked first got what the bucket had saved up.
         assert!(first <= 200_000 + 10_000, "{first}");
         simulation.assert_even(UrgentLoggedIn, 10_000);
         assert_rate(simulation.total(), 10_000_000, 1_000_000);
@@ -174,7 +174,7 @@ fn logged_in_peers_without_pause_get_the_whole_line_in_even_shares() {
 }
 
 #[test]
-fn what_logged_in_peers_leave_goes_to_the_others_in_even_shares() {
+fn the_line_that_logged_in_peers_leave_unused_goes_to_the_others_in_even_shares() {
     for workers in [1, 2] {
         let mut simulation = Simulation::new(caps(10_000_000, 0), workers);
         simulation.add(100, UrgentLoggedIn, 0, 0);
@@ -197,14 +197,14 @@ fn what_logged_in_peers_leave_goes_to_the_others_in_even_shares() {
         assert_eq!(simulation.sent(UrgentLoggedIn), 100 * 40 * 3000);
         simulation.assert_even(UrgentLoggedOut, 10_000);
         let prefetch = simulation.sent(PrefetchLoggedIn);
-        // It was first, and the line had saved up 20 ms.
+        // Prefetch asked first, and got the 20 ms of the rate that the bucket had saved up.
         assert!(prefetch <= 200_000 + 10_000, "{prefetch}");
         assert_rate(simulation.total(), 10_000_000, simulation.now_us);
     }
 }
 
 #[test]
-fn the_prefetch_cap_leaves_the_rest_to_urgent_ones() {
+fn the_prefetch_cap_leaves_the_rest_of_the_line_to_urgent_requests() {
     let mut simulation = Simulation::new(caps(10_000_000, 2_000_000), 2);
     simulation.add(50, PrefetchLoggedOut, u64::MAX, 0);
     simulation.add(50, PrefetchLoggedIn, 10_000, 0);
@@ -223,7 +223,7 @@ fn the_prefetch_cap_leaves_the_rest_to_urgent_ones() {
 }
 
 #[test]
-fn a_peer_that_asks_for_one_thing_at_a_time_keeps_its_share() {
+fn a_peer_that_asks_for_one_group_at_a_time_gets_its_share() {
     let mut simulation = Simulation::new(caps(2_000_000, 0), 1);
     simulation.add(1, UrgentLoggedOut, u64::MAX, 0);
     simulation.add(1, UrgentLoggedOut, 0, 0);
@@ -256,7 +256,7 @@ fn a_peer_that_comes_back_is_not_ahead_by_more_than_its_arrears() {
 }
 
 #[test]
-fn a_peer_that_has_a_worker_to_itself_gets_no_more_than_the_others() {
+fn a_peer_that_is_alone_on_its_worker_gets_no_more_than_the_others() {
     for rate in [1_000_000, 10_000_000, 1_000_000_000] {
         let mut simulation = Simulation::new(caps(rate, 0), 2);
         simulation.add(30, UrgentLoggedOut, u64::MAX, 0);
@@ -295,7 +295,7 @@ fn a_peer_that_withdraws_leaves_nothing_behind() {
     assert_eq!(grants[0].key, 0);
     schedule.settle(grants[0], 0);
 
-    // One that has been granted, while another worker looked.
+    // A peer withdraws whose grant was made while another worker asked.
     let mut schedule = Schedule::new(caps(1_000_000, 0), 2);
     schedule.total.as_mut().expect("a cap").take(20_000);
     let Answer::Waits(ticket) = schedule.ask(UrgentLoggedIn, &mut 0, place, 0) else {
@@ -305,7 +305,11 @@ fn a_peer_that_withdraws_leaves_nothing_behind() {
     assert_eq!(schedule.queues[0].unsettled.len(), 1);
     schedule.withdraw(ticket, 0);
     assert_eq!(schedule.queues[0].unsettled.len(), 0);
-    assert_eq!(schedule.total.as_ref().expect("a cap").available(), 5000, "it is given back");
+    assert_eq!(
+        schedule.total.as_ref().expect("a cap").available(),
+        5000,
+        "the grant is given back"
+    );
     schedule.collect(0, 5000, &mut grants);
     assert_eq!(grants.len(), 1, "nothing is left to collect");
 }

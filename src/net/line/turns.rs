@@ -1,11 +1,12 @@
-//! Turns of the ring: a bound on the bytes of large batches that are sent before the worker sees
-//! what else is ready.
+//! Turns of the ring: a bound on the bytes of large batches that are sent before the worker learns
+//! which other connections are ready.
 //!
-//! The kernel carries out what was submitted before it reports what has arrived meanwhile. With
-//! twenty peers that download, five megabytes at once, a request for a small group would wait for
-//! more than a millisecond. So large batches share a turn's bytes, and a connection that finds none
-//! left waits in a queue for the next turn, before it fills its batch. Small batches never wait;
-//! while there are none, turns have no bound, because longer ones cost less.
+//! The kernel carries out everything submitted before it reports what has arrived meanwhile. Twenty
+//! peers that download make it send five megabytes at once, and a request for a small group then
+//! waits for more than a millisecond. Therefore large batches share the bytes of a turn. If these
+//! are used up, a connection waits in a queue for the next turn, before it fills its batch. Small
+//! batches never wait. While there are no small batches, turns are unbounded, because longer turns
+//! cost less.
 
 use crate::net::driver::{self, Key, wake};
 use std::cell::{Cell, RefCell};
@@ -13,32 +14,32 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use tokio::sync::Notify;
 
-/// Bytes of large batches in a turn; the last may go beyond. With an end to each turn a response
-/// of 100 KB costs 7 % more, and one of 4 MB is no cheaper (docs/performance.md).
+/// Bytes of large batches in a turn; the last batch may exceed it. Bounded turns make a response of
+/// 100 KB cost 7 % more; a bound of 4 MB would save none of that (docs/performance.md).
 const TURN_LEN_MAX: usize = 1 << 20;
 
-/// A shorter batch is small.
+/// A batch of so many bytes or more is large, a shorter one small.
 pub(in crate::net) const LARGE_FROM: usize = 16 << 10;
 
 /// What is left of a worker's turn, and the connections that wait for the next one.
 #[derive(Debug)]
 pub(in crate::net) struct Turns {
-    /// Bytes for connections that are not in the queue; none while one is.
+    /// Bytes left for connections that are not in the queue; 0 while any connection is in it.
     left: Cell<usize>,
-    /// Bytes for those who wait, one after the other.
-    kept: Cell<usize>,
-    /// There has been a small batch since the last heartbeat.
-    small: Cell<bool>,
-    /// By ticket, so the first to come is the first to go.
+    /// Bytes left for connections in the queue, which send one after the other.
+    queue_left: Cell<usize>,
+    /// A small batch was sent since the last heartbeat.
+    saw_small: Cell<bool>,
+    /// The queue: connections by the number of their ticket, which is the order of arrival.
     waiting: RefCell<BTreeMap<u64, Key>>,
     /// The number of the next ticket.
     next_ticket: Cell<u64>,
-    /// Notified when a connection waits.
+    /// Notified when a connection enters the queue.
     wait_begun: Notify,
 }
 
-/// A place in the queue of turns, and then the turn itself. Dropping it gives up the one, or
-/// passes the other on; so none outlives what it stands for.
+/// A connection's place in the queue of turns, and later its turn. Dropping the ticket leaves the
+/// queue or passes the turn on, so a connection that ends leaves nothing behind.
 #[derive(Debug)]
 pub(in crate::net) struct TurnTicket {
     turns: Rc<Turns>,
@@ -46,7 +47,7 @@ pub(in crate::net) struct TurnTicket {
 }
 
 impl TurnTicket {
-    /// Whether its turn has not come.
+    /// Whether the ticket's turn has not come yet.
     pub(in crate::net) fn is_waiting(&self) -> bool {
         self.turns.waiting.borrow().contains_key(&self.number)
     }
@@ -65,8 +66,8 @@ impl Default for Turns {
     fn default() -> Self {
         Self {
             left: Cell::new(TURN_LEN_MAX),
-            kept: Cell::new(0),
-            small: Cell::new(false),
+            queue_left: Cell::new(0),
+            saw_small: Cell::new(false),
             waiting: RefCell::default(),
             next_ticket: Cell::new(0),
             wait_begun: Notify::new(),
@@ -75,36 +76,36 @@ impl Default for Turns {
 }
 
 impl Turns {
-    /// Whether nothing is left of the turn.
+    /// Whether the turn has no bytes left for connections outside the queue.
     #[inline]
     pub(in crate::net) fn is_over(&self) -> bool {
         self.left.get() == 0
     }
 
-    /// Takes note of a batch. The rest of a large response that `was_begun` before is not small,
-    /// however short it is.
+    /// Charges a batch of `len` bytes to the turn. A short batch counts as a small one only if it
+    /// is not the rest of a response that `was_begun` in an earlier batch.
     #[inline]
     pub(in crate::net) fn charge(&self, len: usize, was_begun: bool) {
         if len < LARGE_FROM {
-            self.small.set(self.small.get() || !was_begun);
+            self.saw_small.set(self.saw_small.get() || !was_begun);
         } else {
-            let from = if self.is_over() { &self.kept } else { &self.left };
+            let from = if self.is_over() { &self.queue_left } else { &self.left };
             from.set(from.get().saturating_sub(len));
         }
     }
 
     /// To be called at each heartbeat: turns are bounded if there were small batches before it.
     pub(in crate::net) fn beat(&self) {
-        if self.small.take() {
+        if self.saw_small.take() {
             self.left.set(self.left.get().min(TURN_LEN_MAX));
         } else {
             self.left.set(usize::MAX);
-            // Turn by turn they would wait beside many who need not.
+            // Turns are unbounded from here on, so no connection needs to wait for one.
             std::mem::take(&mut *self.waiting.borrow_mut()).into_values().for_each(wake);
         }
     }
 
-    /// Queues a connection for a turn; it is woken when its turn has come.
+    /// Enters a connection in the queue. It is woken when its turn has come.
     pub(in crate::net) fn enqueue(self: &Rc<Self>, key: Key) -> TurnTicket {
         let number = self.next_ticket.get();
         self.next_ticket.set(number + 1);
@@ -114,19 +115,19 @@ impl Turns {
     }
 
     fn begin(&self) {
-        self.kept.set(TURN_LEN_MAX);
+        self.queue_left.set(TURN_LEN_MAX);
         self.pass_on();
     }
 
-    /// Lets the next one go that waits, as long as something is left for them. What they leave is
-    /// for connections that are not in the queue.
+    /// Gives the turn to the next connection of the queue, while bytes are left for the queue. If
+    /// the queue is empty, its bytes go to the connections outside.
     fn pass_on(&self) {
-        if self.kept.get() == 0 {
+        if self.queue_left.get() == 0 {
             return;
         }
         match self.waiting.borrow_mut().pop_first() {
             Some((_, key)) => wake(key),
-            None => self.left.set(self.left.get().max(self.kept.take())),
+            None => self.left.set(self.left.get().max(self.queue_left.take())),
         }
     }
 
@@ -136,7 +137,7 @@ impl Turns {
             if self.waiting.borrow().is_empty() {
                 self.wait_begun.notified().await;
             }
-            // It completes when everything that was submitted before it has been tried.
+            // The sends of the turn before have been tried when this completes.
             driver::everything_tried().await;
             self.begin();
         }
@@ -146,7 +147,7 @@ impl Turns {
 /// For simulations, which have no ring.
 #[cfg(test)]
 impl Turns {
-    /// All that was submitted has been tried: the next turn begins, if a connection waits.
+    /// Begins the next turn if a connection waits, as if all submitted operations had been tried.
     pub(in crate::net) fn simulate_round(&self) {
         if !self.waiting.borrow().is_empty() {
             self.begin();
@@ -177,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn turns_have_an_end_only_beside_small_batches() {
+    fn turns_are_bounded_only_while_there_are_small_batches() {
         let turns = turns();
         turns.beat();
         turns.charge(TURN_LEN_MAX, false);
@@ -196,14 +197,14 @@ mod tests {
         turns.begin();
         turns.charge(TURN_LEN_MAX, false);
         turns.charge(TURN_LEN_MAX, false);
-        assert!(!turns.is_over(), "a turn that begins puts no end to it");
+        assert!(!turns.is_over(), "the beginning of a turn does not bound it");
         let _waits = turns.enqueue(Key::new(0));
         turns.beat();
         assert!(turns.waiting.borrow().is_empty());
     }
 
     #[test]
-    fn those_who_wait_go_one_after_the_other_until_their_turn_is_used_up() {
+    fn connections_in_the_queue_send_one_after_the_other_until_the_turn_is_used_up() {
         let turns = turns();
         turns.charge(TURN_LEN_MAX + 1, false);
         assert!(turns.is_over());
@@ -211,7 +212,7 @@ mod tests {
         let waiting = || turns.waiting.borrow().len();
         turns.begin();
         assert_eq!(waiting(), 2);
-        assert!(turns.is_over(), "nobody overtakes them");
+        assert!(turns.is_over(), "no connection outside the queue may send");
         turns.charge(TURN_LEN_MAX / 2, false);
         drop(tickets.remove(0));
         assert_eq!(waiting(), 1);
@@ -222,6 +223,10 @@ mod tests {
         assert_eq!(waiting(), 0);
         turns.charge(LARGE_FROM, false);
         drop(tickets.remove(0));
-        assert_eq!(turns.left.get(), TURN_LEN_MAX - LARGE_FROM, "for whoever comes");
+        assert_eq!(
+            turns.left.get(),
+            TURN_LEN_MAX - LARGE_FROM,
+            "the rest is for connections outside the queue"
+        );
     }
 }
