@@ -1,7 +1,7 @@
-//! How a worker accepts connections, decides on them, and begins to serve them.
+//! How a worker accepts connections, admits or refuses them, and starts them.
 //!
-//! Accepting is bounded twice: after some connections the worker does its other work, and no
-//! connection is accepted while there is no room to refuse one.
+//! Accepting is bounded twice: after `ACCEPTS_MAX` connections other tasks run, and no connection
+//! is accepted while `--refusals-max` refused ones are open, as it might have to be refused, too.
 
 use super::connection::{Connection, Opening, refuse_at_once, take_silent_permit};
 use super::connections::Connections;
@@ -19,10 +19,10 @@ use std::rc::Rc;
 use std::time::Duration;
 use tracing::{debug, error};
 
-/// Connections accepted before other work has its turn.
+/// Connections accepted before other tasks run.
 const ACCEPTS_MAX: usize = 64;
 
-/// How long to leave a listener alone after a failed accept: at most 10 failures a second.
+/// How long a listener pauses after a failed accept, so that there are 10 failures a second at most.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Whether connections may still wait to be accepted.
@@ -31,13 +31,15 @@ enum Backlog {
     More,
 }
 
-/// Accepts until the worker drains. If the server stops, waiting connections are refused.
+/// Accepts until the worker drains. If the server stops, refuses the connections that wait to be
+/// accepted.
 pub(super) async fn accept(listener: &Listener, connections: &Connections, shared: &Shared) {
     let mut is_lost = false;
     while !shared.is_draining() && !is_lost {
         let waits = driver::connection_waits(listener.socket.as_fd()).await;
         let accepted = match waits {
-            // Woken by `stop_listening`, or just in time.
+            // `stop_listening` has ended the wait, or a connection came as the worker began to
+            // drain.
             _ if shared.is_draining() => break,
             Ok(()) => accept_some(listener, connections, shared),
             Err(error) => Err(error),
@@ -47,7 +49,7 @@ pub(super) async fn accept(listener: &Listener, connections: &Connections, share
             tokio::time::sleep(ACCEPT_PAUSE).await;
         }
         while !may_accept(shared) && !shared.is_draining() {
-            // Each refused peer is given the time to read why; the others wait their turn.
+            // Refused peers are given time to read their status; further ones wait meanwhile.
             tokio::time::sleep(ACCEPT_PAUSE / 10).await;
         }
     }
@@ -57,7 +59,7 @@ pub(super) async fn accept(listener: &Listener, connections: &Connections, share
     shared.accepting.set(shared.accepting.get() - 1);
 }
 
-/// Takes note of a failed accept. True if the next one cannot succeed either.
+/// Counts and logs a failed accept. True if the listener is lost, so that no accept can succeed.
 fn accept_failed(listener: &Listener, error: &io::Error, shared: &Shared) -> bool {
     add(&shared.counters.accept_errors, 1);
     count_errno(&shared.counters.accept_errnos, error);
@@ -74,7 +76,7 @@ fn accept_failed(listener: &Listener, error: &io::Error, shared: &Shared) -> boo
     is_lost
 }
 
-/// Refuses all connections that wait to be accepted, as many at once as may be refused.
+/// Refuses all connections that wait to be accepted, at most `--refusals-max` at a time.
 async fn refuse_waiting(listener: &Listener, connections: &Connections, shared: &Shared) {
     while !shared.drain_timed_out.get() {
         if may_accept(shared) {
@@ -100,7 +102,7 @@ fn may_accept(shared: &Shared) -> bool {
     front.may_accept() && (front.game.is_some() || shared.config.admission.may_accept())
 }
 
-/// Accepts what waits, up to a share.
+/// Accepts up to `ACCEPTS_MAX` connections that wait.
 fn accept_some(
     listener: &Listener,
     connections: &Connections,
@@ -140,7 +142,8 @@ fn take_in(
         debug!(%address, "closed: its network is not among --proxy-trusted");
         return;
     }
-    // All clients of a balancer have its address; their own is counted once it is announced.
+    // All clients of a balancer share its address, so a connection with a PROXY header is counted
+    // when its own address has been announced.
     let silent = match proxy {
         true => Ok(None),
         false => take_silent_permit(&socket, address, &[], shared),
@@ -160,16 +163,17 @@ fn take_in(
     });
 }
 
-/// Has the tasks that accept look at the worker's course, and close their listeners. They are
-/// closed only, as shutdown(2) would act on every process that has them: the port is closed when
-/// the last of those has closed it.
+/// Ends the waits of the tasks that accept, which then find that the worker drains and close their
+/// listeners. There is no shutdown(2), because that would act on every process that has the sockets;
+/// the port is closed when the last of these processes has closed them.
 pub(super) fn stop_listening(listeners: Vec<Rc<Listener>>) {
     for listener in listeners {
         spawn(async move { driver::give_up_waiting(listener.socket.as_fd()).await });
     }
 }
 
-/// IPv4 addresses as such, also where an inherited socket takes both kinds.
+/// Turns an IPv4-mapped IPv6 address, as an inherited socket for both kinds reports it, into an IPv4
+/// address.
 fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }

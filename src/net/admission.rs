@@ -1,5 +1,5 @@
-//! Admission: the limit of connections, and the limit for each address. Shared by the workers, and
-//! used only at accept and close.
+//! Admission: the limit on connections, and the limit for each address. Shared by the workers, and
+//! used only when a connection is admitted or refused and when it ends.
 
 use super::by_address::{AddressKey, ByAddress};
 use crate::protocol::Status;
@@ -15,7 +15,7 @@ pub struct Admission {
     refusals_max: usize,
     connections: AtomicUsize,
     refusals: AtomicUsize,
-    /// Empty without a limit an address.
+    /// Empty if there is no limit for each address.
     by_address: ByAddress,
 }
 
@@ -32,7 +32,7 @@ enum PermitKind {
     Refused,
 }
 
-/// What becomes of a new connection.
+/// Whether a new connection is served.
 #[derive(Debug)]
 pub enum Verdict {
     /// Serve it.
@@ -59,14 +59,15 @@ impl Admission {
         })
     }
 
-    /// Whether another connection may be accepted at all: only while there is a place for a refused
-    /// one, so that every refused peer can read its status.
+    /// Whether another connection may be accepted at all: only while fewer than `refusals_max`
+    /// refused ones are open. A refused connection stays open until its peer has read its status,
+    /// and any accepted connection may have to be refused.
     #[must_use]
     pub fn may_accept(&self) -> bool {
         self.refusals.load(Ordering::Relaxed) < self.refusals_max
     }
 
-    /// Decides on a new connection from `address`.
+    /// Admits or refuses a new connection from `address`.
     #[must_use]
     pub fn decide(self: &Arc<Self>, address: SocketAddr) -> Verdict {
         if self.connections.fetch_add(1, Ordering::Relaxed) >= self.connections_max {
@@ -83,7 +84,7 @@ impl Admission {
         Verdict::Admitted(self.permit(PermitKind::Admitted { address: key }))
     }
 
-    /// Refuses a new connection whatever room there is.
+    /// Refuses a new connection, whether or not a limit is reached.
     #[must_use]
     pub fn refuse(self: &Arc<Self>, status: Status) -> Verdict {
         self.refusals.fetch_add(1, Ordering::Relaxed);

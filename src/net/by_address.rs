@@ -1,4 +1,4 @@
-//! Counts by address: IPv4 by address, IPv6 by /64. Shared by the workers.
+//! Counts of connections by address: IPv4 by address, IPv6 by /64. Shared by the workers.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -16,7 +16,7 @@ pub(super) struct ByAddress {
 }
 
 impl AddressKey {
-    /// IPv6 by /64, as that is what one customer has.
+    /// The key of an address: IPv6 by /64, because one customer has at least so many addresses.
     pub(super) fn of(address: IpAddr) -> Self {
         Self(match address.to_canonical() {
             IpAddr::V6(address) => {
@@ -29,7 +29,7 @@ impl AddressKey {
 }
 
 impl ByAddress {
-    /// Counts one more for the address, unless it has `max`. Says whether it did.
+    /// Counts one more for the address; false, without an effect, if it has `max` already.
     pub(super) fn take(&self, key: AddressKey, max: usize) -> bool {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(key).or_default();
@@ -38,7 +38,7 @@ impl ByAddress {
         has_room
     }
 
-    /// Counts one less; to be called once for each that was taken.
+    /// Counts one less. To be called once for each successful [`Self::take`].
     pub(super) fn give_back(&self, key: AddressKey) {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = counts.get_mut(&key) {

@@ -18,19 +18,19 @@ use std::time::Duration;
 pub struct ConnectionLimits {
     /// From accept to the handshake's last byte.
     pub handshake_timeout: Duration,
-    /// Without a request.
+    /// How long a connection may be without a request.
     pub idle_timeout: Duration,
-    /// Sending without any progress.
+    /// How long a peer that is sent to may make no progress.
     pub send_timeout: Duration,
-    /// For a refused peer to read its status and go.
+    /// How long a peer that was sent the end may take to end its own side.
     pub linger_timeout: Duration,
-    /// From a reload on, for quiet connections of an earlier generation; none is never.
+    /// How long after a reload a quiet connection of an earlier generation is ended; none is never.
     pub generation_timeout: Option<Duration>,
-    /// From the stop signal to the end.
+    /// From the stop signal until connections that are left are cut.
     pub drain_timeout: Duration,
     /// Messages and reads a second that ask for nothing.
     pub chatter_max: u32,
-    /// Close a connection that asks for a group that is not there; else ignore the request.
+    /// Close a connection that asks for a group that the cache lacks; else ignore the request.
     pub close_on_missing_group: bool,
     /// Break off a prefetch response for an urgent one, where the client allows it.
     pub break_off: bool,
@@ -39,17 +39,17 @@ pub struct ConnectionLimits {
 /// What all workers share.
 #[derive(Debug)]
 pub struct ServeConfig {
-    /// The workers' way to the kernel.
+    /// The driver of the workers.
     pub driver: Driver,
     /// Deadlines and bounds.
     pub limits: ConnectionLimits,
-    /// What sessions expect.
+    /// The clients that sessions serve.
     pub clients: Arc<Clients>,
     /// The limits of connections.
     pub admission: Arc<Admission>,
-    /// What must be known of a connection first.
+    /// What happens to a connection before it is admitted or refused.
     pub front: Front,
-    /// What is served.
+    /// The current snapshot.
     pub snapshots: Arc<SnapshotHandle>,
     /// Shares the line among all connections; none without a cap.
     pub shaper: Option<Arc<Shaper>>,
@@ -57,16 +57,17 @@ pub struct ServeConfig {
     pub log_gates: LogGates,
 }
 
-/// What must be known of a connection before it is decided on.
+/// What happens to a connection before it is admitted or refused: PROXY headers, and the game
+/// server behind the same port.
 #[derive(Debug)]
 pub struct Front {
-    /// Whose PROXY headers are believed.
+    /// The networks whose PROXY headers are believed.
     pub trusted: Trusted,
     /// From accept to a complete PROXY header.
     pub proxy_timeout: Duration,
-    /// Openings at once; while there are as many, none is accepted.
+    /// The most openings at once; while there are so many, no connection is accepted.
     pub openings_max: usize,
-    /// The openings that there are.
+    /// The number of openings at this moment.
     pub openings: AtomicUsize,
     /// Silent connections by address: openings, and handshakes that are awaited.
     pub openings_by_address: Arc<Openings>,
@@ -80,12 +81,12 @@ impl Front {
         self.openings.load(Ordering::Relaxed) < self.openings_max
     }
 
-    /// Half of the places are taken: those who say nothing get less time.
+    /// Whether half of the places for openings are taken; openings then get less time.
     pub(super) fn is_crowded(&self) -> bool {
         self.openings.load(Ordering::Relaxed) >= self.openings_max.div_ceil(2)
     }
 
-    /// Whether connections of such a listener are openings first, and decided on later.
+    /// Whether connections of a listener are openings first. `proxy`: it expects PROXY headers.
     pub(super) fn is_needed(&self, proxy: bool) -> bool {
         proxy || self.game.is_some()
     }

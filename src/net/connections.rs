@@ -1,8 +1,8 @@
 //! The connections of a worker, and the one task that steps those that are ready.
 //!
 //! While this task steps a connection, it fetches the one after the next into the core's cache,
-//! which separate tasks could not do. With a thousand connections, each has left that cache since
-//! it was last stepped.
+//! which separate tasks could not do. With a thousand connections, none is still in that cache when
+//! it is stepped again.
 
 use super::connection::{Connection, Flow, KernelBounds};
 use super::count::{Close, add};
@@ -26,19 +26,19 @@ const FETCHED_AHEAD: usize = 2;
 /// All connections of a worker.
 #[derive(Default)]
 pub(super) struct Connections {
-    /// Boxed, so that memory comes back when they go, and the table stays small.
+    /// Boxed, so that the memory of a connection is freed when it ends, and the table stays small.
     #[allow(clippy::vec_box, reason = "a table that grows must not move connections")]
     all: RefCell<Slab<Box<Connection>>>,
     /// Notified when connections have been stepped.
     stepped: Notify,
 }
 
-/// When operations that the ring did not take are submitted again: a request may need several, and
-/// each would wait for the heartbeat otherwise.
+/// How long after a step operations are submitted again that the ring did not take then. Otherwise
+/// each would wait for the next heartbeat, and a request may need several operations.
 const SUBMITTED_AGAIN_AFTER: Duration = Duration::from_millis(5);
 
 impl Connections {
-    /// Takes a connection in, and lets it have its turn.
+    /// Adds a connection, and wakes it.
     pub(super) fn insert(&self, connection: Connection) {
         let index = self.all.borrow_mut().insert(Box::new(connection));
         wake(Key::new(index));
@@ -52,17 +52,17 @@ impl Connections {
         self.all.borrow().is_empty()
     }
 
-    /// One more than the highest number that a connection can have.
+    /// One more than the highest index that a connection can have.
     pub(super) fn end(&self) -> usize {
         self.all.borrow().capacity()
     }
 
-    /// Makes every connection ready to be stepped, after a change that concerns all of them.
+    /// Wakes every connection, after a change that concerns all of them.
     pub(super) fn wake_all(&self) {
         self.all.borrow().iter().for_each(|(index, _)| wake(Key::new(index)));
     }
 
-    /// Shows the connection of a number, if there is one.
+    /// Calls `show` with the connection at an index, if there is one.
     pub(super) fn with<T>(
         &self,
         index: usize,
@@ -72,7 +72,7 @@ impl Connections {
         all.get_mut(index).map(|connection| show(Key::new(index), connection))
     }
 
-    /// Cuts all of them off.
+    /// Ends all connections at once.
     pub(super) fn cut_all(&self, reason: Close) {
         for (index, connection) in &mut *self.all.borrow_mut() {
             connection.cut(reason);
@@ -85,7 +85,8 @@ impl Connections {
         let mut ready = ReadyList::default();
         poll_fn(|context| {
             if self.step_some(&mut ready, context, shared) {
-                // Woken by one another. Others of this thread have their turn first.
+                // These steps have woken other connections. They are stepped after the other
+                // tasks of this thread have run.
                 context.waker().wake_by_ref();
             }
             Poll::<()>::Pending
@@ -93,8 +94,9 @@ impl Connections {
         .await;
     }
 
-    /// Wakes the worker once more after connections were stepped, for as long as it runs. The
-    /// runtime submits operations when its thread parks, and ignores a failure.
+    /// Wakes the thread `SUBMITTED_AGAIN_AFTER` connections were stepped, for as long as the worker
+    /// runs. The runtime submits operations when its thread parks and ignores a failure, so this
+    /// has it submit them again.
     pub(super) async fn submit_again(&self) {
         loop {
             self.stepped.notified().await;
@@ -102,7 +104,7 @@ impl Connections {
         }
     }
 
-    /// Steps all that are ready. True if that has made others ready.
+    /// Steps all connections that are ready. True if that has made others ready.
     fn step_some(&self, ready: &mut ReadyList, context: &Context<'_>, shared: &Shared) -> bool {
         let Poll::Ready(keys) = ready.poll_take(context) else { return false };
         let mut all = self.all.borrow_mut();
@@ -126,7 +128,7 @@ impl Connections {
     }
 }
 
-/// Gives a connection to the game's thread, if its limits have room.
+/// Gives a connection to the game's thread, or closes it if a limit of game connections is reached.
 fn hand_on(connection: Connection, shared: &Shared) {
     let (socket, first, opening) = connection.into_parts();
     let (Some(mut opening), Some(door)) = (opening, &shared.config.front.game) else { return };

@@ -9,8 +9,8 @@ use std::time::Duration;
 pub enum Course {
     /// It accepts and serves.
     Serving,
-    /// It accepts and serves, and another process has its listening sockets, too, but has not
-    /// said yet that it serves.
+    /// It accepts and serves. Another process has its listening sockets, too, and has not reported
+    /// yet that it serves.
     Offering,
     /// It stops: connections that wait to be accepted, or whose handshake has not arrived, are
     /// refused; requests that have arrived are answered.
@@ -23,7 +23,7 @@ pub enum Course {
 impl Course {
     const ALL: [Self; 4] = [Self::Serving, Self::Offering, Self::Stopping, Self::HandedOver];
 
-    /// Whether it accepts no more peers to serve, and ends when those it has are done.
+    /// Whether the process drains: it serves no further peers, and ends when those it has are done.
     #[must_use]
     pub fn is_draining(self) -> bool {
         matches!(self, Self::Stopping | Self::HandedOver)
@@ -36,7 +36,8 @@ impl Course {
 /// two. A process that drains never returns to serving.
 #[derive(Debug, Default)]
 pub struct Control {
-    /// The place of the course in [`Course::ALL`]. A store releases what was done before it.
+    /// The index of the course in [`Course::ALL`]. Stored with release and loaded with acquire, so
+    /// that a thread that sees a course also sees what was done before it was set.
     course: AtomicU8,
 }
 
@@ -54,23 +55,23 @@ impl Control {
         self.course().is_draining()
     }
 
-    /// To be called before the sockets are passed. False if the process drains: it has none to
-    /// give.
+    /// To be called before the sockets are passed to another process. False if this process drains
+    /// or offers them already.
     pub fn offer(&self) -> bool {
         self.turn(Course::Serving, Course::Offering)
     }
 
-    /// The other process does not take over. False if this one has left the sockets to it by now.
+    /// The other process does not take over. False if this process does not offer its sockets.
     pub fn take_back(&self) -> bool {
         self.turn(Course::Offering, Course::Serving)
     }
 
-    /// Stops. False if that cannot be: another process has the sockets.
+    /// Stops. False if the process drains already, or if another process has the sockets, too.
     pub fn stop(&self) -> bool {
         self.turn(Course::Serving, Course::Stopping)
     }
 
-    /// Leaves the sockets to the other process that has them. False if it drains already.
+    /// Leaves the sockets to another process. False if this process drains already.
     pub fn hand_over(&self) -> bool {
         self.turn(Course::Offering, Course::HandedOver)
             || self.turn(Course::Serving, Course::HandedOver)
@@ -91,7 +92,8 @@ pub(super) fn millis(duration: Duration) -> u64 {
 mod tests {
     use super::*;
 
-    /// What becomes of a process on each course that is asked for something.
+    /// Calls `ask` on each course, in the order of [`Course::ALL`], and expects these courses after
+    /// it.
     fn check(ask: fn(&Control) -> bool, expected: [Course; 4]) {
         for (from, expected) in Course::ALL.into_iter().zip(expected) {
             let control = Control { course: AtomicU8::new(from as u8) };

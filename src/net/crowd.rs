@@ -1,25 +1,26 @@
 //! Returns memory to the system when most of many peers have gone.
 //!
-//! Memory of peers is freed into the worker's heap, of which glibc itself returns only the end. If
-//! a few blocks at that end stay in use, the process keeps all of it: 25 MB after 2,000 busy peers.
+//! The memory of peers is freed into the worker's heap, and glibc returns only the end of a heap to
+//! the system. If a few blocks at that end stay in use, the process keeps all of it: 25 MB after
+//! 2,000 busy peers.
 
 use crate::platform::memory;
 
-/// Fewer peers than this leave 2 MB at most, which is not worth the work.
+/// Fewer peers than this leave at most 2 MB, which is not worth the work.
 const CROWD_MIN: u64 = 32;
 
-/// A crowd has gone when one in so many of its peers is left.
+/// A crowd has gone when at most one in so many of its peers is left.
 const SHARE_LEFT: u64 = 4;
 
-/// The most connections there have been since memory was last given back.
+/// The most connections at a time since memory was last returned.
 #[derive(Debug, Default)]
 pub(super) struct Crowd {
     most: u64,
 }
 
 impl Crowd {
-    /// To be told at each heartbeat. A busy worker has no time for it: what is freed may soon be
-    /// needed again.
+    /// To be called at each heartbeat. A busy worker returns nothing, because that takes time and
+    /// the memory may soon be needed again.
     pub(super) fn beat(&mut self, connections: u64, is_busy: bool) {
         if self.has_gone(connections, is_busy) {
             memory::return_free_blocks();
@@ -48,9 +49,9 @@ mod tests {
             (0, false, false), // no crowd
             (2000, false, false),
             (501, false, false),
-            (500, true, false), // too busy to look
+            (500, true, false), // the worker is busy
             (500, false, true),
-            (499, false, false), // a smaller crowd now
+            (499, false, false), // the crowd to compare with is 500
             (125, false, true),
             (31, false, true),
             (0, false, false),

@@ -9,41 +9,42 @@ use super::driver::{Driver, GAME, WORKER};
 use super::game;
 use super::queue_pool::POOL_BYTES as QUEUE_POOL_BYTES;
 
-/// A connection whatever it does: machine, read buffer, its places in the tables. Measured.
+/// A connection in any state: machine, read buffer, entries in tables. Measured.
 const CONNECTION_BYTES: u64 = 650;
 
-/// Beside it, with a cap on what is sent: its place in the order, and a tree's while it waits.
+/// In addition, under a cap on bandwidth: its share, and a tree's entry while it waits.
 pub const CAPPED_BYTES: u64 = 170;
 
-/// Beside it, with a limit an address: the address' count, in a table that doubles.
+/// In addition, with a limit for each address: the address' count, in a table that grows by
+/// doubling.
 pub const ADDRESS_BYTES: u64 = 96;
 
-/// Beside it, of one that has said nothing yet: its place, and its address' count. Counted for
-/// every connection, as the table keeps its size.
+/// In addition, for a silent connection: its permit, and its address' count. Counted for every
+/// connection, because the table does not shrink.
 pub const SILENT_BYTES: u64 = 48 + ADDRESS_BYTES;
 
-/// What the kernel keeps of a socket that carries nothing. Measured: 5,120 to 5,400.
+/// The kernel's memory of a socket without data. Measured: 5,120 to 5,400.
 pub const SOCKET_BYTES: u64 = 5_400;
 
-/// An output's copied bytes, as far as they can be touched: a mapping of their own, in pages, with
-/// the allocator's header before them.
+/// The copied bytes of a batch: the allocator makes a mapping for them, in whole pages, with its
+/// header before them.
 pub const OUTPUT_COPIED_BYTES: u64 = (SCRATCH_KEPT_MAX as u64 + 16).next_multiple_of(4096);
 
-/// An output's segments and vectors: at most as many in place as fit a send, each after a run of
-/// copied bytes.
+/// The segments and vectors of a batch: at most as many segments in place as fit a send, and a run
+/// of copied bytes before each and after the last.
 pub const OUTPUT_SEGMENTS_BYTES: u64 = {
     let segments = 2 * (SEND_LEN_MAX / COPY_LEN_MAX) + 1;
     (segments * (size_of::<Segment>() + size_of::<libc::iovec>())) as u64
 };
 
-/// An opening, beside its socket: task and buffer, measured, and the part of a PROXY header that
+/// An opening, without its socket: state and buffer, measured, and the part of a PROXY header that
 /// has arrived.
 const OPENING_BYTES: u64 = 1_400 + 4_096;
 
-/// A game connection, beside its two sockets: a buffer each way, and its task.
+/// A game connection, without its two sockets: a buffer each way, and its task.
 const GAME_CONNECTION_BYTES: u64 = 2 * game::GAME_BUFFER_LEN as u64 + 1_060;
 
-/// The touched stack and the runtime of a thread that serves. Measured.
+/// The used stack and the runtime of a worker's or the game's thread. Measured.
 const THREAD_BYTES: u64 = 36 << 10;
 
 /// Both queues of a connection: four bytes a request, in rings that double as they grow.
@@ -52,26 +53,26 @@ pub const fn queues_bytes(queue_len_max: usize) -> u64 {
     2 * 4 * queue_len_max.next_power_of_two() as u64
 }
 
-/// A connection whatever it does.
+/// A connection in any state, without the kernel's memory.
 #[must_use]
 pub const fn connection_bytes(driver: Driver) -> u64 {
     CONNECTION_BYTES + driver.socket_bytes()
 }
 
-/// A connection that has not said whose it is, beside its socket.
+/// An opening, without the kernel's memory.
 #[must_use]
 pub const fn opening_bytes(driver: Driver) -> u64 {
     OPENING_BYTES + driver.socket_bytes()
 }
 
-/// A game connection, beside its two sockets.
+/// A game connection, without the kernel's memory of its two sockets.
 #[must_use]
 pub const fn game_connection_bytes(driver: Driver) -> u64 {
     GAME_CONNECTION_BYTES + 2 * driver.socket_bytes()
 }
 
-/// The most that a peer can bring about: it has filled its queues and an output, and reads
-/// nothing.
+/// The most memory that one peer can cause to be used: it has filled its queues and a batch, and
+/// reads nothing.
 #[must_use]
 pub const fn peer_bytes_max(driver: Driver, queue_len_max: usize) -> u64 {
     connection_bytes(driver)
@@ -81,7 +82,7 @@ pub const fn peer_bytes_max(driver: Driver, queue_len_max: usize) -> u64 {
         + SOCKET_BYTES
 }
 
-/// A worker: its driver, its thread, and outputs and queues kept for reuse.
+/// A worker: its driver, its thread, and batches and queues kept for reuse.
 #[must_use]
 pub const fn worker_bytes(driver: Driver) -> u64 {
     let pool = POOL_LEN_MAX as u64 * (OUTPUT_COPIED_BYTES + OUTPUT_SEGMENTS_BYTES);

@@ -14,40 +14,43 @@ use super::count::Close;
 use super::shared::Shared;
 use std::time::Duration;
 
-/// How long a connection must have been quiet to count as idle. A request that crosses the end
-/// on its way is lost, and its client has to ask again; after a second of silence that is rare.
+/// How long a connection must have been quiet to count as idle. A request that arrives after the
+/// end was sent is lost, and its client must repeat it; after a second of silence that is rare.
 const QUIET_MS: u64 = 1000;
 
 /// Multiples of `--generation-timeout` after which busy connections leave, and are cut.
 const BUSY_TIMES: u64 = 2;
 const CUT_TIMES: u64 = 3;
 
-/// Connections that a worker ends for this in one sweep: 500 a second at most, so that 15,000
-/// clients do not reconnect at once.
+/// Connections that a worker ends in one sweep because their snapshot is old: 500 a second at most,
+/// so that 15,000 clients do not reconnect at once.
 const LEAVES_MAX: usize = 50;
 
 /// What a worker knows of earlier snapshots that its connections hold.
 #[derive(Default)]
 pub(super) struct Generations {
     earlier: Vec<Earlier>,
-    /// The snapshot of new connections when the sweep began.
+    /// The ordinal of the current snapshot when the sweep began.
     current: u32,
     /// Connections that were ended in this sweep.
     leaves: usize,
 }
 
-/// An earlier snapshot. As many as [`--generations-max`](crate::catalog::ReloadLimits) allows.
+/// An earlier snapshot. [`--generations-max`](crate::catalog::ReloadLimits) bounds their number.
 struct Earlier {
     ordinal: u32,
-    /// When a heartbeat first saw that it is not the current one.
+    /// When a sweep first saw that it is not the current one, by the worker's clock.
     since_ms: u64,
+    /// The connections that serve from it, as far as the sweep has counted.
     connections: u64,
 }
 
 impl Generations {
-    /// To be told when a sweep begins. True if it is to show its connections here.
+    /// To be called when a sweep begins. True if the sweep must call [`Self::check`] for each
+    /// connection.
     pub(super) fn begin(&mut self, shared: &Shared) -> bool {
-        // An earlier snapshot is released here, even without new connections.
+        // This takes up the current snapshot, so that the worker releases an earlier one even
+        // without new connections.
         let current = shared.snapshot().ordinal();
         // A reload during the sweep sets it again.
         if !shared.has_earlier.take() {
@@ -60,8 +63,8 @@ impl Generations {
         true
     }
 
-    /// Counts a connection if it is of an earlier snapshot than the current one, and ends it if its
-    /// time has come. True if something was done.
+    /// Counts a connection if it serves from an earlier snapshot, and ends it if that is due. True
+    /// if the caller must wake it.
     pub(super) fn check(&mut self, shared: &Shared, machine: &mut Machine) -> bool {
         if machine.ordinal() == self.current {
             return false;
@@ -88,7 +91,7 @@ impl Generations {
         true
     }
 
-    /// To be told when the sweep has shown all connections.
+    /// To be called when the sweep has checked all connections.
     pub(super) fn end(&mut self, shared: &Shared) {
         self.earlier.retain(|earlier| earlier.connections > 0);
         let outdated = self.earlier.iter().map(|earlier| earlier.connections).sum();
@@ -111,11 +114,11 @@ impl Generations {
 /// What is due for a connection of an earlier snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Due {
-    /// Nothing yet, or nothing more.
+    /// Nothing is due, or everything due was done.
     Stay,
-    /// Answer what is queued, and end in good order.
+    /// The connection answers what is queued, and ends in good order.
     Leave,
-    /// End.
+    /// The connection ends at once.
     Cut,
 }
 
@@ -143,7 +146,7 @@ fn due(state: State, age_ms: u64, timeout: Option<Duration>) -> Due {
         Doing::Idles if is_late || state.waited_ms >= QUIET_MS => Due::Leave,
         Doing::Sends | Doing::AwaitsTurn if is_late => Due::Leave,
         Doing::AwaitsCredit | Doing::AwaitsLastCredit if is_late => Due::Leave,
-        // The others have short deadlines of their own.
+        // The other states have short deadlines of their own.
         _ => Due::Stay,
     }
 }

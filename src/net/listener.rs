@@ -25,13 +25,13 @@ pub struct Listener {
     pub socket: OwnedFd,
     /// Whether its connections must open with a PROXY header.
     pub proxy: bool,
-    /// Whether a supervisor (such as systemd) keeps it: connections that wait at a stop are for the
-    /// next process.
+    /// Whether a supervisor (such as systemd) keeps the socket open when this process ends. At a
+    /// stop, connections that wait are then left to the next process.
     pub kept: bool,
 }
 
 impl Listener {
-    /// The same socket once more: the first to accept gets a connection.
+    /// A second descriptor of the same socket. Each connection goes to whoever accepts first.
     ///
     /// # Errors
     /// There is no descriptor left.
@@ -45,9 +45,9 @@ impl Listener {
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {source}")]
 pub struct ListenError {
-    /// What was asked for.
+    /// The address.
     pub address: SocketAddr,
-    /// What the system said.
+    /// The system's error.
     pub source: io::Error,
 }
 
@@ -87,23 +87,23 @@ pub fn bind(address: SocketAddr, count: usize, backlog: i32) -> Result<Vec<Liste
     Ok(listeners)
 }
 
-/// Prepares a socket that was bound elsewhere as [`bind`] would have.
+/// Takes over a socket that another process has bound, and sets the options that [`bind`] sets.
 ///
 /// # Errors
-/// It is no listening TCP socket.
+/// The descriptor is not a listening TCP socket.
 pub fn adopt(socket: OwnedFd, backlog: i32, kept: bool) -> io::Result<Listener> {
     let socket = Socket::from(socket);
     let address = match (socket.local_addr().map(|address| address.as_socket()), socket.r#type()) {
         (Ok(Some(address)), Ok(Type::STREAM)) if socket.is_listener().unwrap_or(false) => address,
-        _ => return Err(io::Error::new(io::ErrorKind::InvalidInput, "no listening TCP socket")),
+        _ => return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a listening TCP socket")),
     };
     prepare(&socket)?;
     socket.listen(backlog)?;
     Ok(Listener { address, socket: socket.into(), proxy: false, kept })
 }
 
-/// A bound socket that does not share its port, as soon as a process that has just ended has
-/// left the address.
+/// A bound socket that does not share its port. If the address is in use, tries again for up to
+/// `TAKEN_MAX`, because a process that has just ended may still hold it.
 fn open_when_free(address: SocketAddr) -> io::Result<Socket> {
     let begin = Instant::now();
     loop {
@@ -118,7 +118,8 @@ fn open_when_free(address: SocketAddr) -> io::Result<Socket> {
     }
 }
 
-/// A bound socket; with a backlog, one that listens and shares its port with its like.
+/// A bound socket. With `share`, further sockets with `share` may bind the same port. With a
+/// `backlog`, the socket listens.
 fn open(address: SocketAddr, share: bool, backlog: Option<i32>) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
@@ -135,7 +136,8 @@ fn open(address: SocketAddr, share: bool, backlog: Option<i32>) -> io::Result<So
     Ok(socket)
 }
 
-/// Inherited by what is accepted: no system call a connection.
+/// Sets the options of a listening socket. Accepted connections inherit them, so that none needs a
+/// system call for them.
 fn prepare(socket: &Socket) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     KernelBounds::UNKNOWN.replace(KernelBounds::UNBOUNDED, socket);

@@ -1,5 +1,5 @@
-//! Silent connections, bounded by address: from accept to a handshake that is answered 0, or to the
-//! first byte of a game client.
+//! The bound on silent connections for each address. A connection is silent from accept to a
+//! handshake that is answered OK, or to the first byte of a game client.
 //!
 //! Without this bound one host that connects and sends nothing could take every place. A connection
 //! beyond the bound is admitted if its handshake has arrived before it is accepted: when a busy
@@ -10,15 +10,15 @@ use crate::protocol::handshake::{HANDSHAKE_LEN, is_js5};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// Counts connections that have said nothing yet. Shared by the workers.
+/// Counts silent connections by address. Shared by the workers.
 #[derive(Debug)]
 pub struct Openings {
-    /// None is no bound: nothing is counted.
+    /// With none there is no bound, and nothing is counted.
     per_ip_max: Option<usize>,
     by_address: ByAddress,
 }
 
-/// A place among the openings of an address; given back when it is dropped.
+/// Counts a connection among the silent ones of its address until this is dropped.
 #[derive(Debug)]
 pub(super) struct SilentPermit {
     openings: Arc<Openings>,
@@ -26,7 +26,7 @@ pub(super) struct SilentPermit {
 }
 
 impl Openings {
-    /// None is there yet.
+    /// With no silent connection yet.
     #[must_use]
     pub fn new(per_ip_max: Option<usize>) -> Arc<Self> {
         Arc::new(Self { per_ip_max, by_address: ByAddress::default() })
@@ -37,8 +37,8 @@ impl Openings {
         self.per_ip_max.is_some()
     }
 
-    /// A place for a connection from `address`, if it has one left. Boxed, as every connection
-    /// has room for one, and few hold one.
+    /// A permit for a silent connection from `address`; none if the bound is reached. Boxed, because
+    /// every connection has a field for it and few have one.
     pub(super) fn take(self: &Arc<Self>, address: IpAddr) -> Option<Box<SilentPermit>> {
         let key = AddressKey::of(address);
         let is_taken = self.per_ip_max.is_some_and(|max| self.by_address.take(key, max));
@@ -52,8 +52,8 @@ impl Drop for SilentPermit {
     }
 }
 
-/// Whether a connection that begins with `bytes` waits for nothing more of its peer: the whole
-/// handshake, or the first byte of another protocol.
+/// Whether a connection whose first bytes are `bytes` is not silent: they are a whole handshake, or
+/// begin another protocol.
 pub(super) fn has_spoken(bytes: &[u8]) -> bool {
     bytes.first().is_some_and(|&first| !is_js5(first) || bytes.len() >= HANDSHAKE_LEN)
 }
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_address_has_its_places_and_gives_them_back() {
+    fn the_bound_holds_for_each_address_and_dropped_permits_are_given_back() {
         let openings = Openings::new(Some(2));
         let take = |address: &str| openings.take(address.parse().expect("an address"));
         let cases = [
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_handshake_or_another_first_byte_has_spoken() {
+    fn a_whole_handshake_or_another_first_byte_is_not_silent() {
         let cases: [(&[u8], bool); 6] = [
             (&[], false),
             (&[15], false),

@@ -1,26 +1,27 @@
 //! Queues that a worker lends to its sessions.
 //!
-//! A fast peer's requests are answered in the pass that reads them, so its queues are empty before
-//! the next connection is stepped. So a few queues are enough for all. They stay in the core's
-//! cache, while each connection's own would have to be fetched, and an idle connection has none.
+//! A fast peer's requests are answered in the same step that reads them, so its queues are empty
+//! before the next connection is stepped, and a few queues are enough for all connections. These
+//! few stay in the core's cache, and an idle connection needs no memory for queues.
 
 use crate::protocol::session::Queues;
 
-/// Queues that a worker keeps.
+/// The number of pairs of queues that a worker keeps.
 const POOL_LEN_MAX: usize = 64;
 
-/// Places of a class that they keep: the default of `--queue-len-max`, as queues grow.
+/// The capacity, in requests, that each kept queue may have: the default of `--queue-len-max`,
+/// rounded up to a power of two.
 const PLACES_KEPT: usize = 256;
 
-/// What a worker keeps of them at most.
+/// Bytes of the queues that a worker keeps, at most.
 pub(super) const POOL_BYTES: u64 =
     (POOL_LEN_MAX * (2 * PLACES_KEPT * size_of::<u32>() + size_of::<Queues>())) as u64;
 
-/// Queues that no session has at the moment.
+/// Queues that are lent to no session.
 #[derive(Default)]
 pub struct QueuePool {
-    /// Boxed already: a session holds no more than a pointer.
-    #[allow(clippy::vec_box, reason = "queues are boxed when they come and when they go")]
+    /// Boxed, because a session holds them by a pointer.
+    #[allow(clippy::vec_box, reason = "queues are boxed in and outside the pool")]
     free: Vec<Box<Queues>>,
 }
 
@@ -49,7 +50,7 @@ mod tests {
     const ID: GroupId = GroupId { archive: 2, group: 7 };
 
     #[test]
-    fn queues_that_come_back_are_empty_and_the_same() {
+    fn queues_that_were_given_back_are_lent_again_empty() {
         let mut pool = QueuePool::default();
         let mut queues = pool.take();
         assert!(queues.push(Class::Prefetch, ID, 1));
@@ -60,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_are_kept_than_the_pool_has_room_for() {
+    fn the_pool_keeps_no_more_queues_than_its_bound() {
         let mut pool = QueuePool::default();
         let lent: Vec<_> = (0..=POOL_LEN_MAX).map(|_| pool.take()).collect();
         lent.into_iter().for_each(|queues| pool.put(queues));

@@ -1,7 +1,7 @@
-//! What the connections of a worker have in common: its clock, its pools, its counters, the line.
+//! The state that the connections of a worker share: clock, pools, counters, turns and credit.
 //!
-//! A connection gets this whenever it is stepped, and knows nothing else of its worker. It has no
-//! socket and no operation, so that simulations can run the machines of connections.
+//! A connection gets a reference to it whenever it is stepped, and uses nothing else of its worker.
+//! It holds no socket and no operation, so that simulations can run machines with it.
 
 use super::admission::Verdict;
 use super::batch::{BatchPool, SnapshotRef};
@@ -19,7 +19,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use tracing::debug;
 
-/// A worker's own state, on one thread.
+/// The state that the connections of one worker share.
 pub struct Shared {
     pub(super) config: Arc<ServeConfig>,
     pub(super) counters: Counters,
@@ -27,30 +27,31 @@ pub struct Shared {
     pub(super) notes: Notes,
     pub(super) batches: RefCell<BatchPool>,
     pub(super) queues: RefCell<QueuePool>,
-    /// Where the next responses of the connection that fills a batch stand.
+    /// Scratch: the places of the next responses of the connection that fills a batch.
     pub(super) ahead: RefCell<Vec<Place>>,
-    /// What connections may send; none without a cap.
+    /// Gives connections credit under the caps; none without a cap.
     pub(super) egress: Option<Rc<Egress>>,
-    /// What large batches wait for.
+    /// Has large batches wait for a turn of the ring.
     pub(super) turns: Rc<Turns>,
-    /// As the last heartbeat has seen it.
+    /// The course of the process as of the last heartbeat.
     course: Cell<Course>,
-    /// The time of `--drain-timeout` is over.
+    /// `--drain-timeout` has passed since the worker began to drain.
     pub(super) drain_timed_out: Cell<bool>,
-    /// Tasks that accept, or tell those who wait.
+    /// The number of tasks that accept, or refuse the connections that wait at a stop.
     pub(super) accepting: Cell<usize>,
-    /// Milliseconds since the start, as far as heartbeats have come: a process that was stopped
-    /// for a minute has not aged, so its healthy peers are not cut.
+    /// The worker's clock: milliseconds since its start, as the sum of its heartbeats. While a
+    /// process is stopped this clock does not go on, so that healthy peers are not cut.
     now_ms: Cell<u64>,
+    /// The snapshot that new connections serve from.
     snapshot: RefCell<SnapshotRef>,
-    /// Between the last two heartbeats the thread ran for most of the time.
+    /// The thread ran for more than 60 % of the time between the last two heartbeats.
     busy: Cell<bool>,
     /// Whether connections may serve from an earlier snapshot.
     pub(super) has_earlier: Cell<bool>,
 }
 
 impl Shared {
-    /// The state of a worker at its beginning.
+    /// The state of a worker that starts.
     #[must_use]
     pub fn new(config: Arc<ServeConfig>) -> Self {
         let snapshot = Rc::new(config.snapshots.load());
@@ -74,18 +75,19 @@ impl Shared {
         }
     }
 
-    /// The time, as of the last heartbeat.
+    /// The worker's clock in milliseconds, as of the last heartbeat.
     #[inline]
     pub fn now_ms(&self) -> u64 {
         self.now_ms.get()
     }
 
-    /// Lets time pass.
+    /// Sets the worker's clock.
     pub fn set_now_ms(&self, now_ms: u64) {
         self.now_ms.set(now_ms);
     }
 
-    /// Whether ready connections may wait so long that times say little about their peers.
+    /// Whether the worker is busy: ready connections may wait so long that measured times say
+    /// little about their peers.
     pub fn is_busy(&self) -> bool {
         self.busy.get()
     }
@@ -94,7 +96,7 @@ impl Shared {
         self.busy.set(busy);
     }
 
-    /// Whether what is open is finished, and nothing else is served.
+    /// Whether the worker drains: it answers requests that have arrived, and then ends.
     #[inline]
     pub fn is_draining(&self) -> bool {
         self.course.get().is_draining()
@@ -106,7 +108,7 @@ impl Shared {
         self.course.get() == Course::Stopping
     }
 
-    /// Takes note of the course. True if it drains from here on.
+    /// Takes over the course of the process. True if the worker begins to drain by that.
     pub fn follow(&self, course: Course) -> bool {
         let drained = self.is_draining();
         if !drained {
@@ -115,7 +117,8 @@ impl Shared {
         !drained && course.is_draining()
     }
 
-    /// What a new connection serves from; asked for once a connection, and at heartbeats.
+    /// The snapshot that a new connection serves from. To be called once for each connection, and at
+    /// heartbeats, as it also takes up the current snapshot.
     pub fn snapshot(&self) -> SnapshotRef {
         let mut mine = self.snapshot.borrow_mut();
         let current = self.config.snapshots.load();
@@ -126,7 +129,7 @@ impl Shared {
         Rc::clone(&mine)
     }
 
-    /// What becomes of a JS5 connection from `address`.
+    /// Admits or refuses a JS5 connection from `address`.
     pub(super) fn decide(&self, address: SocketAddr) -> Verdict {
         let verdict = match self.is_stopping() {
             true => self.config.admission.refuse(Status::ServerFull),
@@ -138,7 +141,8 @@ impl Shared {
         verdict
     }
 
-    /// Whose fault it is that an operation on a connection failed. Ours is kept for the log.
+    /// The reason to close a connection on which an operation failed: the peer's end, or an error
+    /// of the server, which is kept for the log.
     pub(super) fn reason_of(&self, error: &io::Error) -> Close {
         if is_of_peer(error) {
             return Close::ByPeer;
@@ -148,7 +152,7 @@ impl Shared {
         Close::Error
     }
 
-    /// Takes note of a request for a group that the cache does not hold.
+    /// Counts a request for a group that the cache does not hold, and keeps it for the log.
     pub(super) fn missed(&self, id: GroupId) {
         super::count::add(&self.counters.missing_groups, 1);
         self.notes.missed.set(Some(id));

@@ -13,22 +13,22 @@ use super::shared::Shared;
 use crate::protocol::profile::PROFILES_MAX;
 use tokio::sync::Notify;
 
-/// What a slice may cost, in looks at a connection, which take some 20 ns.
+/// What a slice may cost. The unit is one check of a connection, some 20 ns.
 const SLICE_COST: usize = 2048;
 
-/// What it costs to look at a connection.
+/// The cost of checking a connection.
 const CHECK_COST: usize = 1;
 
-/// What it costs to ask the kernel about a connection, and to end one.
+/// The cost of asking the kernel about a connection, and of ending one.
 const ASK_COST: usize = 32;
 const END_COST: usize = 256;
 
-/// Between two slices, in microseconds: more than half of the time is left for those who are
-/// served, and 15,000 that are late at once are ended within a second.
+/// The pause between two slices, in microseconds. It leaves more than half of the time to the other
+/// connections, and still ends 15,000 late ones within a second.
 const SLICE_PAUSE_US: u64 = 300;
 
-/// Sweeps once after each heartbeat, which `beaten` tells, for as long as the worker runs. A busy
-/// worker's sweep may take longer than a heartbeat.
+/// Sweeps once after each heartbeat, of which `beaten` is notified, for as long as the worker runs.
+/// A busy worker's sweep may take longer than the time between two heartbeats.
 pub(super) async fn sweep(
     connections: &Connections,
     shared: &Shared,
@@ -53,12 +53,13 @@ pub(super) async fn sweep(
             generations.end(shared);
         }
         states.publish(&shared.counters);
-        // Not with the next heartbeat: they are of the same moment as what this one has published.
+        // Published at once, so that they belong to the same moment as this heartbeat's counters.
         shared.counters.publish(published);
     }
 }
 
-/// Looks at the connections from `place` on. Returns where the next slice begins, if there is one.
+/// Checks the connections from `index` on. Returns the index at which the next slice begins; none
+/// after the last.
 fn slice(
     connections: &Connections,
     shared: &Shared,
@@ -84,7 +85,8 @@ fn slice(
     None
 }
 
-/// Looks at the connection of a place, if there is one. Returns what that cost.
+/// Checks the connection at an index, if there is one, and wakes it if it must act. Returns the
+/// cost.
 fn check_connection(
     connections: &Connections,
     shared: &Shared,
@@ -114,7 +116,7 @@ fn check_connection(
     cost.unwrap_or(CHECK_COST)
 }
 
-/// Connections by state, of one sweep.
+/// The numbers of connections by state that one sweep has counted.
 #[derive(Default)]
 struct States {
     opening: u64,

@@ -1,8 +1,8 @@
 //! A worker: one thread, one ring, its own listeners and connections.
 //!
-//! Its heartbeat drives every deadline, publishes the counters, and repairs a lost submission: the
-//! runtime submits when its thread parks and ignores a failure there, so the next heartbeat tries
-//! again.
+//! Its heartbeat drives every deadline and publishes the counters. The runtime submits operations
+//! when its thread parks and ignores a failure there; a heartbeat wakes the thread, so that it
+//! submits them again.
 
 use super::accept::{accept, stop_listening};
 use super::config::ServeConfig;
@@ -22,14 +22,14 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
 
-/// A worker that runs for a larger share of the time is busy.
+/// A worker is busy if its thread runs for a larger share of the time, in percent.
 const BUSY_PERCENT: u32 = 60;
 
 /// What the tasks of a worker share.
 struct Worker {
     shared: Shared,
     connections: Connections,
-    /// Told at each heartbeat.
+    /// Notified at each heartbeat.
     beaten: Notify,
 }
 
@@ -62,7 +62,7 @@ pub fn run(
 }
 
 impl Worker {
-    /// Starts what runs beside the heartbeat.
+    /// Starts the tasks that run beside the heartbeat.
     fn start(self: &Rc<Self>, listeners: &[Rc<Listener>], published: &Arc<Published>) {
         spawn(Rc::clone(&self.shared.turns).begin_turns());
         if let Some(egress) = &self.shared.egress {
@@ -84,7 +84,8 @@ impl Worker {
         }
     }
 
-    /// Time, counters, the log and the end, every [`HEARTBEAT_MS`]; and the sweep begins.
+    /// The heartbeat, every [`HEARTBEAT_MS`]: moves the clock on, follows the course, starts the
+    /// sweep, writes the log and publishes the counters. Returns when the worker has drained.
     async fn beat(
         &self,
         mut listeners: Vec<Rc<Listener>>,

@@ -1,4 +1,4 @@
-//! The shape of a row of latencies: a count a bound, the count of what is above all, and the sum.
+//! The shape of a row of latencies: a count for each bound, the count above all bounds, and the sum.
 
 /// Upper bounds in nanoseconds: four a decade, from 10 µs to 31.6 s.
 pub const BOUNDS_NS: [u64; 27] = [
@@ -31,7 +31,7 @@ pub const BOUNDS_NS: [u64; 27] = [
     31_600_000_000,
 ];
 
-/// Where the sum stands in a row, in nanoseconds: behind the bounds' counts and the one above.
+/// The index of the sum, in nanoseconds, in a row: after the bounds' counts and the one above.
 pub const SUM_AT: usize = BOUNDS_NS.len() + 1;
 
 /// The length of a row: a count a bound, the count of what is above all, and the sum.

@@ -15,8 +15,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 macro_rules! counters {
     ($($name:ident: $help:literal,)* ; $($row:ident[$len:ident]: $row_help:literal,)*) => {
-        /// A worker's own counters. They only grow, but for those of what is there at the
-        /// moment: open connections, and requests that wait.
+        /// A worker's own counters. They only grow, except for gauges of the present state, such as
+        /// open connections and queued requests.
         #[derive(Debug, Default)]
         pub struct Counters {
             $(#[doc = $help] pub $name: Cell<u64>,)*
@@ -28,7 +28,7 @@ macro_rules! counters {
         pub struct Published {
             $(#[doc = $help] pub $name: AtomicU64,)*
             $(#[doc = $row_help] pub $row: [AtomicU64; $len],)*
-            /// The worker's last sign of life.
+            /// The worker's last heartbeat.
             pub pulse: Pulse,
         }
 
@@ -170,7 +170,7 @@ pub enum Close {
     ByPeer,
     /// Opcode 7.
     Disconnect,
-    /// A status that refuses was answered.
+    /// The handshake was answered with a status that refuses.
     Refused,
     /// The peer broke the protocol.
     Violation(Violation),
@@ -184,7 +184,7 @@ pub enum Close {
     SendTimeout,
     /// It served from an earlier generation for too long.
     Generation,
-    /// Too much that asks for nothing.
+    /// The peer sent too many messages that ask for nothing.
     Chatter,
     /// The server stops.
     Drain,
@@ -196,14 +196,15 @@ pub enum Close {
     ProxyTooLong,
     /// No PROXY header in time.
     ProxyTimeout,
-    /// As many connections of its address have said nothing yet as may.
+    /// Its address has as many silent connections as it may have.
     Openings,
     /// The socket or the ring failed.
     Error,
 }
 
 impl Close {
-    /// Whether the peer may have something of ours to read still.
+    /// Whether the connection lingers before it closes, because the peer may still have bytes to
+    /// read.
     #[must_use]
     pub fn is_orderly(self) -> bool {
         match self {
@@ -213,7 +214,7 @@ impl Close {
             | Self::Drain
             | Self::MissingGroup
             | Self::Violation(Violation::UnknownOpcode { .. }) => true,
-            // It has ended its side and may be reading; there is nothing to discard.
+            // The peer has ended its side and may still be reading; there is no input to discard.
             Self::ByPeer => false,
             Self::HandshakeTimeout | Self::IdleTimeout | Self::SendTimeout | Self::Error => false,
             // Its peer would go on sending.
@@ -224,13 +225,13 @@ impl Close {
             | Self::ProxyMalformed
             | Self::ProxyTooLong
             | Self::ProxyTimeout => false,
-            // It has been told already.
+            // The status was sent already.
             Self::Openings => false,
         }
     }
 
-    /// Whether the peer takes nothing in: the kernel would go on offering it what it holds, and
-    /// keep the memory for minutes. A reset ends that.
+    /// Whether the close is a reset. It is if the peer takes nothing in: otherwise the kernel would
+    /// keep unsent bytes in memory for minutes and try to deliver them.
     #[must_use]
     pub fn is_reset(self) -> bool {
         matches!(self, Self::SendTimeout | Self::Drain | Self::Generation)
@@ -276,7 +277,7 @@ impl Counters {
         add(counter, 1);
     }
 
-    /// Counts a handshake that was answered 0, by the number of its profile.
+    /// Counts a handshake that was answered OK, by the number of its profile.
     pub fn count_profile(&self, number: usize) {
         if let Some(counter) = self.profile_handshakes.get(number) {
             add(counter, 1);
@@ -299,7 +300,7 @@ impl Counters {
         }
     }
 
-    /// Counts a response of as many bytes.
+    /// Counts a response of so many bytes.
     #[inline]
     pub fn count_response(&self, class: Class, len: usize) {
         let (count, bytes) = match class {
@@ -319,7 +320,7 @@ impl Counters {
         add(counter, count as u64);
     }
 
-    /// Computes how many requests wait: those that are neither answered nor given up.
+    /// Computes how many requests are queued: those that are neither answered nor given up.
     pub fn reckon_queued(&self) {
         let waiting = |requests: &Cell<u64>, responses: &Cell<u64>, unanswered: &Cell<u64>| {
             requests.get().saturating_sub(responses.get() + unanswered.get())

@@ -14,17 +14,17 @@ use slab::Slab;
 use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant};
 
-/// Picked a heartbeat and worker, at a steady load.
+/// Requests that a worker picks in one heartbeat, at a steady load.
 const PICKS_A_BEAT: u64 = 100;
 
 /// If the load rises suddenly, picks become rarer until the next heartbeat computes the rate again.
 const PICKS_UNTIL_DOUBLED: u32 = 100;
 
-/// Requests that are timed at once, a worker; each is of another connection. Only slow peers'
-/// last longer than a moment.
+/// Requests that a worker times at once, each of another connection. Only those of slow peers take
+/// long.
 const PICKED_MAX: usize = 4096;
 
-/// A place among the picked requests; [`NOT_PICKED`] is none.
+/// The index of a picked request; [`NOT_PICKED`] is none.
 pub(in crate::net) type PickId = u16;
 
 /// This connection has no picked request.
@@ -33,9 +33,9 @@ pub(in crate::net) const NOT_PICKED: PickId = PickId::MAX;
 /// Picks requests and times them.
 #[derive(Default)]
 pub(in crate::net) struct Sampler {
-    /// Requests since the last pick: those that the next one stands for.
+    /// Requests since the last pick, which the next pick will count for.
     since: Cell<u32>,
-    /// Pick one of so many.
+    /// One request in so many is picked.
     interval: Cell<u32>,
     picks: Cell<u32>,
     requests_before: Cell<u64>,
@@ -49,13 +49,13 @@ struct Picked {
     ahead: usize,
     /// Whether it has left its queue.
     is_begun: bool,
-    /// How many it stands for.
+    /// How many requests it counts for.
     weight: u32,
     start: Instant,
 }
 
 impl Sampler {
-    /// Takes note of as many requests; true if one of them should be picked.
+    /// Counts so many requests; true if one of them should be picked.
     #[inline]
     pub(in crate::net) fn passes(&self, requests: u32) -> bool {
         let since = self.since.get().saturating_add(requests);
@@ -79,14 +79,14 @@ impl Sampler {
         PickId::try_from(place).unwrap_or(NOT_PICKED)
     }
 
-    /// The connection of a picked request would be picked again: the one stands for more.
+    /// A connection with a picked request was chosen again: the request counts for more instead.
     pub(in crate::net) fn weigh_more(&self, id: PickId) {
         if let Some(picked) = self.picked.borrow_mut().get_mut(id.into()) {
             picked.weight = picked.weight.saturating_add(self.since.replace(0));
         }
     }
 
-    /// As many requests of each class have left the connection's queues.
+    /// So many requests of each class have left the connection's queues.
     pub(in crate::net) fn left(&self, id: PickId, urgent: usize, prefetch: usize) {
         if let Some(picked) = self.picked.borrow_mut().get_mut(id.into()) {
             let left = match picked.class {

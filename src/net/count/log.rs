@@ -8,10 +8,10 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tracing::{info, warn};
 
-/// Log lines about one thing: one in so many milliseconds, all workers together.
+/// Of each kind of event at most one line is logged in so many milliseconds, by all workers together.
 const LOG_INTERVAL_MS: u64 = 1000;
 
-/// When each thing was last said. Shared by the workers, touched at heartbeats.
+/// When each kind of event was last logged. Shared by the workers, used at heartbeats.
 #[derive(Debug, Default)]
 pub struct LogGates {
     missing_groups: Gate,
@@ -21,7 +21,7 @@ pub struct LogGates {
     late_heartbeats: Gate,
 }
 
-/// What the next lines name, beside the counts.
+/// Examples that the next log lines name beside the counts.
 #[derive(Debug, Default)]
 pub(in crate::net) struct Notes {
     /// The group that was last missed.
@@ -50,7 +50,7 @@ impl Gate {
     }
 }
 
-/// What a worker has said so far; the rest is said when its gate opens.
+/// The counts that a worker has logged so far. What was counted since is logged when the gate opens.
 #[derive(Default)]
 pub(in crate::net) struct LogState {
     missing_groups: u64,
@@ -61,7 +61,7 @@ pub(in crate::net) struct LogState {
 }
 
 impl LogState {
-    /// Says what went on since it was last said.
+    /// Logs the events that were counted since they were last logged, as far as the gates are open.
     pub(in crate::net) fn report(
         &mut self,
         gates: &LogGates,

@@ -1,4 +1,4 @@
-//! What a worker counts, times and says: plain cells, published at its heartbeat.
+//! What a worker counts, times and logs: plain cells, published at its heartbeat.
 
 mod bounds;
 mod cell;

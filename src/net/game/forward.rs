@@ -1,4 +1,4 @@
-//! One game connection: the client's socket, the server's, and what goes between them.
+//! One game connection: the client's socket, the server's, and the bytes between them.
 //!
 //! Each direction has one buffer, and reads again only when it has sent what it read. So a side
 //! that reads nothing makes the other side wait, and memory does not grow. The end of one
@@ -93,7 +93,7 @@ impl Pair {
     }
 }
 
-/// Ends what is under way on a socket, and makes its close a reset.
+/// Ends the operations under way on a socket, and makes its close a reset.
 fn end_operations(socket: impl AsFd, is_full: bool) {
     reset(&socket);
     // Our side is not ended before the reset, because the peer would take that for an orderly
@@ -101,7 +101,7 @@ fn end_operations(socket: impl AsFd, is_full: bool) {
     let _ = shutdown(&socket, if is_full { Shutdown::Both } else { Shutdown::Read });
 }
 
-/// What is sent to the server first.
+/// The bytes that are sent to the server first.
 pub(super) struct First {
     buffer: GameBuffer,
     range: Range<usize>,
@@ -162,7 +162,7 @@ async fn connect(game: &Game, pair: &Pair) -> Option<Rc<Driven>> {
     for address in game.server.addresses() {
         pair.since_ms.set(game.now_ms.get());
         match connect_to(address, pair).await {
-            // It was ended while it connected.
+            // The connection was ended during the attempt.
             _ if pair.cut.get().is_some() => return None,
             Ok(socket) => return Some(socket),
             Err(error) => {
@@ -267,7 +267,7 @@ impl Direction {
         self.pair.since_ms.set(self.game.now_ms.get());
     }
 
-    /// Sends all of it: at once if the socket takes it, else by the ring.
+    /// Sends all bytes: directly as far as the socket takes them, the rest by the driver.
     async fn send(&self, mut buffer: GameBuffer, mut range: Range<usize>) -> GameBuffer {
         let bytes = buffer.get(range.clone()).unwrap_or_default();
         match rustix::net::send(&*self.to, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {

@@ -42,11 +42,11 @@ pub(super) const POOL_LEN_MAX: usize = 64;
 pub struct GameLimits {
     /// Begin with a PROXY header that names the client.
     pub announce: bool,
-    /// For each address of the server to take a connection.
+    /// How long to try to connect to each address of the server.
     pub connect_timeout: Duration,
-    /// Without a byte in either direction.
+    /// How long a connection may be without a byte in either direction.
     pub idle_timeout: Duration,
-    /// From the stop signal to the end.
+    /// From the stop signal until connections that are left are ended.
     pub drain_timeout: Duration,
 }
 
@@ -70,10 +70,10 @@ impl Door {
     }
 }
 
-/// What comes through the door.
+/// The receiving end of a [`Door`].
 pub struct Inbox(UnboundedReceiver<Handed>);
 
-/// A door, and what comes through it.
+/// A door and its receiving end.
 #[must_use]
 pub fn door(connections_max: usize, connections_per_ip_max: Option<usize>) -> (Door, Inbox) {
     let (sender, receiver) = unbounded_channel();
@@ -86,13 +86,13 @@ pub fn door(connections_max: usize, connections_per_ip_max: Option<usize>) -> (D
 #[derive(Debug)]
 pub(super) struct Handed {
     pub(super) socket: OwnedFd,
-    /// Where it comes from.
+    /// The address that the connection came from; behind a balancer, the balancer's.
     pub(super) address: SocketAddr,
-    /// What a balancer announced.
+    /// The addresses that a balancer announced.
     pub(super) announced: Option<Endpoints>,
-    /// What was read of it.
+    /// The bytes that the worker received.
     pub(super) first: Vec<u8>,
-    /// Its place, until it ends.
+    /// Its place among the game connections, until it ends.
     pub(super) permit: Permit,
 }
 
@@ -103,7 +103,7 @@ struct Game {
     counters: Counters,
     pairs: RefCell<Slab<Rc<Pair>>>,
     buffers: RefCell<Vec<GameBuffer>>,
-    /// As in a worker: the sum of heartbeats.
+    /// The thread's clock in milliseconds: the sum of its heartbeats.
     now_ms: Cell<u64>,
     /// The workers have ended.
     is_cut_off: Cell<bool>,
@@ -160,7 +160,7 @@ impl Game {
         self.is_cut_off.set(true);
     }
 
-    /// Deadlines, counters, the log and the end.
+    /// The heartbeat: checks deadlines, publishes counters and writes the log. Returns at the end.
     async fn beat(&self, control: &Control, published: &Published) {
         let interval = Duration::from_millis(HEARTBEAT_MS);
         let mut ticks = tokio::time::interval(interval);
@@ -218,7 +218,7 @@ impl Game {
         }
     }
 
-    /// Says that the game server cannot be reached, once a second.
+    /// Logs that the game server cannot be reached, at most once a second.
     fn report(&self, gate: &Gate, said: &mut u64, now_ms: u64) {
         let count = self.counters.game_connect_errors.get();
         if count > *said && gate.passes(now_ms) {

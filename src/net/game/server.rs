@@ -16,7 +16,7 @@ struct Shared {
     name: String,
     /// Never empty. Touched when a connection is made.
     addresses: Mutex<Vec<SocketAddr>>,
-    /// A thread is looking it up.
+    /// Whether a thread is looking the name up.
     is_looking: AtomicBool,
 }
 
@@ -24,7 +24,7 @@ impl GameServer {
     /// Looks up `HOST:PORT`. Blocks.
     ///
     /// # Errors
-    /// The resolver does not know it.
+    /// The resolver does not know the name.
     pub fn resolve(name: &str) -> io::Result<Self> {
         Ok(Self(Arc::new(Shared {
             name: name.to_owned(),
@@ -45,8 +45,8 @@ impl GameServer {
         self.0.addresses.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Looks it up again, in a thread of its own as that blocks; one at a time. What is found is
-    /// used by the connections that come later.
+    /// Looks the name up again, in a thread of its own because that blocks; one at a time. Later
+    /// connections use the addresses found.
     pub(super) fn look_up_again(&self) {
         let is_address = self.0.name.parse::<SocketAddr>().is_ok();
         if is_address || self.0.is_looking.swap(true, Ordering::Relaxed) {

@@ -1,8 +1,8 @@
 //! One connection, driven as `connection/mod.rs` drives it, over a socket that is a few numbers.
 //!
-//! Whatever the machine says is done, and held against the model before it is done. Operations
-//! complete when the world lets them, whole or in part or with an error, and the connection is
-//! stepped only when something has woken it, so one that is forgotten stands still.
+//! Each action of the machine is compared with the model and then carried out. The world decides
+//! when operations complete, and whether in whole, in part or with an error. A connection is stepped
+//! only after something has woken it, so a wake that is missing shows as a connection that stops.
 
 use super::peer::{Peer, Unanswered};
 use super::stats::Stats;
@@ -21,13 +21,13 @@ use std::time::Duration;
 /// Batches up to this length are sent directly first.
 const DIRECT_LEN_MAX: usize = 18 << 10;
 
-/// The most that goes to a slow peer at once, but for the end of its last response.
+/// Bytes of a batch to a careful peer at most, apart from the end of its last response.
 const SLOW_LEN_MAX: usize = 16 << 10;
 
-/// The longest thing in a batch that is no response: status and integers.
+/// Bytes of the longest part of a batch that is not a response: status and greeting.
 const GREETING_LEN_MAX: usize = 257;
 
-/// Until an operation that failed in passing is tried again.
+/// The time until an operation with a passing failure is tried again.
 const RETRY_PAUSE_US: u64 = 10_000;
 
 /// How a peer takes in what it is sent.
@@ -38,7 +38,7 @@ pub(super) enum Rate {
     Nothing,
 }
 
-/// What the kernel holds for a peer, and how that takes it in.
+/// What the kernel holds for a peer, and at which rate the peer takes it in.
 pub(super) struct Kernel {
     capacity: usize,
     unsent: usize,
@@ -53,7 +53,7 @@ impl Kernel {
         Self { capacity, unsent: 0, acknowledged: 0, saved: 0, rate }
     }
 
-    /// From here on the peer reads at once, whatever comes.
+    /// From here on the peer reads everything at once.
     pub(super) fn takes_everything(&mut self) {
         self.capacity = 1 << 20;
         self.rate = Rate::AtOnce;
@@ -73,7 +73,7 @@ impl Kernel {
             Rate::BytesASecond(rate) => {
                 self.saved += rate * us;
                 let len = self.unsent.min(usize::try_from(self.saved / 1_000_000).unwrap_or(0));
-                // Nobody reads ahead.
+                // A peer saves up no time for bytes that are not there yet.
                 self.saved %= 1_000_000;
                 len
             }
@@ -94,17 +94,17 @@ impl KernelProgress for Kernel {
     }
 }
 
-/// What becomes of an operation that is not all that was asked for.
+/// How an operation fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
-    /// It says nothing about the socket.
+    /// The failure says nothing about the socket.
     Passing,
     /// The peer is gone.
     Reset,
 }
 
 enum Input {
-    /// So many bytes of these have not been taken.
+    /// The machine has not taken so many bytes of these.
     Here(Vec<u8>, usize),
     UnderWay(Option<Result<Vec<u8>, Failure>>),
     Pauses(u64),
@@ -112,7 +112,7 @@ enum Input {
 
 enum Output {
     Nothing,
-    /// The socket has so many bytes of what is left of it.
+    /// The socket has taken so many bytes of what is left of the batch.
     Sends(Sealed, usize, u64, Option<Result<usize, Failure>>),
     AwaitsRoom(bool),
     Pauses(Sealed, u64, u64),
@@ -137,7 +137,7 @@ pub(super) struct Link {
     pub(super) kernel: Kernel,
     input: Input,
     output: Output,
-    /// The batch that is sent, and how much of it the machine knows to be gone.
+    /// The bytes of the batch that is sent, and how many of them the machine knows to be sent.
     bytes: Vec<u8>,
     gone: usize,
     /// What a careful peer had acknowledged when it began to be measured.
@@ -194,7 +194,7 @@ impl Link {
         match (&mut self.input, &mut self.output) {
             (Input::UnderWay(outcome @ None), _) if receives => *outcome = Some(Err(failure)),
             (_, Output::Sends(_, moved, _, outcome @ None)) if !receives => {
-                // An error after a part of it comes with the next send.
+                // An error after a part of a batch is reported by the next send.
                 *outcome = Some(if *moved > 0 { Ok(*moved) } else { Err(failure) });
             }
             _ => return,
@@ -217,7 +217,7 @@ impl Link {
         }
     }
 
-    /// Moves what the socket has room for, and completes what that completes.
+    /// Moves the bytes that the socket has room for, and completes the operations that end by that.
     fn pump(&mut self) {
         let unsent_max = if self.machine.is_careful() { 0 } else { self.kernel.capacity / 3 };
         match &mut self.output {
@@ -236,7 +236,7 @@ impl Link {
         wake(self.key);
     }
 
-    /// Cuts it off.
+    /// Ends the connection at once.
     pub(super) fn cut(&mut self, reason: Close) {
         if self.machine.ending().is_none() {
             self.peer.cut = Some(reason);
@@ -280,7 +280,7 @@ impl Link {
         Ok(())
     }
 
-    /// Whether it may be cut off for being late.
+    /// An error if the connection must not be cut for being late.
     fn check_late(&self, reason: Close, doing: Doing, shared: &Shared) -> Result<(), Fault> {
         let now_ms = shared.now_ms();
         let limits = &shared.config.limits;
@@ -309,7 +309,7 @@ impl Link {
         }
     }
 
-    /// Whether it reads, and the server owes it something, or has something of it to read.
+    /// Whether the peer reads, and the server owes it a response or has unread bytes of it.
     pub(super) fn has_business(&self) -> bool {
         !self.is_closing
             && self.kernel.rate != Rate::Nothing
@@ -317,12 +317,12 @@ impl Link {
             && (self.peer.is_owed() || self.is_readable())
     }
 
-    /// Whether its end has been told to the peer.
+    /// Whether our side has been ended.
     pub(super) fn lingers(&self) -> bool {
         self.machine.doing() == Doing::Lingers
     }
 
-    /// Where both are, for whoever reads of a fault.
+    /// The states of the machine and the peer, for the report of a fault.
     pub(super) fn describe(&self) -> String {
         format!(
             "{:?} ({:?}), {} in the kernel: {}",
@@ -335,7 +335,7 @@ impl Link {
 
     // What the driver does.
 
-    /// Does what there is to do. True if it has ended.
+    /// Collects results and starts operations, as a step does. True if the connection has ended.
     pub(super) fn step(&mut self, scene: &mut Scene<'_>) -> Result<bool, Fault> {
         self.poll(scene)?;
         loop {
@@ -440,7 +440,7 @@ impl Link {
         let piece = batch.first_piece();
         let left = &self.bytes[self.gone..];
         if piece.is_empty() || !left.starts_with(piece) || batch.len() != left.len() {
-            return Err(format!("the rest of a batch, {} bytes, is another", left.len()));
+            return Err(format!("the rest of a batch, {} bytes, has other bytes", left.len()));
         }
         self.output = Output::Sends(batch, 0, since_us, None);
         self.pump();
@@ -532,7 +532,7 @@ impl Link {
         self.peer.check_end(reason, course)
     }
 
-    /// Gives the machine what was read, and sees that it takes what it must.
+    /// Gives the machine the received bytes, and checks that it takes as many as it must.
     fn feed(&mut self, scene: &Scene<'_>) -> Result<(), Fault> {
         let Input::Here(bytes, start) = &mut self.input else { return Ok(()) };
         if *start == bytes.len() {
@@ -557,14 +557,14 @@ impl Link {
             && let Some(reason) = self.machine.ending()
         {
             if reason != Close::Chatter || !self.peer.says_much() {
-                return Err(format!("cut as {reason:?} for what it said"));
+                return Err(format!("cut as {reason:?} for bytes that the model allows"));
             }
             self.peer.cut = Some(reason);
         }
         Ok(())
     }
 
-    /// Whether a batch may go out at this moment, and is what must come next.
+    /// An error if a batch must not be sent at this moment, or is not what must come next.
     fn check_batch(
         &mut self,
         batch: &Sealed,
@@ -572,7 +572,7 @@ impl Link {
         was_careful: bool,
     ) -> Result<(), Fault> {
         if !matches!(self.output, Output::Nothing) {
-            return Err("two sends at a time".to_owned());
+            return Err("a send begins while another is under way".to_owned());
         }
         self.bytes = batch.to_bytes();
         self.gone = 0;
@@ -593,7 +593,7 @@ impl Link {
         }
     }
 
-    /// Sends a batch that is what must come next: directly what the socket takes, or by the ring.
+    /// Sends a batch that was checked: directly as far as the socket takes it, else by the driver.
     fn send(&mut self, mut batch: Sealed, scene: &mut Scene<'_>) -> Result<(), Fault> {
         scene.stats.bytes += self.bytes.len() as u64;
         let since_us = scene.now_us;
@@ -620,7 +620,7 @@ impl Link {
         self.begin_send(batch, since_us)
     }
 
-    /// Shuts the socket down: what is under way completes.
+    /// Shuts the socket down, so that operations under way complete.
     fn close(&mut self) {
         self.is_closing = true;
         if let Input::UnderWay(outcome) = &mut self.input {

@@ -1,8 +1,8 @@
 //! One run: workers, their connections, and what chance has happen to them.
 //!
-//! First everything happens in any order. Then nothing fails any more, and every peer but for a
-//! few reads at once: all that these asked for must be answered in bounded time. At last the peers
-//! go, or the server stops, and everything that was lent must be back.
+//! In the first phase events happen at random. In the second nothing fails, and all peers but a few
+//! read at once: all their requests must be answered in bounded time. In the last the peers leave or
+//! the server stops, and every pooled or counted thing must have been given back.
 
 use super::catalog::{Catalog, GENERATIONS, catalog};
 use super::link::{Failure, Kernel, Link, Rate, Scene};
@@ -39,12 +39,13 @@ const TICK_US: u64 = 5000;
 /// Longer than every deadline.
 const END_US: u64 = 60_000_000;
 
-/// Steps that connections may have one another take before it is taken for a circle.
+/// Steps in a row by which connections may wake one another; more count as an endless circle.
 const ROUNDS_MAX: usize = 1000;
 
 const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-/// Builds of every framing and of every handshake, the one that most is about the most often.
+/// Builds of every framing and of every handshake; build 550, the most important, is the most
+/// frequent.
 const BUILDS: [u32; 24] = [
     550, 550, 550, 550, 550, 550, 550, 550, 550, 550, 550, 550, 550, 550, 200, 300, 450, 515, 650,
     718, 750, 840, 880, 920,
@@ -81,7 +82,7 @@ pub(super) struct World {
     openings: Arc<Openings>,
     generation: usize,
     workers: Vec<Worker>,
-    /// By the place of their key; a place is taken again when its connection has ended.
+    /// By the index of their key. An index is used again when its connection has ended.
     links: Vec<Option<Link>>,
     ready: ReadyList,
     now_us: u64,
@@ -89,7 +90,7 @@ pub(super) struct World {
     stats: Stats,
 }
 
-/// Does the run of a seed.
+/// Performs the run of a seed.
 pub(super) fn run(seed: u64) -> Result<Stats, Fault> {
     let mut world = World::new(seed);
     world.play()?;
@@ -101,7 +102,7 @@ pub(super) fn run(seed: u64) -> Result<Stats, Fault> {
 
 impl World {
     fn new(seed: u64) -> Self {
-        // What a run before this one has left behind on this thread when it failed.
+        // A run that failed before on this thread may have left connections in its ready list.
         let mut ready = ReadyList::default();
         let _ = ready.poll_take(&Context::from_waker(Waker::noop()));
         simulate_time(0);
@@ -165,7 +166,7 @@ impl World {
         self.step_ready()
     }
 
-    /// Something happens.
+    /// Has one random event happen.
     fn happen(&mut self) -> Result<(), Fault> {
         let place = self.rng.usize(..LINKS);
         let worker = place % self.workers.len();
@@ -189,7 +190,7 @@ impl World {
             860..900 => self.connect(),
             900..920 => self.fail(place),
             920..950 => {
-                // Connections that are not shown send something.
+                // Load of connections that the model does not hold.
                 let len = if self.rng.bool() { 1 << 20 } else { 100 };
                 self.workers[worker].shared.turns.charge(len, false);
             }
@@ -327,7 +328,7 @@ impl World {
         Ok(())
     }
 
-    /// Steps whoever is ready, and whoever that makes ready.
+    /// Steps the connections that are ready, and those that these steps make ready.
     fn step_ready(&mut self) -> Result<(), Fault> {
         let context = Context::from_waker(Waker::noop());
         for _ in 0..ROUNDS_MAX {
@@ -370,8 +371,8 @@ impl World {
 
     // To the end.
 
-    /// Nothing fails, and who reads at all reads at once: what was asked for is answered, and a cap
-    /// is used.
+    /// Nothing fails, and the peers that read at all read at once. Their requests must all be
+    /// answered, at the rate of the cap if there is one.
     fn answer_all(&mut self) -> Result<(), Fault> {
         self.has_faults = false;
         for link in self.links.iter_mut().flatten() {
@@ -384,7 +385,7 @@ impl World {
         let step_us = if self.rules.is_capped { 2000 } else { 200 };
         while self.links.iter().flatten().any(Link::has_business) {
             let used_us = self.now_us - start_us;
-            // What went out before may be a debt of a cap still.
+            // Bytes that were sent before may have put a cap's bucket into debt.
             let due_us = self.due_us(self.charged());
             if used_us > due_us + 1_000_000 {
                 let stuck = self.links.iter().flatten().find(|link| link.has_business());
@@ -399,7 +400,7 @@ impl World {
         Ok(())
     }
 
-    /// Until when so many bytes must be out under the caps, with a third as much again.
+    /// The time by which so many bytes must be sent under the caps, with a third added.
     fn due_us(&self, bytes: u64) -> u64 {
         let Caps { total, connection, prefetch } = self.caps;
         let caps = [total, connection, prefetch].into_iter().flatten();
@@ -421,7 +422,7 @@ impl World {
         self.step_ready()
     }
 
-    /// The peers go or stay, or the server stops: all connections end, and all is given back.
+    /// The peers leave or the server stops. All connections must end and give everything back.
     fn end(&mut self) -> Result<(), Fault> {
         if self.rng.u8(..3) == 0 {
             (0..self.workers.len()).for_each(|worker| self.stop(worker));
@@ -447,7 +448,7 @@ impl World {
         self.reckon()
     }
 
-    /// All counts are the model's, and nothing is lent to anybody.
+    /// An error if a count differs from the model's, or anything is still lent.
     fn reckon(&mut self) -> Result<(), Fault> {
         for worker in &self.workers {
             let Worker { shared, tally, .. } = worker;
@@ -461,7 +462,7 @@ impl World {
                     "a connection that has ended still has credit or waits for it".to_owned()
                 );
             }
-            // The worker's own, and this one.
+            // One reference is the worker's, the other is this one.
             if Rc::strong_count(&shared.snapshot()) != 2 {
                 return Err("a connection that has ended still holds a snapshot".to_owned());
             }
@@ -469,7 +470,7 @@ impl World {
         let places: Vec<_> = (0..LINKS).map_while(|_| self.openings.take(ADDRESS)).collect();
         match places.len() {
             LINKS => Ok(()),
-            left => Err(format!("{left} of {LINKS} places of the silent are left")),
+            left => Err(format!("only {left} of {LINKS} silent connections may still be opened")),
         }
     }
 }
