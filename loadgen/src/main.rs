@@ -16,7 +16,6 @@ mod null_server;
 mod reference;
 mod report;
 mod result;
-mod ring;
 mod scenario;
 mod settings;
 mod speech;

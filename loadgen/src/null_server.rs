@@ -9,9 +9,9 @@ mod catalogue;
 mod connection;
 
 use crate::machine::pin_to;
-use crate::ring::{Completion, Ring};
 use catalogue::Groups;
 use connection::Connection;
+use js5_ring::{Completion, Ring, Size};
 use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -21,10 +21,14 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-const RING_ENTRIES: u32 = 1024;
-const BUFFERS: u16 = 2048;
-/// A client's requests are four bytes each.
-const BUFFER_BYTES: usize = 4096;
+/// A client's requests are four bytes each, so that a buffer holds a thousand.
+const RING: Size = Size {
+    submissions: 1024,
+    completions: 4096,
+    buffers: 2048,
+    buffers_at_first: 2048,
+    buffer_bytes: 4096,
+};
 /// How often the server looks whether it is to stop.
 const LOOK: Duration = Duration::from_millis(50);
 /// The listener's slot; connections count from 0.
@@ -73,7 +77,7 @@ impl NullServer {
             if let Some(core) = pin {
                 pin_to(core)?;
             }
-            let ring = Ring::new(RING_ENTRIES, BUFFERS, BUFFERS, BUFFER_BYTES)?;
+            let ring = Ring::new(RING)?;
             // Whoever started it waits for this.
             let _ = tell.send(());
             let (connections, free) = (Vec::new(), Vec::new());
@@ -184,7 +188,7 @@ impl Server {
         while !stop.load(Ordering::Relaxed) {
             let wait = sleep_or_wait(pause);
             let turn = self.turnstile.as_ref().map_or(wait, |turn| turn.wait(Instant::now()));
-            self.ring.wait(wait.min(turn))?;
+            self.ring.wait(Some(wait.min(turn)))?;
             self.ring.completions(&mut completions);
             for completion in completions.drain(..) {
                 self.serve(completion);

@@ -7,6 +7,6 @@
 //! what js5d costs more than the ceiling.
 
 pub mod batch;
-pub mod ring;
+pub mod sending;
 pub mod session;
 pub mod setup;

@@ -33,7 +33,7 @@ pub fn snapshot(options: &Options) -> Result<&'static Snapshot, Box<dyn Error>> 
     Ok(Box::leak(Box::new(loaded.snapshot)))
 }
 
-/// Listens. Accepted sockets inherit that small answers are not held back.
+/// Listens, without blocking. Accepted sockets inherit that small answers are not held back.
 ///
 /// # Errors
 /// The address cannot be had.
@@ -44,6 +44,7 @@ pub fn listen(options: &Options) -> Result<TcpListener, Box<dyn Error>> {
     socket.set_tcp_nodelay(true)?;
     socket.bind(&options.listen.into())?;
     socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
     let listener = TcpListener::from(socket);
     eprintln!("serving on {}", listener.local_addr()?);
     Ok(listener)

@@ -7,13 +7,13 @@
 //! [`Connection::is_quiet`] says when no operation is left.
 
 use super::core::{Core, Op};
-use crate::ring::{Buffer, bind_without_port};
+use js5_ring::Buffer;
 use js5d::proxy::{Endpoints, announce};
 use rustix::net::{SendFlags, Shutdown};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 /// From where to where, and how much of what comes the kernel may hold.
 #[derive(Clone, Copy, Debug)]
@@ -223,4 +223,29 @@ fn send(socket: &OwnedFd, bytes: &[u8]) -> io::Result<usize> {
         Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(0),
         Err(e) => Err(e.into()),
     }
+}
+
+/// Binds `socket` to a source address and leaves the port to `connect`, which can then share a
+/// port between destinations. Without it the kernel must find a port that is free for all
+/// destinations: 1,100 connects a second instead of tens of thousands.
+///
+/// # Errors
+/// As `bind`.
+#[allow(unsafe_code, reason = "a socket option that no safe crate offers")]
+fn bind_without_port(socket: &Socket, source: SocketAddr) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    // SAFETY: the option is an int that lives through the call, and its size is given.
+    let done = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_IP,
+            libc::IP_BIND_ADDRESS_NO_PORT,
+            (&raw const on).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    if done < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    socket.bind(&source.into())
 }

@@ -3,8 +3,8 @@
 use super::pace::Arrivals;
 use super::plan::Plan;
 use super::tally::Tally;
-use crate::ring::Ring;
 use crate::trace::Written;
+use js5_ring::Ring;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::io;
@@ -130,7 +130,7 @@ impl Core {
     /// The ring failed.
     pub(crate) fn wait(&mut self, ns: u64) -> io::Result<()> {
         self.waits_ns = ns;
-        self.ring.wait(Duration::from_nanos(ns))?;
+        self.ring.wait(Some(Duration::from_nanos(ns)))?;
         self.tick();
         Ok(())
     }

@@ -7,22 +7,23 @@ use super::pace::Arrivals;
 use super::plan::{Plan, Start};
 use super::tally::Tally;
 use crate::machine::{pin_to, thread_usage};
-use crate::ring::{Completion, Ring};
 use crate::stats::{Live, Recorder, Stats};
 use crate::trace::Written;
+use js5_ring::{Completion, Ring, Size};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier, OnceLock};
 use std::time::{Duration, Instant};
 
-/// Submissions that are gathered at most before the kernel is asked.
-const RING_ENTRIES: u32 = 2048;
-
-/// Buffers of the pool at first: enough for what a core takes in between two looks, few enough
-/// to stay in its cache. And at most, for thousands of small answers at once.
-const BUFFERS_AT_FIRST: u16 = 32;
-const BUFFERS: u16 = 2048;
-const BUFFER_BYTES: usize = 64 * 1024;
+/// The buffers at first are enough for what arrives between two reads of the completions, and few
+/// enough to stay in a core's cache. All of them are for thousands of small answers at once.
+const RING: Size = Size {
+    submissions: 2048,
+    completions: 8192,
+    buffers: 2048,
+    buffers_at_first: 32,
+    buffer_bytes: 64 * 1024,
+};
 
 /// How often a worker looks for stalls, publishes what the live line shows, and asks whether it
 /// is to stop.
@@ -68,7 +69,7 @@ fn prepare(plan: &Arc<Plan>, index: u32) -> io::Result<Worker> {
         let place = plan.part.index * plan.threads + index;
         pin_to(plan.pin[place as usize % plan.pin.len()])?;
     }
-    let ring = Ring::new(RING_ENTRIES, BUFFERS, BUFFERS_AT_FIRST, BUFFER_BYTES)?;
+    let ring = Ring::new(RING)?;
     let tally = Tally::new(Recorder::new(plan.warmup_ns, plan.interval_ns));
     let core = Core::new(ring, Arrivals::new(plan, index), tally, plan);
     let numbers = plan.clients_of(index);

@@ -24,7 +24,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     let options = <Options as clap::Parser>::parse();
     let snapshot = snapshot(&options)?;
     let listener = listen(&options)?;
-    listener.set_nonblocking(true)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     let tasks = tokio::task::LocalSet::new();
     tasks.block_on(&runtime, async move {

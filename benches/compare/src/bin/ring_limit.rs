@@ -1,9 +1,10 @@
 //! `ring-limit`: a JS5 server directly on io_uring, with every feature of the kernel that helps and
 //! nothing else. Its cost of a response is the ceiling that js5d is compared with.
 
-use js5_compare_peers::ring::{Completion, Ring, Sending};
+use js5_compare_peers::sending::Sending;
 use js5_compare_peers::session::Session;
 use js5_compare_peers::setup::{Options, listen, snapshot};
+use js5_ring::{Completion, Ring, Size};
 use js5d::catalog::Snapshot;
 use std::error::Error;
 use std::io;
@@ -14,6 +15,15 @@ use std::os::fd::AsFd;
 const ACCEPT: u64 = 0;
 const RECEIVE: u64 = 1;
 const SEND: u64 = 2;
+
+/// A buffer holds 64 requests, as js5d's.
+const RING: Size = Size {
+    submissions: 4096,
+    completions: 32768,
+    buffers: 8192,
+    buffers_at_first: 8192,
+    buffer_bytes: 256,
+};
 
 /// A connection. It goes when it neither receives nor sends.
 struct Connection {
@@ -40,9 +50,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let snapshot = snapshot(&options)?;
     let listener = listen(&options)?;
     let (connections, free, pool) = (Vec::new(), Vec::new(), Vec::new());
-    let ring = Ring::new()?;
+    let ring = Ring::new(RING)?;
     let mut server = Server { ring, snapshot, listener, connections, free, pool };
-    server.ring.accept(server.listener.as_fd(), ACCEPT);
+    server.ring.poll_in(server.listener.as_fd(), ACCEPT);
     Ok(server.run()?)
 }
 
@@ -50,26 +60,27 @@ impl Server {
     fn run(&mut self) -> io::Result<()> {
         let mut completions = Vec::new();
         loop {
-            self.ring.wait(&mut completions)?;
+            self.ring.wait(None)?;
+            self.ring.completions(&mut completions);
             for completion in completions.drain(..) {
                 let slot = (completion.user_data >> 8) as usize;
                 match completion.user_data & 0xFF {
-                    ACCEPT => self.accepted(completion),
+                    ACCEPT => self.accept(),
                     RECEIVE => self.received(slot, completion),
-                    _ => self.sent(slot, completion),
+                    _ => self.sent(slot, &completion),
                 }
             }
-            self.ring.publish_buffers();
         }
     }
 
-    fn accepted(&mut self, completion: Completion) {
-        if let Some(stream) = js5_compare_peers::ring::accepted(completion) {
+    /// Takes in whoever waits at the listening socket.
+    fn accept(&mut self) {
+        while let Ok((stream, _)) = self.listener.accept() {
             let slot = self.free.pop().unwrap_or_else(|| {
                 self.connections.push(None);
                 self.connections.len() - 1
             });
-            self.ring.receive(stream.as_fd(), user_data(slot, RECEIVE));
+            self.ring.recv_multi(stream.as_fd(), user_data(slot, RECEIVE));
             let connection = Connection {
                 stream,
                 session: Session::default(),
@@ -81,25 +92,21 @@ impl Server {
                 *place = Some(connection);
             }
         }
-        if !completion.more {
-            self.ring.accept(self.listener.as_fd(), ACCEPT);
-        }
+        self.ring.poll_in(self.listener.as_fd(), ACCEPT);
     }
 
-    fn received(&mut self, slot: usize, completion: Completion) {
+    fn received(&mut self, slot: usize, mut completion: Completion) {
         let Some(Some(connection)) = self.connections.get_mut(slot) else { return };
-        if let Some(buffer) = completion.buffer {
-            let len = usize::try_from(completion.result).unwrap_or(0);
-            let received = connection.session.receive(self.ring.received(buffer, len));
+        if let Some(buffer) = &completion.buffer {
+            let received = connection.session.receive(self.ring.bytes(buffer));
             connection.is_ending |= received.is_err();
-            self.ring.give_back(buffer);
         }
+        self.ring.give_back(&mut completion.buffer);
         if !completion.more {
             // Without a buffer at hand the kernel ends a receive; the bytes are still there.
             let goes_on = completion.result > 0 || completion.result == -libc::ENOBUFS;
             if goes_on && !connection.is_ending {
-                self.ring.publish_buffers();
-                self.ring.receive(connection.stream.as_fd(), user_data(slot, RECEIVE));
+                self.ring.recv_multi(connection.stream.as_fd(), user_data(slot, RECEIVE));
             } else {
                 connection.is_receiving = false;
                 connection.is_ending = true;
@@ -108,7 +115,7 @@ impl Server {
         self.go_on(slot);
     }
 
-    fn sent(&mut self, slot: usize, completion: Completion) {
+    fn sent(&mut self, slot: usize, completion: &Completion) {
         let Some(Some(connection)) = self.connections.get_mut(slot) else { return };
         let Some(mut sending) = connection.sending.take() else { return };
         match usize::try_from(completion.result) {
@@ -119,7 +126,7 @@ impl Server {
             sending.batch.clear();
             self.pool.push(sending);
         } else {
-            self.ring.send(connection.stream.as_fd(), &mut sending, user_data(slot, SEND));
+            sending.send(&mut self.ring, connection.stream.as_fd(), user_data(slot, SEND));
             connection.sending = Some(sending);
         }
         self.go_on(slot);
@@ -136,7 +143,7 @@ impl Server {
             let mut sending = self.pool.pop().unwrap_or_default();
             connection.session.fill(&mut sending.batch, self.snapshot);
             if !sending.batch.is_empty() {
-                self.ring.send(connection.stream.as_fd(), &mut sending, user_data(slot, SEND));
+                sending.send(&mut self.ring, connection.stream.as_fd(), user_data(slot, SEND));
                 connection.sending = Some(sending);
                 return;
             }

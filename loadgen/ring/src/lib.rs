@@ -1,20 +1,19 @@
-//! The ring: the only file of the generator with `unsafe`, one operation a block.
+//! A ring for one thread, of the load generator and of the server that is compared with as the
+//! limit of what a ring can do.
 //!
-//! It has three operations: receive into a buffer of the ring's own pool, wait until a socket can
-//! be written, cancel. The kernel writes only to memory of that pool, so that the safe code above
-//! cannot cause a wrong write. A [`Buffer`] exists only while the kernel has handed it over, and is
-//! given back by value.
+//! Its safe operations are: receive into a buffer of the ring's own pool, wait until a socket
+//! can be read or written, cancel. The kernel writes only to memory of that pool, so that
+//! safe code cannot cause a wrong write. A [`Buffer`] exists only while the kernel has handed it
+//! over, and is given back by value.
 //!
-//! There are no sends here: a load generator's requests are a few bytes, and a direct `send` costs
-//! less than an operation, whose memory must not move. The file also has the one socket option
-//! that no safe crate offers.
+//! An operation that reads its user's memory, as a send does, is submitted with [`Ring::push`],
+//! which is unsafe: the ring cannot see how long that memory lives.
 #![allow(unsafe_code, reason = "ring operations and the pool that the kernel writes to")]
 
 use io_uring::types::{BufRingEntry, Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 use std::alloc::Layout;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -27,121 +26,138 @@ const PAGE_BYTES: usize = 4096;
 const POOL_GROUP: u16 = 0;
 
 /// A ring for one thread, with a pool of receive buffers.
-pub(crate) struct Ring {
+pub struct Ring {
     // Declared before the pool: the ring must be gone before the memory that it writes to.
     uring: IoUring,
     pool: Pool,
 }
 
+/// How much a ring holds.
+#[derive(Clone, Copy, Debug)]
+pub struct Size {
+    /// Submissions before the kernel must be asked to take them.
+    pub submissions: u32,
+    /// Completions that wait for the thread.
+    pub completions: u32,
+    /// Buffers of the pool; a power of two.
+    pub buffers: u16,
+    /// Buffers that are used until [`Ring::grow`] is called.
+    pub buffers_at_first: u16,
+    /// Bytes of each buffer.
+    pub buffer_bytes: usize,
+}
+
 /// A buffer of the pool that holds received bytes. Back to the pool with [`Ring::give_back`].
 #[derive(Debug)]
-pub(crate) struct Buffer {
+pub struct Buffer {
     id: u16,
     len: usize,
 }
 
 impl Buffer {
-    /// How many bytes it holds.
-    pub(crate) fn len(&self) -> usize {
+    /// How many bytes it holds; never 0.
+    #[must_use]
+    #[allow(clippy::len_without_is_empty, reason = "it is never empty")]
+    pub fn len(&self) -> usize {
         self.len
     }
 }
 
 /// The completion of an operation.
 #[derive(Debug)]
-pub(crate) struct Completion {
+pub struct Completion {
     /// What the operation was submitted with.
-    pub(crate) user_data: u64,
+    pub user_data: u64,
     /// As the system call would have returned; negative is an errno.
-    pub(crate) result: i32,
+    pub result: i32,
     /// The received bytes, for a receive that got any.
-    pub(crate) buffer: Option<Buffer>,
+    pub buffer: Option<Buffer>,
     /// Whether the operation is still armed and more completions follow.
-    pub(crate) more: bool,
+    pub more: bool,
 }
 
 impl Ring {
-    /// A ring with a pool of at most `buffers` (a power of two) of `buffer_bytes` each, of
-    /// which `at_first` are used until [`Ring::grow`] is called.
+    /// A ring of that size.
     ///
     /// # Errors
     /// The kernel refuses: io_uring is off, too old (6.1 is needed), or out of locked memory.
-    pub(crate) fn new(
-        entries: u32,
-        buffers: u16,
-        at_first: u16,
-        buffer_bytes: usize,
-    ) -> io::Result<Self> {
+    pub fn new(size: Size) -> io::Result<Self> {
         let uring = IoUring::builder()
             .setup_single_issuer()
             .setup_defer_taskrun()
-            .setup_cqsize(entries.saturating_mul(4))
+            .setup_cqsize(size.completions)
             .setup_clamp()
-            .build(entries)?;
-        let mut pool = Pool::new(buffers, buffer_bytes)?;
-        let table = pool.table.as_ptr() as u64;
-        // SAFETY: the table is page-aligned, has `buffers` entries and outlives the ring, which
+            .build(size.submissions)?;
+        let mut pool = Pool::new(size.buffers, size.buffer_bytes)?;
+        let (table, entries) = (pool.table.as_ptr() as u64, pool.buffers);
+        // SAFETY: the table is page-aligned, has `entries` entries and outlives the ring, which
         // is declared, and thus dropped, before it.
-        unsafe { uring.submitter().register_buf_ring_with_flags(table, buffers, POOL_GROUP, 0) }?;
-        pool.use_up_to(at_first);
+        unsafe { uring.submitter().register_buf_ring_with_flags(table, entries, POOL_GROUP, 0) }?;
+        pool.use_up_to(size.buffers_at_first);
         Ok(Self { uring, pool })
     }
 
     /// Doubles the buffers in use. Few of them stay in a core's cache; but a receive that finds
     /// none must be asked for again, and thousands of those at once are worse.
-    pub(crate) fn grow(&mut self) {
+    pub fn grow(&mut self) {
         self.pool.use_up_to(self.pool.in_use.saturating_mul(2));
     }
 
     /// Buffers in use.
-    pub(crate) fn buffers_in_use(&self) -> u16 {
+    #[must_use]
+    pub fn buffers_in_use(&self) -> u16 {
         self.pool.in_use
     }
 
     /// Receives at most `len_max` bytes, once.
-    pub(crate) fn recv(&mut self, socket: BorrowedFd<'_>, user_data: u64, len_max: u32) {
+    pub fn recv(&mut self, socket: BorrowedFd<'_>, user_data: u64, len_max: u32) {
         let len = len_max.min(self.pool.buffer_bytes as u32);
         let entry = opcode::Recv::new(Fd(socket.as_raw_fd()), std::ptr::null_mut(), len)
             .buf_group(POOL_GROUP)
             .build()
             .flags(squeue::Flags::BUFFER_SELECT);
-        self.push(&entry.user_data(user_data));
+        self.push_safe(&entry.user_data(user_data));
     }
 
     /// Receives again and again, until a completion says that no more follow.
-    pub(crate) fn recv_multi(&mut self, socket: BorrowedFd<'_>, user_data: u64) {
+    pub fn recv_multi(&mut self, socket: BorrowedFd<'_>, user_data: u64) {
         let entry = opcode::RecvMulti::new(Fd(socket.as_raw_fd()), POOL_GROUP).build();
-        self.push(&entry.user_data(user_data));
+        self.push_safe(&entry.user_data(user_data));
     }
 
     /// Completes once `socket` can be written, or a connect on it has come to an end.
-    pub(crate) fn poll_out(&mut self, socket: BorrowedFd<'_>, user_data: u64) {
+    pub fn poll_out(&mut self, socket: BorrowedFd<'_>, user_data: u64) {
         self.poll(socket, user_data, libc::POLLOUT);
     }
 
     /// Completes once `socket` can be read, or accepted from.
-    pub(crate) fn poll_in(&mut self, socket: BorrowedFd<'_>, user_data: u64) {
+    pub fn poll_in(&mut self, socket: BorrowedFd<'_>, user_data: u64) {
         self.poll(socket, user_data, libc::POLLIN);
     }
 
     fn poll(&mut self, socket: BorrowedFd<'_>, user_data: u64, events: i16) {
         let entry = opcode::PollAdd::new(Fd(socket.as_raw_fd()), events as u32).build();
-        self.push(&entry.user_data(user_data));
+        self.push_safe(&entry.user_data(user_data));
     }
 
     /// Cancels the operation submitted with `target`; it completes with `ECANCELED`.
-    pub(crate) fn cancel(&mut self, target: u64, user_data: u64) {
-        self.push(&opcode::AsyncCancel::new(target).build().user_data(user_data));
+    pub fn cancel(&mut self, target: u64, user_data: u64) {
+        self.push_safe(&opcode::AsyncCancel::new(target).build().user_data(user_data));
     }
 
-    /// Submits what has been asked for and waits for a completion, or for `timeout`.
+    /// Submits what has been asked for and waits for a completion, or for `timeout` if there is one.
     ///
     /// # Errors
     /// The ring itself failed; time-outs, signals and a full completion queue are none.
-    pub(crate) fn wait(&mut self, timeout: Duration) -> io::Result<()> {
-        let timespec = Timespec::from(timeout);
-        let args = SubmitArgs::new().timespec(&timespec);
-        match self.uring.submitter().submit_with_args(1, &args) {
+    pub fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        let submitted = if let Some(timeout) = timeout {
+            let timespec = Timespec::from(timeout);
+            let args = SubmitArgs::new().timespec(&timespec);
+            self.uring.submitter().submit_with_args(1, &args)
+        } else {
+            self.uring.submit_and_wait(1)
+        };
+        match submitted {
             Ok(_) => Ok(()),
             Err(e) => match e.raw_os_error() {
                 Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
@@ -151,7 +167,7 @@ impl Ring {
     }
 
     /// Moves what has completed to the end of `into`.
-    pub(crate) fn completions(&mut self, into: &mut Vec<Completion>) {
+    pub fn completions(&mut self, into: &mut Vec<Completion>) {
         into.extend(self.uring.completion().map(|entry| {
             let (result, flags) = (entry.result(), entry.flags());
             let len = usize::try_from(result).unwrap_or(0);
@@ -161,21 +177,34 @@ impl Ring {
     }
 
     /// The received bytes in `buffer`.
-    pub(crate) fn bytes(&self, buffer: &Buffer) -> &[u8] {
+    #[must_use]
+    pub fn bytes(&self, buffer: &Buffer) -> &[u8] {
         self.pool.bytes(buffer)
     }
 
     /// Lets the kernel fill `buffer` again.
-    pub(crate) fn give_back(&mut self, buffer: &mut Option<Buffer>) {
+    pub fn give_back(&mut self, buffer: &mut Option<Buffer>) {
         if let Some(buffer) = buffer.take() {
             self.pool.give_back(buffer.id);
         }
     }
 
-    fn push(&mut self, entry: &squeue::Entry) {
+    fn push_safe(&mut self, entry: &squeue::Entry) {
+        // SAFETY: the entry names no memory but the pool's, which lives as long as the ring.
+        unsafe { self.push(entry) };
+    }
+
+    /// Asks for any operation.
+    ///
+    /// # Panics
+    /// The kernel takes nothing from a full queue.
+    ///
+    /// # Safety
+    /// The memory that `entry` names must live, and stay where it is, until the operation has
+    /// completed. A wrong descriptor harms no memory.
+    pub unsafe fn push(&mut self, entry: &squeue::Entry) {
         loop {
-            // SAFETY: the entry names no memory but the pool's, which lives as long as the ring,
-            // and a wrong descriptor harms no memory.
+            // SAFETY: the caller keeps what the entry names.
             if unsafe { self.uring.submission().push(entry) }.is_ok() {
                 return;
             }
@@ -274,28 +303,4 @@ impl Drop for Pool {
         // SAFETY: as above.
         unsafe { std::alloc::dealloc(self.memory.as_ptr(), memory) };
     }
-}
-
-/// Binds `socket` to a source address and leaves the port to `connect`, which can then share a
-/// port between destinations. Without it the kernel must find a port that is free for all
-/// destinations: 1,100 connects a second instead of tens of thousands.
-///
-/// # Errors
-/// As `bind`.
-pub(crate) fn bind_without_port(socket: &socket2::Socket, source: SocketAddr) -> io::Result<()> {
-    let on: libc::c_int = 1;
-    // SAFETY: the option is an int that lives through the call, and its size is given.
-    let done = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::IPPROTO_IP,
-            libc::IP_BIND_ADDRESS_NO_PORT,
-            (&raw const on).cast(),
-            size_of::<libc::c_int>() as libc::socklen_t,
-        )
-    };
-    if done < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    socket.bind(&source.into())
 }
