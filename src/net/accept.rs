@@ -22,7 +22,8 @@ use tracing::{debug, error};
 /// Connections accepted before other tasks run.
 const ACCEPTS_MAX: usize = 64;
 
-/// How long a listener pauses after a failed accept, so that there are 10 failures a second at most.
+/// How long a listener pauses after a failed accept, so that there are 10 failures a second at
+/// most.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Whether connections may still wait to be accepted.
@@ -164,16 +165,16 @@ fn take_in(
 }
 
 /// Ends the waits of the tasks that accept, which then find that the worker drains and close their
-/// listeners. There is no shutdown(2), because that would act on every process that has the sockets;
-/// the port is closed when the last of these processes has closed them.
+/// listeners. There is no shutdown(2), because that would act on every process that has the
+/// sockets; the port is closed when the last of these processes has closed them.
 pub(super) fn stop_listening(listeners: Vec<Rc<Listener>>) {
     for listener in listeners {
         spawn(async move { driver::give_up_waiting(listener.socket.as_fd()).await });
     }
 }
 
-/// Turns an IPv4-mapped IPv6 address, as an inherited socket for both kinds reports it, into an IPv4
-/// address.
+/// Turns an IPv4-mapped IPv6 address, as an inherited socket for both kinds reports it, into an
+/// IPv4 address.
 fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }

@@ -1,5 +1,5 @@
-//! A batch: the responses of one send. Small ones are copied together, large ones are referred to in
-//! place.
+//! A batch: the responses of one send. Small ones are copied together, large ones are referred to
+//! in place.
 //!
 //! A batch is *filled*, then *sealed* and sent; these are two types. Its bytes come from the
 //! snapshot's framed responses; only the prefetch bit and the key are applied here. The message

@@ -37,8 +37,8 @@ impl Openings {
         self.per_ip_max.is_some()
     }
 
-    /// A permit for a silent connection from `address`; none if the bound is reached. Boxed, because
-    /// every connection has a field for it and few have one.
+    /// A permit for a silent connection from `address`; none if the bound is reached. Boxed,
+    /// because every connection has a field for it and few have one.
     pub(super) fn take(self: &Arc<Self>, address: IpAddr) -> Option<Box<SilentPermit>> {
         let key = AddressKey::of(address);
         let is_taken = self.per_ip_max.is_some_and(|max| self.by_address.take(key, max));

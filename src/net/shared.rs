@@ -117,8 +117,8 @@ impl Shared {
         !drained && course.is_draining()
     }
 
-    /// The snapshot that a new connection serves from. To be called once for each connection, and at
-    /// heartbeats, as it also takes up the current snapshot.
+    /// The snapshot that a new connection serves from. To be called once for each connection, and
+    /// at heartbeats, as it also takes up the current snapshot.
     pub fn snapshot(&self) -> SnapshotRef {
         let mut mine = self.snapshot.borrow_mut();
         let current = self.config.snapshots.load();

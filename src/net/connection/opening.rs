@@ -243,9 +243,9 @@ fn all(bytes: &[u8]) -> u16 {
     u16::try_from(bytes.len()).unwrap_or(u16::MAX)
 }
 
-/// Sends a refused peer its status and ends our side, without lingering. Used where `--refusals-max`
-/// refused peers linger already and game clients must not wait behind them. The peer's input is
-/// read first, because unread input would turn the close into a reset.
+/// Sends a refused peer its status and ends our side, without lingering. Used where
+/// `--refusals-max` refused peers linger already and game clients must not wait behind them. The
+/// peer's input is read first, because unread input would turn the close into a reset.
 pub(in crate::net) fn refuse_at_once(socket: impl AsFd, status: Status) {
     let mut discarded = [0; READ_LEN];
     let _ = rustix::net::recv(&socket, &mut discarded, RecvFlags::DONTWAIT);

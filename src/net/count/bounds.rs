@@ -1,4 +1,5 @@
-//! The shape of a row of latencies: a count for each bound, the count above all bounds, and the sum.
+//! The shape of a row of latencies: a count for each bound, the count above all bounds, and the
+//! sum.
 
 /// Upper bounds in nanoseconds: four a decade, from 10 µs to 31.6 s.
 pub const BOUNDS_NS: [u64; 27] = [

@@ -8,7 +8,8 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tracing::{info, warn};
 
-/// Of each kind of event at most one line is logged in so many milliseconds, by all workers together.
+/// Of each kind of event at most one line is logged in so many milliseconds, by all workers
+/// together.
 const LOG_INTERVAL_MS: u64 = 1000;
 
 /// When each kind of event was last logged. Shared by the workers, used at heartbeats.
@@ -50,7 +51,8 @@ impl Gate {
     }
 }
 
-/// The counts that a worker has logged so far. What was counted since is logged when the gate opens.
+/// The counts that a worker has logged so far. What was counted since is logged when the gate
+/// opens.
 #[derive(Default)]
 pub(in crate::net) struct LogState {
     missing_groups: u64,

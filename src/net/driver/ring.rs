@@ -1,7 +1,7 @@
 //! The verbs on tokio-uring: operations made by hand, one completion each, buffers owned.
 //!
-//! tokio-uring's own operations cost an allocation and a shared descriptor each. The operations here
-//! own the memory that the kernel writes to or reads from until they have completed. If one is
+//! tokio-uring's own operations cost an allocation and a shared descriptor each. The operations
+//! here own the memory that the kernel writes to or reads from until they have completed. If one is
 //! dropped earlier, the runtime keeps that memory until then.
 use super::{Buffer, Sealed};
 use io_uring::{cqueue, opcode, squeue, types};

@@ -4,8 +4,8 @@
 //! Ranks are strict: a lower rank sends nothing while a peer of a higher one waits. Within a rank
 //! the peer that has been sent the fewest bytes is first. Only bytes count, so large groups, long
 //! queues and many requests give a peer no advantage. A peer that asks for nothing during a round
-//! trip may catch up afterwards, by up to `ARREARS_MS` of the line; otherwise peers that ask for one
-//! group at a time would get less than those that pipeline.
+//! trip may catch up afterwards, by up to `ARREARS_MS` of the line; otherwise peers that ask for
+//! one group at a time would get less than those that pipeline.
 //!
 //! Each worker collects its grants at ticks of its own. Until a grant is settled, its peer counts
 //! as one that waits, and the peers after it in the order must wait, too. Otherwise the worker that
@@ -244,8 +244,8 @@ impl Schedule {
         }
     }
 
-    /// Charges prefetch bytes that were sent in an urgent rank: the rest of a prefetch response that
-    /// an urgent one waited for.
+    /// Charges prefetch bytes that were sent in an urgent rank: the rest of a prefetch response
+    /// that an urgent one waited for.
     pub fn charge_prefetch(&mut self, bytes: u64) {
         if let Some(bucket) = &mut self.prefetch {
             bucket.take(bytes);

@@ -1,8 +1,9 @@
 //! One connection, driven as `connection/mod.rs` drives it, over a socket that is a few numbers.
 //!
 //! Each action of the machine is compared with the model and then carried out. The world decides
-//! when operations complete, and whether in whole, in part or with an error. A connection is stepped
-//! only after something has woken it, so a wake that is missing shows as a connection that stops.
+//! when operations complete, and whether in whole, in part or with an error. A connection is
+//! stepped only after something has woken it, so a wake that is missing shows as a connection that
+//! stops.
 
 use super::peer::{Peer, Unanswered};
 use super::stats::Stats;

@@ -1,8 +1,8 @@
 //! One run: workers, their connections, and what chance has happen to them.
 //!
 //! In the first phase events happen at random. In the second nothing fails, and all peers but a few
-//! read at once: all their requests must be answered in bounded time. In the last the peers leave or
-//! the server stops, and every pooled or counted thing must have been given back.
+//! read at once: all their requests must be answered in bounded time. In the last the peers leave
+//! or the server stops, and every pooled or counted thing must have been given back.
 
 use super::catalog::{Catalog, GENERATIONS, catalog};
 use super::link::{Failure, Kernel, Link, Rate, Scene};
