@@ -37,7 +37,7 @@ fn expected(number: usize, bit: bool, key: u8) -> Vec<u8> {
     framed.iter().map(|byte| byte ^ key).collect()
 }
 
-/// Sends `responses` in batchs of at most `len_max` bytes, as a connection does, and has each
+/// Sends `responses` in batches of at most `len_max` bytes, as a connection does, and has each
 /// batch taken by the socket in pieces.
 fn send(responses: &[Response], len_max: usize, random: &mut fastrand::Rng) -> Vec<u8> {
     let snapshot = snapshot();
@@ -110,9 +110,9 @@ fn a_large_response_is_referred_to_and_not_copied() {
     let response = Response::new(id(8), Class::Prefetch, true, 0);
     let mut cursor = Cursor::new(response, snapshot.place(id(8)));
     assert!(!batch.push(&mut cursor, &snapshot, 256 << 10));
-    assert_eq!(batch.0.scratch.len(), 4, "only what holds the prefetch bit");
+    assert_eq!(batch.0.scratch.len(), 4, "only the bytes up to the prefetch bit are copied");
     assert_eq!(cursor.taken, 256 << 10);
-    assert_eq!(Rc::strong_count(&snapshot), 2, "what is referred to stays");
+    assert_eq!(Rc::strong_count(&snapshot), 2, "the batch keeps the snapshot of its bytes alive");
     pool.put_unused(batch);
     assert_eq!(Rc::strong_count(&snapshot), 1);
 }

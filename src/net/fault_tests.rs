@@ -23,7 +23,7 @@ use std::time::Duration;
 /// Lengths of groups: small, around the length that is copied, and more than a send.
 const LENGTHS: [usize; 10] = [6, 300, 519, 2030, 2044, 2500, 7500, 66_000, 100_000, 300_000];
 
-/// Longer than any chain of failures that chance makes, and less than any deadline.
+/// How long a client waits: longer than any likely chain of failures, and less than any deadline.
 const HANG: Duration = Duration::from_secs(5);
 
 fn group(place: usize) -> GroupId {
@@ -79,7 +79,7 @@ fn config(driver: Driver, snapshot: Snapshot) -> Arc<ServeConfig> {
     })
 }
 
-/// Asks in bursts and compares every byte. A slow one takes a megabyte a second.
+/// A client that asks in bursts and compares every byte. A slow one reads a megabyte a second.
 fn client(address: SocketAddr, number: u64, snapshot: &Snapshot) {
     let mut rng = fastrand::Rng::with_seed(number);
     let mut stream = TcpStream::connect(address).expect("it listens");
@@ -137,7 +137,7 @@ fn check(driver: Driver, seed: u64, one_in: u32) -> BTreeMap<String, u64> {
     assert!(control.stop());
     let injected = worker.join().expect("the worker lives");
     let of = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-    assert_eq!(of(&published.closed_error), 0, "seed {seed}: nobody is cut for it");
+    assert_eq!(of(&published.closed_error), 0, "seed {seed}: no peer is cut for an injected fault");
     let passed: u64 = published.ring_errnos.iter().map(of).sum();
     assert!(passed > 0, "seed {seed}: failures are counted");
     injected

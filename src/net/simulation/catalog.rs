@@ -17,13 +17,13 @@ const LENS: [usize; 20] = [
     60_000, 102_395, 140_000, 300_000,
 ];
 
-/// Those of archive 255.
+/// Lengths of the containers of archive 255.
 const INDEX_LENS: [usize; 3] = [700, 2600, 25_000];
 
 /// Catalogs that take turns. Each has other bytes, other lengths, and lacks other groups.
 pub(super) const GENERATIONS: usize = 3;
 
-/// A group that none of them has.
+/// A group that no catalog has.
 const NOWHERE: GroupId = GroupId { archive: 7, group: 40_000 };
 
 const SLOTS: usize = LENS.len() + INDEX_LENS.len();
@@ -86,7 +86,7 @@ impl Catalog {
     }
 }
 
-/// Some group: small ones mostly, as in any cache; sometimes none that is there.
+/// A random group: mostly small ones, as in any cache; sometimes one that the catalog lacks.
 pub(super) fn any_group(rng: &mut fastrand::Rng, large_percent: u8) -> GroupId {
     if rng.u8(..100) < large_percent {
         // The largest are the rarest.
@@ -119,7 +119,8 @@ fn master(generation: usize, format: usize) -> Vec<u8> {
     bytes(150 + format * 211, generation * 100 + 90 + format)
 }
 
-/// A container that is told from every other in each block. Its first byte is a compression type.
+/// A container whose every block differs from those of all others. Its first byte is a compression
+/// type.
 fn bytes(len: usize, number: usize) -> Vec<u8> {
     let byte = |at: usize| (at * 31 + at / 509 * 7 + number * 13) as u8;
     (0..len).map(|at| if at == 0 { number as u8 % 4 } else { byte(at) }).collect()

@@ -1,9 +1,9 @@
 //! The seeded simulation: machines of connections, driven through any order of events, against
 //! an independent model.
 //!
-//! Each run has a seed, from which everything follows: no socket, no clock, no thread takes part.
-//! A run that fails says how to do it alone. `SIMULATION_SEED` is the seed of the first run and
-//! `SIMULATION_RUNS` how many there are (docs/testing.md, "The machine").
+//! Each run is determined by its seed: it uses no socket, no clock and no other thread. The message
+//! of a run that fails has the command to repeat it. `SIMULATION_SEED` is the seed of the first run
+//! and `SIMULATION_RUNS` how many there are (docs/testing.md, "The machine").
 
 mod catalog;
 mod link;
@@ -18,18 +18,18 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-/// The runs that `cargo test` does.
+/// The number of runs of `cargo test`.
 const RUNS: u64 = 3000;
 
-/// Fewer runs do not show everything that may happen.
+/// With fewer runs, some of the things that are counted may not happen by chance.
 const RUNS_OF_EVERYTHING: u64 = 2000;
 
-/// What the threads share.
+/// The state that the threads of the search share.
 struct Search {
     next_seed: AtomicU64,
     end_seed: u64,
     stats: Mutex<Stats>,
-    /// The lowest seed that was seen to fail, and how.
+    /// The lowest seed that failed, and its fault.
     failure: Mutex<Option<(u64, String)>>,
 }
 

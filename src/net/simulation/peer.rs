@@ -1,9 +1,9 @@
-//! A client, and the model of its connection: what it said, what the server has taken of that,
-//! and so what must come next.
+//! A client, and the model of its connection: the bytes that the client wrote, how many of them the
+//! server has taken, and therefore which bytes the server must send next.
 //!
-//! The model knows a machine by its bytes and counts only. It reads what goes out as a client
-//! does, and keeps queues of its own in which each request waits until its response begins. The
-//! one freedom that it leaves is how much goes out at once.
+//! The model sees only the bytes and counts of a machine. It reads batches as a client does, and
+//! has queues of its own in which each request waits until its response begins. It prescribes every
+//! byte that is sent, but not how many are sent at once.
 
 use super::catalog::{any_group, catalog};
 use super::tally::{Fault, Tally};
@@ -17,10 +17,10 @@ use crate::protocol::session::Violation;
 use crate::protocol::{ARCHIVE_INDEXES, Class, GroupId};
 use std::collections::VecDeque;
 
-/// Where blocks name their response, so many bytes of each do.
+/// The bytes of each block that name its response, in framings that have them.
 const BLOCK_LEAD_LEN: usize = 5;
 
-/// What holds for all connections of a run.
+/// The settings of all connections of a run.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rules {
     pub(super) queue_len_max: usize,
@@ -32,17 +32,17 @@ pub(super) struct Rules {
     pub(super) large_percent: u8,
 }
 
-/// How far the server has come with what the client said.
+/// How far the server has come with the client's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// So many bytes of the handshake are to come before it is decided on.
+    /// So many more bytes of the handshake are needed for its answer.
     Opening(usize),
     Open,
     Refused,
     Broken(Violation),
 }
 
-/// What a handshake comes to.
+/// The outcome of a handshake.
 #[derive(Clone, Copy, Debug)]
 enum Outcome {
     Answered(Status),
@@ -82,9 +82,9 @@ pub(super) struct Peer {
     build: u32,
     generation: usize,
     refusal: Option<Status>,
-    /// What it has written and the server has not read.
+    /// Bytes that the client has written and the server has not received.
     pub(super) upstream: VecDeque<u8>,
-    /// It writes nothing more.
+    /// The client writes nothing more.
     pub(super) has_ended: bool,
     stage: Stage,
     outcome: Outcome,
@@ -93,22 +93,23 @@ pub(super) struct Peer {
     urgent: VecDeque<Wanted>,
     prefetch: VecDeque<Wanted>,
     begun: Option<Begun>,
-    /// Where blocks name their response: a prefetch that an urgent response has cut in on.
+    /// Where blocks name their response: a prefetch that an urgent response has overtaken.
     parked: Option<Begun>,
-    /// The first urgent request that may cut in has perhaps been moved before the others.
+    /// The server may have moved the first urgent request that may follow a broken-off prefetch
+    /// before the others.
     may_be_reordered: bool,
     key: u8,
     marks: bool,
     undecided: bool,
     disconnected: bool,
-    /// A group that is not there has been asked for, and that ends the connection.
+    /// A group that the cache lacks was asked for, and the setting is to end the connection then.
     missed: bool,
     told_to_leave: bool,
-    /// It was cut off, or was too late, and so may lose what it asked for.
+    /// It was cut or was too late, so its requests may go unanswered.
     pub(super) cut: Option<Close>,
     pub(super) input_ended: bool,
     ended: bool,
-    /// What it said that asks for nothing.
+    /// Messages and reads that ask for nothing.
     said: u32,
     /// Bytes of all batches, and those of them that were in vain.
     sent: u64,
@@ -161,7 +162,7 @@ impl Peer {
         peer
     }
 
-    // What it says.
+    // What the client writes.
 
     fn greet(&mut self, rng: &mut fastrand::Rng) {
         let mut hello = vec![15];
@@ -212,7 +213,7 @@ impl Peer {
         self.stage = Stage::Opening(answered_after);
         self.upstream.extend(hello);
         if is_whole && rng.bool() {
-            // Some clients say more at once, others wait for the status.
+            // Some clients write requests at once, others wait for the status.
             self.write(6, 0, 3);
         }
         self.has_ended = !is_whole && rng.bool();
@@ -245,7 +246,7 @@ impl Peer {
         !is_short && !self.has_ended
     }
 
-    /// The client is done: it goes in one of the ways there are, or stays and says nothing.
+    /// The client is done: it disconnects in one of the possible ways, or stays and writes nothing.
     pub(super) fn leave(&mut self, rng: &mut fastrand::Rng) {
         match rng.u8(..3) {
             0 if self.is_greeted() => self.write(7, 0, 0),
@@ -277,9 +278,9 @@ impl Peer {
         }
     }
 
-    // What the server takes of it.
+    // What the server takes.
 
-    /// How much of `bytes` the server must take at this moment; and it counts as taken.
+    /// How many of `bytes` the server must take at this moment. The model counts them as taken.
     pub(super) fn take(&mut self, bytes: &[u8], course: Course, server_took: usize) -> usize {
         if self.is_leaving(course) || self.ended || self.cut.is_some() {
             return 0;
@@ -298,7 +299,7 @@ impl Peer {
         match self.stage {
             Stage::Open if !self.disconnected => taken,
             Stage::Opening(_) => taken,
-            // The rest is read all the same, and says nothing.
+            // The rest is read and has no effect.
             _ => bytes.len(),
         }
     }
@@ -347,7 +348,7 @@ impl Peer {
         taken
     }
 
-    /// False if there is no room for it.
+    /// False if the queue has no room for the request.
     fn take_message(&mut self, message: &[u8]) -> bool {
         let group = match message {
             [_, _, a, b] => u32::from_be_bytes([0, 0, *a, *b]),
@@ -384,17 +385,17 @@ impl Peer {
         true
     }
 
-    /// A read that asks for nothing has been taken note of.
+    /// Counts a read without a request.
     pub(super) fn count_read(&mut self) {
         self.said += 1;
     }
 
-    /// Whether it said more than may be that asks for nothing.
+    /// Whether the client has exceeded its budget of messages that ask for nothing.
     pub(super) fn says_much(&self) -> bool {
         self.said > 20 * self.rules.chatter_max
     }
 
-    /// The server has been told to have it come back.
+    /// The machine was told to leave, so that the client reconnects.
     pub(super) fn told_to_leave(&mut self) {
         self.told_to_leave = true;
     }
@@ -404,14 +405,14 @@ impl Peer {
         !is_greeting && (course.is_draining() || self.told_to_leave)
     }
 
-    /// The server comes to it while it sends nothing: who greets it too late is told so.
+    /// The server stops, and steps the connection: a handshake that arrives later is refused.
     pub(super) fn is_stepped(&mut self, course: Course) {
         if course == Course::Stopping {
             self.is_refused(Status::ServerFull);
         }
     }
 
-    /// The time for its handshake is over, or it comes too late.
+    /// The handshake has missed its deadline, or the server stops.
     pub(super) fn is_refused(&mut self, status: Status) {
         if matches!(self.stage, Stage::Opening(_)) && !self.ended && self.cut.is_none() {
             self.status_due = Some(self.refusal.unwrap_or(status));
@@ -419,12 +420,12 @@ impl Peer {
         }
     }
 
-    /// Whether its handshake is to come.
+    /// Whether the handshake has not arrived yet.
     pub(super) fn is_opening(&self) -> bool {
         matches!(self.stage, Stage::Opening(_))
     }
 
-    /// Whether something that the server has taken is not answered.
+    /// Whether the server has taken something that is not answered yet.
     pub(super) fn is_owed(&self) -> bool {
         self.status_due.is_some()
             || self.begun.is_some()
@@ -433,9 +434,9 @@ impl Peer {
             || !self.prefetch.is_empty()
     }
 
-    // What goes out.
+    // What the server sends.
 
-    /// Holds a batch to what must come next. `was_slow`: the server took the peer for slow.
+    /// An error if a batch is not what must be sent next. `was_slow`: the peer counted as slow.
     pub(super) fn check_batch(&mut self, bytes: &[u8], was_slow: bool) -> Result<(), Fault> {
         if self.ended {
             return Err("sends after the end".to_owned());
@@ -447,7 +448,7 @@ impl Peer {
         }
         if self.rules.is_capped {
             let charged = match rest {
-                // It may have been meant to hold a response that there is none of.
+                // The batch may be empty because its requests are for groups that the cache lacks.
                 [] => &mut self.tally.charged_perhaps,
                 _ => &mut self.tally.charged,
             };
@@ -485,12 +486,12 @@ impl Peer {
             format!("status {byte} and {} integers were due", self.profile.ints.len())
         })?;
         if status != Status::Ok && !rest.is_empty() {
-            return Err(format!("{} bytes behind status {byte}", rest.len()));
+            return Err(format!("{} bytes after status {byte}", rest.len()));
         }
         Ok(rest)
     }
 
-    /// Compares what goes on of a response. Comes back with what is behind it.
+    /// Compares the continuation of a response. Returns the bytes after it.
     fn go_on<'a>(
         &mut self,
         mut begun: Begun,
@@ -503,14 +504,14 @@ impl Peer {
         let framing = self.profile.framing;
         let into_block = (begun.taken + same) % framing.block_len();
         if same < len && framing.is_multi() && into_block < BLOCK_LEAD_LEN {
-            // The blocks of two responses may begin alike.
+            // The blocks of two responses may begin with the same bytes.
             same = same.saturating_sub(into_block);
         }
         begun.taken += same;
         let rest = &bytes[same..];
         if begun.taken == begun.wire.len() {
             self.tally.ended += 1;
-            // What was cut in on goes on, if nothing else cuts in.
+            // The overtaken response continues, if no other overtakes it.
             if let Some(parked) = self.parked.take() {
                 match self.resumes(&parked, rest) {
                     true => self.begun = Some(parked),
@@ -534,7 +535,8 @@ impl Peer {
         is_lead || self.urgent.is_empty()
     }
 
-    /// A byte of a response is not what it was to be: it was broken off, by the rules, or is wrong.
+    /// A byte differs from the response's: either the response was broken off as the rules permit,
+    /// or the byte is wrong.
     fn break_off(&mut self, begun: Begun, rest: &[u8], was_slow: bool) -> Result<(), Fault> {
         let framing = self.profile.framing;
         let total = begun.wire.len();
@@ -542,39 +544,36 @@ impl Peer {
         let wrong = |why: &str| {
             let (id, at) = (begun.wanted.id, begun.taken);
             let found = rest[0] ^ begun.key;
-            Err(format!(
-                "{:?} {id} goes wrong at {at} of {total} ({found:02x}): {why}",
-                begun.class
-            ))
+            Err(format!("{:?} {id}: wrong byte {found:02x} at {at} of {total}: {why}", begun.class))
         };
         if !is_at_edge || begun.class == Class::Urgent {
-            return wrong("not its byte");
+            return wrong("not the response's byte");
         }
         if framing.is_multi() {
             if self.parked.is_some() {
-                return wrong("two are cut in on");
+                return wrong("a second response is overtaken");
             }
             self.parked = Some(begun);
             return self.cut_in(rest);
         }
-        // The server decides up to a block before the edge.
+        // The server decides on breaking off up to a block before the edge.
         let decided_at = begun.taken.saturating_sub(BLOCK_LEN - 1);
         let waste_max = (448 << 10).max(self.sent / 11) + BLOCK_LEN as u64;
         self.wasted += begun.taken as u64;
         if rest[0] ^ begun.key == BLOCK_MARKER {
-            return wrong("the client would read on");
+            return wrong("the client would take it for the response's");
         } else if !self.rules.break_off || !self.profile.break_off {
-            return wrong("broken off where none may be");
+            return wrong("broken off although breaking off is not allowed");
         } else if begun.wanted.times >= 2 {
             return wrong("broken off a third time");
         } else if total - decided_at <= total / 8 {
-            return wrong("broken off with seven eighths of it out");
+            return wrong("broken off after seven eighths of it were sent");
         } else if begun.key != self.key {
             return wrong("broken off under another key");
         } else if !was_slow {
             return wrong("broken off for a fast peer");
         } else if self.wasted > waste_max {
-            return wrong("more is sent in vain than may be");
+            return wrong("broken off beyond the bound on bytes sent in vain");
         }
         self.tally.broken_off += 1;
         self.tally.wasted += begun.taken as u64;
@@ -583,18 +582,18 @@ impl Peer {
         self.cut_in(rest)
     }
 
-    /// What comes between must be urgent and of no archive index.
+    /// An error if the response that comes in between is not urgent, or is an archive index.
     fn cut_in(&mut self, rest: &[u8]) -> Result<(), Fault> {
         let begun = self.begin(rest)?;
         let is_marker = begun.wanted.id.archive == ARCHIVE_INDEXES;
         if begun.class != Class::Urgent || is_marker && !self.profile.framing.is_multi() {
-            return Err(format!("{:?} {} cuts in", begun.class, begun.wanted.id));
+            return Err(format!("{:?} {} must not come between", begun.class, begun.wanted.id));
         }
         self.begun = Some(begun);
         Ok(())
     }
 
-    /// The response that begins with these bytes: it must be the one that is due.
+    /// The response that begins with these bytes, which must be the one that is due.
     fn begin(&mut self, bytes: &[u8]) -> Result<Begun, Fault> {
         if std::mem::take(&mut self.may_be_reordered)
             && let Some(at) = self.first_to_cut_in()
@@ -607,16 +606,16 @@ impl Peer {
         }
         self.drop_missing();
         if self.missed || self.stage != Stage::Open {
-            return Err(format!("{} bytes begin where none may", bytes.len()));
+            return Err(format!("a response of {} bytes begins where none may", bytes.len()));
         }
         let (wanted, class) = if let Some(wanted) = self.urgent.pop_front() {
             (wanted, Class::Urgent)
         } else if self.parked.is_some() {
-            return Err("a prefetch begins before the one that was cut in on goes on".to_owned());
+            return Err("a prefetch begins before the overtaken one has continued".to_owned());
         } else if let Some(wanted) = self.prefetch.pop_front() {
             (wanted, Class::Prefetch)
         } else {
-            return Err(format!("{} bytes that nobody asked for", bytes.len()));
+            return Err(format!("{} bytes without a request", bytes.len()));
         };
         let wire = self.wire(wanted, class).ok_or("a group that is not there is answered")?;
         let len = bytes.len().min(3);
@@ -652,12 +651,12 @@ impl Peer {
         self.urgent.iter().position(may)
     }
 
-    /// Requests for groups that are not there get no answer, when their turn has come.
+    /// Drops the requests that are next and whose groups the cache lacks; they get no response.
     fn drop_missing(&mut self) {
         while !self.missed && self.drop_one_missing() {}
     }
 
-    /// Drops the request whose turn it is, if its group is not there.
+    /// Drops the next request if the cache lacks its group.
     fn drop_one_missing(&mut self) -> bool {
         let class = if self.urgent.is_empty() { Class::Prefetch } else { Class::Urgent };
         let is_missing = self.queue(class).front().copied().is_some_and(|w| !self.is_there(w));
@@ -670,11 +669,11 @@ impl Peer {
         is_missing
     }
 
-    /// Requests that have gone out of the queues without an answer, behind the last that has one.
+    /// Drops the requests that left the queues without a response, after the last that has one.
     pub(super) fn drop_unanswered(&mut self, counted: &Unanswered) -> Result<(), Fault> {
         while self.tally.missing < counted.missing {
             if !self.drop_one_missing() {
-                return Err("it takes a group for missing whose turn has not come".to_owned());
+                return Err("a request counts as missing before its turn".to_owned());
             }
         }
         let may_drop = self.missed || matches!(self.stage, Stage::Broken(_));
@@ -688,7 +687,7 @@ impl Peer {
         Ok(())
     }
 
-    /// Whether as much is without an answer as the server has counted.
+    /// An error if the server has counted other numbers of unanswered requests.
     pub(super) fn check_unanswered(&self, counted: &Unanswered) -> Result<(), Fault> {
         let Tally { missing, unanswered, .. } = self.tally;
         match missing == counted.missing && unanswered == counted.by_class {
@@ -704,16 +703,16 @@ impl Peer {
         }
     }
 
-    /// After a group was missed the queues are emptied, some time. Of a prefetch that was broken
-    /// off nothing is counted then, so only the room shows that it has gone.
+    /// After a missing group the server empties the queues at some time. A prefetch that was broken
+    /// off is not counted then, so only the room in its queue shows that it is gone.
     fn drop_broken_off(&mut self) -> bool {
         let is_first = self.prefetch.front().is_some_and(|wanted| wanted.times > 0);
         self.missed && is_first && self.prefetch.pop_front().is_some()
     }
 
-    // When nothing goes out.
+    // While the server sends nothing.
 
-    /// The server reads on and waits for more: it must have answered all.
+    /// The server waits for requests: it must have answered all.
     pub(super) fn check_idle(&mut self, course: Course) -> Result<(), Fault> {
         let is_over = self.missed
             || self.disconnected
@@ -721,22 +720,22 @@ impl Peer {
             || self.is_leaving(course)
             || matches!(self.stage, Stage::Broken(_) | Stage::Refused);
         match self.is_owed() || is_over {
-            true => Err("stands still".to_owned()),
+            true => Err("waits for requests while some are unanswered".to_owned()),
             false => Ok(()),
         }
     }
 
-    /// The server waits to send: there must be something.
+    /// The server waits for credit or a turn: there must be something to send.
     pub(super) fn check_owed(&self) -> Result<(), Fault> {
         let is_over = self.disconnected || self.stage == Stage::Refused;
         match self.is_owed() || is_over {
             true => Ok(()),
-            false => Err("waits for leave to send nothing".to_owned()),
+            false => Err("waits for credit or a turn without anything to send".to_owned()),
         }
     }
 
-    /// The connection ends. What it said must be a reason for that, and in good order no answer
-    /// is left behind.
+    /// The connection ends. What the client wrote must be a reason for that, and an orderly end
+    /// must leave no request unanswered.
     pub(super) fn check_end(&mut self, reason: Close, course: Course) -> Result<(), Fault> {
         if std::mem::replace(&mut self.ended, true) {
             return Ok(());
@@ -755,14 +754,14 @@ impl Peer {
             _ => false,
         };
         if !is_right {
-            return Err(format!("ends as {reason:?}"));
+            return Err(format!("ends as {reason:?} without cause"));
         }
         self.give_up_queued();
         self.tally.count_close(reason);
         Ok(())
     }
 
-    /// What waits gets no answer.
+    /// Counts the queued requests as unanswered.
     fn give_up_queued(&mut self) {
         for class in [Class::Prefetch, Class::Urgent] {
             for wanted in std::mem::take(self.queue(class)) {
@@ -771,12 +770,12 @@ impl Peer {
         }
     }
 
-    /// Of one that was broken off the beginning was sent: it counts as a response.
+    /// A request whose response was broken off is not unanswered: its response was counted.
     fn give_up(&mut self, class: Class, wanted: Wanted) {
         self.tally.unanswered[number(class)] += u64::from(wanted.times == 0);
     }
 
-    /// Where the model is, for whoever reads of a fault.
+    /// The state of the model, for the report of a fault.
     pub(super) fn describe(&self) -> String {
         format!(
             "{:?}, status {:?}, {} urgent, {} prefetch, begun {:?}, disconnected {}, missed {}, \
@@ -795,12 +794,12 @@ impl Peer {
     }
 }
 
-/// Where a class stands in a [`Tally`].
+/// The index of a class in a [`Tally`].
 fn number(class: Class) -> usize {
     usize::from(class == Class::Urgent)
 }
 
-/// Where keyed `bytes` differ from what they should be.
+/// The index at which keyed `bytes` first differ from the expected ones.
 fn first_difference(bytes: &[u8], expected: &[u8], key: u8) -> Option<usize> {
     const PIECE: usize = 256;
     let pieces = bytes.chunks(PIECE).zip(expected.chunks(PIECE)).enumerate();

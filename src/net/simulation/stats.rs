@@ -1,4 +1,4 @@
-//! What happened in many runs: so that a simulation in which something never happens is seen.
+//! Counts of what happened in many runs. They show whether something never happens in a simulation.
 
 use super::tally::Tally;
 use crate::net::count::Close;
@@ -47,7 +47,7 @@ stats! {
 }
 
 impl Stats {
-    /// Takes in what a worker's connections came to.
+    /// Adds the counters of a worker whose connections have ended.
     pub(super) fn count(&mut self, tally: &Tally) {
         self.connections += tally.closes().len() as u64;
         self.responses += tally.ended;

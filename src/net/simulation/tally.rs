@@ -16,7 +16,7 @@ pub(super) struct Tally {
     pub(super) responses: [u64; 2],
     pub(super) response_bytes: [u64; 2],
     pub(super) unanswered: [u64; 2],
-    /// Responses that went out to their end.
+    /// Responses that were sent whole.
     pub(super) ended: u64,
     pub(super) rekeys: u64,
     pub(super) state_changes: u64,
@@ -29,7 +29,7 @@ pub(super) struct Tally {
     pub(super) charged_perhaps: u64,
     /// Bytes that the socket took.
     pub(super) sent: u64,
-    /// Answered 0, 6, 7 and 9.
+    /// Handshakes answered 0, 6, 7 and 9.
     statuses: [u64; 4],
     closes: Vec<Close>,
 }
@@ -134,7 +134,7 @@ impl Tally {
     }
 }
 
-/// Where ends for this reason are counted.
+/// The index at which ends for this reason are counted.
 fn counter(counters: &Counters, reason: Close) -> &Cell<u64> {
     match reason {
         Close::ByPeer => &counters.closed_by_peer,
