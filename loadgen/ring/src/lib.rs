@@ -145,7 +145,8 @@ impl Ring {
         self.push_safe(&opcode::AsyncCancel::new(target).build().user_data(user_data));
     }
 
-    /// Submits what has been asked for and waits for a completion, or for `timeout` if there is one.
+    /// Submits what has been asked for and waits for a completion, no longer than `timeout` if
+    /// there is one.
     ///
     /// # Errors
     /// The ring itself failed; time-outs, signals and a full completion queue are none.

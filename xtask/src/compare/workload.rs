@@ -78,7 +78,8 @@ const EPOLL: &str = "epoll";
 
 const MIX: Workload =
     mix(("mix", "550 mix, 1,000, 20 + 20"), (20, 20), "none", &[(RING, 0.94), (EPOLL, 0.95)]);
-const MIX_KEYED: Workload = mix(("mix-keyed", "550 mix, 1,000, keyed"), (20, 20), "random", &[(RING, 0.77)]);
+const MIX_KEYED: Workload =
+    mix(("mix-keyed", "550 mix, 1,000, keyed"), (20, 20), "random", &[(RING, 0.77)]);
 const MIX_URGENT: Workload =
     mix(("mix-urgent", "550 mix, 1,000, all urgent"), (40, 0), "none", &[]);
 const MIX_PREFETCH: Workload =
