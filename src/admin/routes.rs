@@ -2,7 +2,6 @@
 
 use super::ReloadRefused;
 use super::metrics::{gather, to_text};
-use super::server::Origin;
 use super::state::State;
 use super::status::status;
 use crate::catalog::Crcs;
@@ -14,7 +13,7 @@ use hyper::header::{HeaderName, HeaderValue, REFERRER_POLICY};
 use hyper::header::{X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS};
 use hyper::{Method, Request, Response, StatusCode};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The page: markup, style and script in one, nothing from elsewhere.
 const PAGE: &str = include_str!("page.html");
@@ -34,6 +33,38 @@ const PAGE_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; \
 const POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
 
 type Answer = Response<Full<Bytes>>;
+
+/// Where a request comes from.
+pub(super) struct Origin {
+    /// Whether a browser could be at the other end.
+    is_tcp: bool,
+    long_answers: AtomicUsize,
+}
+
+/// While it is there, the connection is not too old.
+struct LongAnswer<'a>(&'a AtomicUsize);
+
+impl Drop for LongAnswer<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Origin {
+    pub(super) fn new(is_tcp: bool) -> Self {
+        Self { is_tcp, long_answers: AtomicUsize::new(0) }
+    }
+
+    /// Whether an answer is being made that may take longer than a connection lives.
+    pub(super) fn has_long_answer(&self) -> bool {
+        self.long_answers.load(Ordering::Relaxed) > 0
+    }
+
+    fn begin_long_answer(&self) -> LongAnswer<'_> {
+        self.long_answers.fetch_add(1, Ordering::Relaxed);
+        LongAnswer(&self.long_answers)
+    }
+}
 
 /// Answers a request.
 pub(super) async fn answer(
@@ -99,7 +130,7 @@ fn verdict(result: Result<String, String>) -> Answer {
 
 /// Loads the cache again, on a thread that may wait, so that other requests are answered.
 async fn reload(state: &Arc<State>, origin: &Origin, request: Request<Incoming>) -> Answer {
-    if origin.is_tcp()
+    if origin.is_tcp
         && let Err(reason) = state.guard.check(request.headers())
     {
         return plain(StatusCode::FORBIDDEN, &format!("refused: {reason}"));

@@ -5,7 +5,7 @@
 //! beyond the limit is answered 503 and closed.
 
 use super::address::{Address, Bound, SocketFile};
-use super::routes;
+use super::routes::{self, Origin};
 use super::state::State;
 use super::{Options, Sources, history};
 use hyper::server::conn::http1;
@@ -15,7 +15,6 @@ use std::convert::Infallible;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -67,34 +66,6 @@ impl Admin {
     pub fn hand_over(self) {
         self.stop.notify_one();
         self.files.into_iter().for_each(SocketFile::leave);
-    }
-}
-
-/// Where a request comes from.
-pub(super) struct Origin {
-    is_tcp: bool,
-    long_answers: AtomicUsize,
-}
-
-/// While it is there, the connection is not too old.
-pub(super) struct LongAnswer<'a>(&'a AtomicUsize);
-
-impl Drop for LongAnswer<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl Origin {
-    /// Whether a browser could be at the other end.
-    pub(super) fn is_tcp(&self) -> bool {
-        self.is_tcp
-    }
-
-    /// What is answered may take longer than a connection lives.
-    pub(super) fn begin_long_answer(&self) -> LongAnswer<'_> {
-        self.long_answers.fetch_add(1, Ordering::Relaxed);
-        LongAnswer(&self.long_answers)
     }
 }
 
@@ -216,7 +187,7 @@ async fn converse<S>(socket: S, is_tcp: bool, state: &Arc<State>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let origin = Origin { is_tcp, long_answers: AtomicUsize::new(0) };
+    let origin = Origin::new(is_tcp);
     let service = service_fn(|request| async {
         Ok::<_, Infallible>(routes::answer(state, &origin, request).await)
     });
@@ -238,7 +209,7 @@ where
             }
             () = sleep(CONNECTION_AGE_MAX) => {}
         }
-        if origin.long_answers.load(Ordering::Relaxed) == 0 {
+        if !origin.has_long_answer() {
             if is_old {
                 return;
             }

@@ -6,11 +6,11 @@
 //! while a piece is in the processor's cache. Of the bytes behind the container the last two are
 //! kept for `verify`: they are the version trailer, if there are exactly two.
 
-use super::load::{cut_short, wire_id};
 use super::report::{Cause, PROBLEMS_MAX};
 use super::snapshot::{Room, SnapshotBuilder};
 use crate::cache::{GroupError, GroupVisitor, StoredGroup};
 use crate::protocol::container::{Compression, ContainerError, ContainerHeader};
+use crate::protocol::{GROUPS_MAX, GROUPS_NARROW, GroupId};
 use crc32fast::Hasher;
 use std::collections::HashMap;
 
@@ -199,4 +199,21 @@ impl GroupVisitor for Filler<'_> {
     fn progress(&mut self, done: u64, total: u64) {
         (self.progress)(done, total);
     }
+}
+
+/// The id of a stored group, if it can be asked for: the master index is the server's own, and
+/// groups of 65,536 and more are for clients with longer messages.
+pub(super) fn wire_id(group: StoredGroup, wide: bool) -> Option<GroupId> {
+    let StoredGroup { archive, group, .. } = group;
+    let groups_max = match archive {
+        255 => 255,
+        _ if wide => GROUPS_MAX,
+        _ => GROUPS_NARROW,
+    };
+    (group < groups_max).then_some(GroupId { archive, group })
+}
+
+/// What is wrong with a group that ends before its container does.
+fn cut_short(needed: usize, group: StoredGroup) -> ContainerError {
+    ContainerError::Truncated { needed, found: group.len_bytes as usize }
 }

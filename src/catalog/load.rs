@@ -1,15 +1,13 @@
 //! From a source of stored groups to a checked snapshot, or to a report of why not.
 
-use super::fill::Filler;
+use super::fill::{Filler, wire_id};
 use super::readers::{MasterError, Readers};
 use super::report::{Cause, Problem, Report};
 use super::snapshot::{ArenaError, Snapshot, SnapshotBuilder};
 use super::verify::{ARCHIVE_INDEX_LEN_MAX, report_unreadable, verify};
 use crate::cache::{GroupVisitor, IndexCut, Store, StoreError, StoreKind, StoredGroup};
-use crate::protocol::container::ContainerError;
 use crate::protocol::frame::Framing;
 use crate::protocol::master_index::MasterFormat;
-use crate::protocol::{GROUPS_MAX, GROUPS_NARROW, GroupId};
 
 /// What a listed group needs while it is loaded, and what reading does (docs/limits.md, "A
 /// snapshot").
@@ -212,23 +210,6 @@ fn regions(source: &impl Source, readers: &Readers) -> impl Iterator<Item = (Fra
         let masters = readers.formats().map(|format| len_max(format) as u64);
         (framing, readable.saturating_mul(2).min(claimed).saturating_add(masters.sum()))
     })
-}
-
-/// The id of a stored group, if it can be asked for: the master index is the server's own, and
-/// groups of 65,536 and more are for clients with longer messages.
-pub(super) fn wire_id(group: StoredGroup, wide: bool) -> Option<GroupId> {
-    let StoredGroup { archive, group, .. } = group;
-    let groups_max = match archive {
-        255 => 255,
-        _ if wide => GROUPS_MAX,
-        _ => GROUPS_NARROW,
-    };
-    (group < groups_max).then_some(GroupId { archive, group })
-}
-
-/// What is wrong with a group that ends before its container does.
-pub(super) fn cut_short(needed: usize, group: StoredGroup) -> ContainerError {
-    ContainerError::Truncated { needed, found: group.len_bytes as usize }
 }
 
 #[cfg(test)]
