@@ -11,8 +11,7 @@ use std::io::Read;
 use std::path::PathBuf;
 
 use super::chain::{Chain, Extent, Followed, Window};
-use super::file::{self, InputFile, Started};
-use super::packed::fill;
+use super::file::{self, InputFile, Started, fill};
 use super::sector::{SECTOR_BYTES, SECTOR_BYTES_U64};
 use super::{GroupVisitor, StoreError};
 

@@ -465,3 +465,24 @@ pub enum StoreWarning {
         count: u64,
     },
 }
+
+/// The most warnings that are kept.
+const WARNINGS_MAX: usize = 100;
+
+/// Warnings, as many as are kept.
+#[derive(Debug, Default)]
+pub(super) struct Warnings {
+    pub(super) kept: Vec<StoreWarning>,
+}
+
+impl Warnings {
+    pub(super) fn push(&mut self, warning: StoreWarning) {
+        if self.kept.len() < WARNINGS_MAX {
+            self.kept.push(warning);
+        } else if let Some(StoreWarning::More { count }) = self.kept.last_mut() {
+            *count = count.saturating_add(1);
+        } else {
+            self.kept.push(StoreWarning::More { count: 1 });
+        }
+    }
+}

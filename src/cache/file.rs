@@ -140,3 +140,17 @@ fn plain_runtime() -> tokio::runtime::Runtime {
     let runtime = tokio::runtime::Builder::new_current_thread().build();
     runtime.expect("a runtime without a reactor asks the system for nothing")
 }
+
+/// Fills `piece` from its start; less only if the content ends.
+pub(super) fn fill(content: &mut dyn io::Read, piece: &mut [u8]) -> io::Result<usize> {
+    let mut filled: usize = 0;
+    while let Some(rest) = piece.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match content.read(rest) {
+            Ok(0) => break,
+            Ok(len) => filled = filled.saturating_add(len),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}

@@ -7,8 +7,9 @@ use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::error::Warnings;
 use super::file::{self, InputFile, Started};
-use super::store::{GROUPS_MAX, Warnings, canonical};
+use super::names::{GROUPS_MAX, canonical};
 use super::{GROUP_BYTES_MAX, GroupError, GroupVisitor, StoreError, StoreWarning, StoredGroup};
 
 /// Files that are read at once.

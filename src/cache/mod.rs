@@ -22,6 +22,7 @@ mod error;
 mod file;
 mod flat;
 mod index;
+mod names;
 mod packed;
 mod sector;
 mod staged;

@@ -6,26 +6,17 @@ use std::path::{Path, PathBuf};
 
 use super::chain::{Chain, Extent};
 use super::dat::DataFile;
+use super::error::Warnings;
 use super::index;
+use super::names::{DAT, DAT2, DAT2M, GROUPS_MAX, IDX, INDEX_ARCHIVE, canonical, index_path};
 use super::packed::{self, Opened, Packed};
 use super::{GroupVisitor, IndexCut, Packing, StoreError, StoreWarning, StoredGroup, flat};
 
 /// The archive whose sectors are in `main_file_cache.dat2m` where there is one.
 pub(super) const MUSIC_ARCHIVE: u8 = 40;
-/// The archive that describes the others.
-pub(super) const INDEX_ARCHIVE: u8 = 255;
-/// The most groups that are listed: as many as sectors that a data file can name.
-pub(super) const GROUPS_MAX: usize = 1 << 24;
 /// How often a packed data file is read at most. The client gives a group that has grown sectors
 /// at the end of the file, so that chains lead forwards; what packers write does, too.
 const PACKED_PASSES_MAX: u32 = 8;
-/// The most warnings that are kept.
-const WARNINGS_MAX: usize = 100;
-
-pub(super) const DAT2: &str = "main_file_cache.dat2";
-pub(super) const DAT2M: &str = "main_file_cache.dat2m";
-pub(super) const DAT: &str = "main_file_cache.dat";
-pub(super) const IDX: &str = "main_file_cache.idx";
 
 /// The kinds of store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -274,24 +265,6 @@ fn stream<V: GroupVisitor>(
     Ok(())
 }
 
-/// Warnings, as many as are kept.
-#[derive(Debug, Default)]
-pub(super) struct Warnings {
-    kept: Vec<StoreWarning>,
-}
-
-impl Warnings {
-    pub(super) fn push(&mut self, warning: StoreWarning) {
-        if self.kept.len() < WARNINGS_MAX {
-            self.kept.push(warning);
-        } else if let Some(StoreWarning::More { count }) = self.kept.last_mut() {
-            *count = count.saturating_add(1);
-        } else {
-            self.kept.push(StoreWarning::More { count: 1 });
-        }
-    }
-}
-
 /// What a look at the directory tells.
 struct Found {
     /// The directory, or the one just below it that holds the store.
@@ -447,18 +420,7 @@ impl Names {
     }
 }
 
-/// Reads a number that is written as a program writes one: no sign, no leading zeros.
-pub(super) fn canonical(text: &str) -> Option<u32> {
-    let number = text.parse::<u32>().ok()?;
-    (number.to_string() == text).then_some(number)
-}
-
 fn is_packed(path: &Path) -> bool {
     let name = path.to_string_lossy().to_ascii_lowercase();
     [".zip", ".tar.gz", ".tgz", ".tar"].iter().any(|ending| name.ends_with(ending))
-}
-
-/// Where the idx file of an archive is.
-pub(super) fn index_path(dir: &Path, archive: u8) -> PathBuf {
-    dir.join(format!("{IDX}{archive}"))
 }

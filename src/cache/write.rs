@@ -12,8 +12,9 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use super::names::{DAT2, GROUPS_MAX, IDX, INDEX_ARCHIVE, index_path};
 use super::sector::{Form, Header, SECTOR_BYTES, SECTORS_MAX};
-use super::store::{DAT2, GROUPS_MAX, IDX, INDEX_ARCHIVE, index_path, is_store};
+use super::store::is_store;
 use super::{GROUP_BYTES_MAX, Packing, StoreError, StoreKind, StoredGroup, flat};
 use tar::TarWriter;
 use zip::ZipWriter;

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::catalog::{NoticeKind, SnapshotTotals};
+use crate::protocol::GroupId;
 use crate::protocol::MASTER_INDEX;
 use crate::protocol::archive_index::{ArchiveIndex, IndexEntry};
 use crate::protocol::container::{Compression, compress, decompress};

@@ -1,5 +1,9 @@
 //! What can be wrong with a cache that is packed into one file.
 
+use crate::cache::StoreError;
+use std::io;
+use std::path::Path;
+
 /// Why a packed cache, or a part of it, is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PackedFault {
@@ -106,4 +110,32 @@ pub enum PackedFault {
     /// It was written to while it was read.
     #[error("changed while it was read")]
     Changed,
+}
+
+/// A fault on its way through `Read`.
+pub(super) fn fault(fault: PackedFault) -> io::Error {
+    io::Error::other(fault)
+}
+
+/// The fault that an error carries or means.
+pub(super) fn fault_of(error: &io::Error) -> PackedFault {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<PackedFault>()) {
+        Some(fault) => fault.clone(),
+        None if error.kind() == io::ErrorKind::UnexpectedEof => PackedFault::Cut,
+        None => PackedFault::Damaged(error.to_string()),
+    }
+}
+
+/// The error for a failure while a packed file, or an entry of it, was read.
+pub(super) fn refused_by(path: &Path, entry: Option<(&str, u64)>, error: io::Error) -> StoreError {
+    match error.raw_os_error() {
+        Some(_) => StoreError::Io { path: path.into(), source: error },
+        None => refused(path, entry, fault_of(&error)),
+    }
+}
+
+/// What is said of a packed file, or of an entry.
+pub(super) fn refused(path: &Path, entry: Option<(&str, u64)>, fault: PackedFault) -> StoreError {
+    let (name, at) = entry.map_or((None, 0), |(name, at)| (Some(name.to_owned()), at));
+    StoreError::Packed { path: path.into(), name, at, fault }
 }

@@ -24,9 +24,15 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use self::name::{Name, Part};
+use super::error::Warnings;
+use super::file::fill;
 use super::index::{Entries, Listed};
-use super::store::{DAT, DAT2, DAT2M, GROUPS_MAX, Warnings};
+use super::names::{DAT2, GROUPS_MAX};
 use super::{GROUP_BYTES_MAX, IndexCut, StoreError, StoreKind, StoreWarning, StoredGroup};
+use fault::{fault_of, refused};
+
+/// How much of the packed file is read at a time.
+const BUFFER_BYTES: usize = 256 * 1024;
 
 /// A packed file may unpack to this many times its length. Caches are compressed already: a tar
 /// of a build 550 cache packs to nine tenths, and idx files and padding are a small part of it.
@@ -126,8 +132,8 @@ fn packing(path: &Path, file: &mut File) -> Result<Packing, StoreError> {
         }
         [0x1F, 0x8B, ..] => {
             let file = File::open(path).map_err(io)?;
-            let inner = tar::head_of_gzip(file)
-                .map_err(|error| refused(path, None, tar::fault_of(&error)))?;
+            let inner =
+                tar::head_of_gzip(file).map_err(|error| refused(path, None, fault_of(&error)))?;
             match tar::is_tar(&inner) {
                 true => Ok(Packing::TarGz),
                 false => {
@@ -152,12 +158,6 @@ fn head(reader: &mut impl Read) -> io::Result<Vec<u8>> {
     let mut head = Vec::new();
     reader.take(tar::BLOCK_U64).read_to_end(&mut head)?;
     Ok(head)
-}
-
-/// What is said of a packed file, or of an entry.
-fn refused(path: &Path, entry: Option<(&str, u64)>, fault: PackedFault) -> StoreError {
-    let (name, at) = entry.map_or((None, 0), |(name, at)| (Some(name.to_owned()), at));
-    StoreError::Packed { path: path.into(), name, at, fault }
 }
 
 /// A listing that grows entry by entry, in the order in which they are found.
@@ -347,18 +347,4 @@ impl<'a> Listing<'a> {
         let (first_sectors, indexes_cut) = (Vec::new(), Vec::new());
         Ok(Opened { packed, groups, first_sectors, archives, indexes_cut })
     }
-}
-
-/// Fills `piece` from its start; less only if the content ends.
-pub(super) fn fill(content: &mut dyn Read, piece: &mut [u8]) -> io::Result<usize> {
-    let mut filled: usize = 0;
-    while let Some(rest) = piece.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-        match content.read(rest) {
-            Ok(0) => break,
-            Ok(len) => filled = filled.saturating_add(len),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
 }

@@ -4,8 +4,8 @@
 //! is refused, although js5d writes none of the entries, because no honest packer writes such a
 //! name.
 
-use super::super::store::{IDX, canonical};
-use super::{DAT, DAT2, DAT2M, PackedFault};
+use super::PackedFault;
+use crate::cache::names::{DAT, DAT2, DAT2M, IDX, canonical};
 
 /// The longest name that is looked at.
 pub(super) const NAME_LEN_MAX: usize = 4096;

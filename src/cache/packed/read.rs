@@ -2,38 +2,14 @@
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
-use std::path::Path;
 
+use super::fault::{fault_of, refused, refused_by};
 use super::name::{self, Part};
 use super::zip::{self, Inflate};
-use super::{Member, PIECE_BYTES, Packed, PackedFault, Packing, fill, refused, tar};
-use crate::cache::store::{DAT2, DAT2M};
+use super::{BUFFER_BYTES, Member, PIECE_BYTES, Packed, PackedFault, Packing, tar};
+use crate::cache::file::fill;
+use crate::cache::names::{DAT2, DAT2M};
 use crate::cache::{GROUP_BYTES_MAX, GroupError, GroupVisitor, StoreError, StoreKind, StoredGroup};
-
-/// How much of the packed file is read at a time.
-pub(super) const BUFFER_BYTES: usize = 256 * 1024;
-
-/// A fault on its way through `Read`.
-pub(super) fn fault(fault: PackedFault) -> io::Error {
-    io::Error::other(fault)
-}
-
-/// The fault that an error carries or means.
-pub(super) fn fault_of(error: &io::Error) -> PackedFault {
-    match error.get_ref().and_then(|inner| inner.downcast_ref::<PackedFault>()) {
-        Some(fault) => fault.clone(),
-        None if error.kind() == io::ErrorKind::UnexpectedEof => PackedFault::Cut,
-        None => PackedFault::Damaged(error.to_string()),
-    }
-}
-
-/// The error for a failure while a packed file, or an entry of it, was read.
-pub(super) fn refused_by(path: &Path, entry: Option<(&str, u64)>, error: io::Error) -> StoreError {
-    match error.raw_os_error() {
-        Some(_) => StoreError::Io { path: path.into(), source: error },
-        None => refused(path, entry, fault_of(&error)),
-    }
-}
 
 impl Packed {
     pub(in crate::cache) fn packing(&self) -> Packing {

@@ -4,7 +4,8 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 
-use super::{PackedFault, refused};
+use super::PackedFault;
+use super::fault::refused;
 use crate::cache::StoreError;
 
 /// What each SQLite file begins with.

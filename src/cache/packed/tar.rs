@@ -12,10 +12,11 @@ use std::path::Path;
 
 use flate2::bufread::MultiGzDecoder;
 
+use super::fault::{fault, refused_by};
 use super::name::{NAME_LEN_MAX, Part};
-use super::read::{BUFFER_BYTES, fault, refused_by};
-use super::{Listing, Member, PackedFault, Packing, fill, zip};
+use super::{BUFFER_BYTES, Listing, Member, PackedFault, Packing, zip};
 use crate::cache::StoreError;
+use crate::cache::file::fill;
 
 /// A tar is made of blocks.
 const BLOCK: usize = 512;
@@ -36,8 +37,6 @@ pub(super) fn head_of_gzip(file: File) -> io::Result<Vec<u8>> {
 pub(super) fn is_tar(head: &[u8]) -> bool {
     head.first_chunk().is_some_and(|block| is_zero(block) || Header::parse(block).is_some())
 }
-
-pub(super) use super::read::fault_of;
 
 /// Lists what is in a tar.
 pub(super) fn list<'a>(

@@ -11,9 +11,9 @@ use std::io::{self, BufRead, BufReader, Read, Seek as _, SeekFrom};
 use crc32fast::Hasher;
 use flate2::{Decompress, FlushDecompress, Status};
 
+use super::fault::{fault, refused_by};
 use super::name::{NAME_LEN_MAX, Part};
-use super::read::{self, fault, refused_by};
-use super::{Listing, Member, PackedFault};
+use super::{BUFFER_BYTES, Listing, Member, PackedFault};
 use crate::cache::StoreError;
 
 const LOCAL: u32 = 0x0403_4B50;
@@ -53,7 +53,7 @@ pub(super) fn list<'a>(
 ) -> Result<Listing<'a>, StoreError> {
     let path = listing.path;
     let whole = |error| refused_by(path, None, error);
-    let mut file = BufReader::with_capacity(read::BUFFER_BYTES, file);
+    let mut file = BufReader::with_capacity(BUFFER_BYTES, file);
     let directory = Directory::find(&mut file).map_err(whole)?;
     file.seek(SeekFrom::Start(directory.start)).map_err(whole)?;
     let mut named = Vec::new();

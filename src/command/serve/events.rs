@@ -1,6 +1,6 @@
 //! The events that the main thread waits for while the workers serve: their start and end, signals.
 
-use super::handover::{Offer, Predecessor};
+use super::handover::{HandOver, Offer, Predecessor};
 use super::{spawn, supervisor, system};
 use crate::admin::Admin;
 use crate::catalog::Reloader;
@@ -25,10 +25,8 @@ pub(super) enum Event {
     Ended(io::Result<()>),
     /// A signal asks the process to end.
     Signal(i32),
-    /// Another process serves from the same sockets.
-    HandedOver,
-    /// A process that had them as well does not.
-    GivenUp,
+    /// A hand-over to another process has ended.
+    HandOver(HandOver),
 }
 
 /// Keeps SIGHUP, which would end the process, until [`watch_signals`] looks: what it asks to be
@@ -116,15 +114,15 @@ impl Life {
                     self.stop();
                     supervisor::stopping("draining");
                 }
-                Event::HandedOver => {
+                Event::HandOver(HandOver::Done) => {
                     self.hand_over();
                     info!(
                         "handed over: the other process accepts; requests that have arrived here \
                          are still answered"
                     );
                 }
-                Event::GivenUp if self.stop_by.is_some() => self.stop(),
-                Event::GivenUp => {}
+                Event::HandOver(HandOver::GivenUp) if self.stop_by.is_some() => self.stop(),
+                Event::HandOver(HandOver::GivenUp) => {}
             }
         }
     }
@@ -162,7 +160,10 @@ impl Life {
         supervisor::ready(&self.ready, took_over);
         let (control, events) = (Arc::clone(&self.control), self.events.clone());
         match &mut self.offer {
-            Some(offer) => offer.begin(self.handover_timeout, control, events),
+            Some(offer) => offer.begin(self.handover_timeout, control, move |end| {
+                // The main thread is gone if the process ends at this moment.
+                let _ = events.send(Event::HandOver(end));
+            }),
             None => Ok(()),
         }
     }

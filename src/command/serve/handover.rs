@@ -13,7 +13,6 @@
 //!                                ◄──  "draining"
 //! ```
 
-use super::events::Event;
 use super::sockets::Socket;
 use super::spawn;
 use crate::admin::{Bound, SocketFile};
@@ -26,7 +25,6 @@ use rustix::io::retry_on_intr;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -134,6 +132,14 @@ fn fetch(socket: &UnixStream) -> io::Result<Vec<Socket>> {
     Err(io::Error::new(ErrorKind::InvalidData, "the list of sockets has no end"))
 }
 
+/// What became of a hand-over.
+pub(super) enum HandOver {
+    /// Another process serves from the same sockets.
+    Done,
+    /// A process that had them as well does not serve.
+    GivenUp,
+}
+
 /// The sockets, for a process that takes them over.
 pub(super) struct Offer {
     /// Where one asks for them; none once they are offered.
@@ -155,11 +161,11 @@ impl Offer {
         &mut self,
         timeout: Duration,
         control: Arc<Control>,
-        events: Sender<Event>,
+        told: impl Fn(HandOver) + Send + 'static,
     ) -> Result<(), Failure> {
         let Some(listener) = self.listener.take() else { return Ok(()) };
         let sockets = Arc::clone(&self.sockets);
-        spawn("handover", move || give(&listener, &sockets, timeout, &control, &events))?;
+        spawn("handover", move || give(&listener, &sockets, timeout, &control, &told))?;
         self.file.iter_mut().for_each(SocketFile::claim);
         Ok(())
     }
@@ -182,7 +188,7 @@ fn give(
     sockets: &Mutex<Vec<Socket>>,
     timeout: Duration,
     control: &Control,
-    events: &Sender<Event>,
+    told: &dyn Fn(HandOver),
 ) {
     loop {
         let given = match accept(listener) {
@@ -192,15 +198,14 @@ fn give(
                 Err(error)
             }
         };
-        // The main thread is gone if the process ends at this moment.
         match given {
-            Ok(()) => return drop(events.send(Event::HandedOver)),
+            Ok(()) => return told(HandOver::Done),
             Err(error) if control.course() == Course::HandedOver => {
                 return warn!(%error, "the sockets were left to a process that does not serve");
             }
             Err(error) => {
                 warn!(%error, "a hand-over was given up; this process goes on");
-                let _ = events.send(Event::GivenUp);
+                told(HandOver::GivenUp);
             }
         }
     }
