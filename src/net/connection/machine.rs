@@ -48,8 +48,9 @@ const WASTE_SHARE: u64 = 11;
 /// bounded by `WASTE_START_MIN` and `WASTE_START_MAX`.
 const WASTE_START_MS: u64 = 6_000;
 
-/// In bytes; room for what may be unacknowledged before the rate of a peer is known (32 KB) and
-/// for what a line of 56 kbit/s carries in 3 s (21 KB).
+/// In bytes. The sum of what may be unacknowledged before the rate of a peer is known (32 KB), of a
+/// burst that a router lets pass before it holds the line to its rate (32 KB), and of what a line
+/// of 56 kbit/s carries in 4 s (28 KB), rounded up.
 const WASTE_START_MIN: u64 = 96 << 10;
 
 /// In bytes: seven eighths of the largest group of build 550.
