@@ -30,6 +30,8 @@ pub fn is_delivered(socket: impl AsFd) -> io::Result<bool> {
 pub struct Delivery {
     /// Bytes that the peer has acknowledged since the connection began.
     pub acknowledged_bytes: u64,
+    /// Bytes that were given to the kernel since the connection began.
+    pub written_bytes: u64,
     /// Bytes that have not gone onto the line.
     pub unsent_bytes: u32,
     /// The shortest time that anything took to the peer and back.
@@ -42,7 +44,9 @@ pub struct Delivery {
 /// Not a TCP socket, or one that is gone.
 pub fn delivery(socket: impl AsFd) -> io::Result<Delivery> {
     let info = tcp_info(socket)?;
+    let sent_once = info.tcpi_bytes_sent.saturating_sub(info.tcpi_bytes_retrans);
     Ok(Delivery {
+        written_bytes: sent_once.saturating_add(info.tcpi_notsent_bytes.into()),
         acknowledged_bytes: info.tcpi_bytes_acked,
         unsent_bytes: info.tcpi_notsent_bytes,
         round_trip_min: Duration::from_micros(info.tcpi_min_rtt.into()),
@@ -79,9 +83,9 @@ pub fn bound_unsent(socket: impl AsFd, bytes: u32) -> io::Result<()> {
     set_option(socket, libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, value)
 }
 
-/// Bounds what the kernel holds of this socket's output that the peer has not acknowledged, what
-/// it needs to hold it included (`SO_SNDBUF`). None lets the kernel choose again. A listener's
-/// bound holds for what it accepts.
+/// Bounds the output of this socket that the peer has not acknowledged, roughly: the kernel doubles
+/// `SO_SNDBUF`, counts its own overhead, and says that there is room below two thirds. None lets it
+/// choose again. A listener's bound holds for what it accepts.
 ///
 /// # Errors
 /// No socket.
@@ -91,8 +95,7 @@ pub fn bound_unacknowledged(socket: impl AsFd, bytes: Option<NonZeroU32>) -> io:
         // Before Linux 5.14 it cannot be told to choose again: what it may hold at most then.
         return chooses.or_else(|_| bound_unacknowledged(socket, UNACKNOWLEDGED_ANY));
     };
-    // The kernel doubles it.
-    let value = libc::c_int::try_from(bytes.get() / 2).unwrap_or(libc::c_int::MAX);
+    let value = libc::c_int::try_from(bytes.get()).unwrap_or(libc::c_int::MAX);
     set_option(socket, libc::SOL_SOCKET, libc::SO_SNDBUF, value)
 }
 
@@ -119,4 +122,37 @@ fn set_option(
         )
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{TcpListener, TcpStream};
+
+    #[test]
+    fn a_socket_has_room_for_about_as_many_unacknowledged_bytes_as_its_bound() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        // It reads nothing, and acknowledges only what its own buffer holds.
+        let reader = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+        let reader = reader.expect("a socket");
+        reader.set_recv_buffer_size(2048).expect("small");
+        reader.connect(&listener.local_addr().expect("bound").into()).expect("connected");
+        let (socket, _): (TcpStream, _) = listener.accept().expect("accepted");
+        socket.set_nonblocking(true).expect("set");
+        let bound: u32 = 64 << 10;
+        bound_unacknowledged(&socket, NonZeroU32::new(bound)).expect("set");
+        let has_room = || {
+            let mut asked = [rustix::event::PollFd::new(&socket, rustix::event::PollFlags::OUT)];
+            rustix::event::poll(&mut asked, Some(&rustix::event::Timespec::default()))
+                .expect("asked")
+        };
+        while has_room() > 0 {
+            rustix::net::send(&socket, &[0; 1448], rustix::net::SendFlags::DONTWAIT)
+                .expect("taken");
+        }
+        let delivery = delivery(&socket).expect("asked");
+        let unacknowledged = delivery.written_bytes - delivery.acknowledged_bytes;
+        let share = unacknowledged as f64 / f64::from(bound);
+        assert!((0.7..2.0).contains(&share), "{unacknowledged} bytes, {share:.2} of the bound");
+    }
 }

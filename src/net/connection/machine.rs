@@ -6,7 +6,7 @@
 //! what it waits for and since when, and the sweep calls [`Machine::check`], which compares.
 
 use super::chatter::Chatter;
-use super::pace::{KernelBounds, Pace};
+use super::pace::{KernelBounds, Pace, Sample};
 use crate::catalog::{Place, View};
 use crate::net::batch::{Cursor, Filling, Sealed, SnapshotRef};
 use crate::net::control::millis;
@@ -364,13 +364,12 @@ impl Machine {
         }
     }
 
-    /// The socket has room for more. During `took`, in which the peer always had something to take
-    /// in, it acknowledged `acknowledged` bytes. True if this was enough to determine its rate: the
+    /// The socket has room for more. True if `sample` was enough to determine the peer's rate: the
     /// caller then begins the next measurement.
-    pub fn has_room(&mut self, acknowledged: u64, took: Duration, shared: &Shared) -> bool {
+    pub fn has_room(&mut self, sample: Sample, shared: &Shared) -> bool {
         let was_slow = self.is_slow();
         self.is_held_up = false;
-        let is_judged = self.pace.acknowledged(acknowledged, took, shared.is_busy());
+        let is_judged = self.pace.acknowledged(sample, shared.is_busy());
         self.count_slow(was_slow, shared);
         is_judged
     }

@@ -19,6 +19,7 @@ mod pace;
 
 pub use machine::{Action, Check, Deadlines, Doing, KernelProgress, Machine};
 pub(super) use opening::{Opening, refuse_at_once, take_silent_permit};
+pub use pace::Sample;
 pub(super) use pace::{KernelBounds, SEND_LEN_MAX};
 
 use super::admission::{Permit, Verdict};
@@ -87,15 +88,32 @@ enum Output {
     Pauses(Sealed, Pin<Box<Sleep>>, Instant),
 }
 
+/// Bytes since a connection began, modulo 2^32: each connection has one, and only differences count.
+#[derive(Clone, Copy)]
+struct Delivered {
+    /// Given to the kernel.
+    written: u32,
+    /// Acknowledged by the peer.
+    acknowledged: u32,
+}
+
+impl Delivered {
+    fn of(delivery: &Delivery) -> Self {
+        let [written, acknowledged] =
+            [delivery.written_bytes, delivery.acknowledged_bytes].map(|bytes| bytes as u32);
+        Self { written, acknowledged }
+    }
+}
+
 /// One connection and its operations.
 pub(super) struct Connection {
     stage: Stage,
     socket: Socket,
     input: Option<Input>,
     output: Output,
-    /// For a careful peer, the beginning of a measurement of its rate: bytes that it had
-    /// acknowledged, and the time since when it has always had something to take in.
-    measured_from: Option<(u64, Instant)>,
+    /// For a careful peer, the beginning of a measurement of its rate: what had been delivered, and
+    /// the time since when the peer has always had something to take in.
+    measured_from: Option<(Delivered, Instant)>,
     /// Its place among the admitted or refused connections; none while it is an opening.
     permit: Option<Permit>,
     /// The bounds that are set on the socket.
@@ -322,7 +340,7 @@ impl Connection {
     /// no operation is needed.
     fn await_room(&mut self, shared: &Shared) {
         let delivery = self.delivery();
-        self.measured_from.get_or_insert_with(|| (delivery.acknowledged_bytes, Instant::now()));
+        self.measured_from.get_or_insert_with(|| (Delivered::of(&delivery), Instant::now()));
         if delivery.unsent_bytes == 0 && self.socket.has_room() {
             self.has_room(delivery, shared);
         } else {
@@ -330,15 +348,22 @@ impl Connection {
         }
     }
 
-    /// The socket of a careful peer has room: passes the bytes that the peer has acknowledged since
-    /// the measurement began to the machine.
+    /// The socket of a careful peer has room: tells the machine what the peer has acknowledged since
+    /// the measurement began.
     fn has_room(&mut self, delivery: Delivery, shared: &Shared) {
         let Stage::Serving(machine) = &mut self.stage else { return };
         let now = Instant::now();
-        let (before, since) = self.measured_from.unwrap_or((delivery.acknowledged_bytes, now));
-        let acknowledged = delivery.acknowledged_bytes.saturating_sub(before);
-        if machine.has_room(acknowledged, now.duration_since(since), shared) {
-            self.measured_from = Some((delivery.acknowledged_bytes, now));
+        let delivered = Delivered::of(&delivery);
+        let (before, since) = self.measured_from.unwrap_or((delivered, now));
+        let bytes = delivered.acknowledged.wrapping_sub(before.acknowledged);
+        let sample = Sample {
+            bytes: bytes.into(),
+            took: now.duration_since(since),
+            is_round: bytes >= before.written.wrapping_sub(before.acknowledged),
+            round_trip: delivery.round_trip_min,
+        };
+        if machine.has_room(sample, shared) {
+            self.measured_from = Some((delivered, now));
             self.update_kernel_bounds(Some(delivery));
         }
     }

@@ -45,8 +45,8 @@ const FAST_LEN_MIN: u64 = 128 << 10;
 /// The shortest measurement of a slow peer's rate.
 const MEASURED_MIN: Duration = Duration::from_millis(20);
 
-/// A measurement of this length counts as it is, without smoothing: it is as long as a line of
-/// 80 kbit/s needs for a packet of 1.5 KB.
+/// A measurement of this length, and of two round trips, counts as it is, without smoothing: a line
+/// of 80 kbit/s needs as long for a packet of 1.5 KB.
 const MEASURED_LONG: Duration = Duration::from_millis(150);
 
 /// How long a slow peer's line should need for one send: 16 KB at 1.4 MB a second.
@@ -63,10 +63,14 @@ const UNSENT_MAX: u32 = 32 << 10;
 
 /// How long the bytes of a slow peer may wait in a router before its line. Routers can hold seconds
 /// of a slow line, and nothing overtakes bytes that wait there.
-const QUEUE_MS: u64 = 80;
+const QUEUE_MS: u64 = 40;
 
 /// The lowest bound on unacknowledged bytes.
-const UNACKNOWLEDGED_MIN: u32 = 6 << 10;
+const UNACKNOWLEDGED_MIN: u32 = 3 << 10;
+
+/// The highest bound on unacknowledged bytes; above it the kernel decides. `net.core.wmem_max`
+/// allows 208 KB by default; a fast line with a long round trip needs more.
+const UNACKNOWLEDGED_MAX: u64 = 192 << 10;
 
 /// Bounds on the output of one connection that the kernel may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +86,7 @@ impl KernelBounds {
     /// second bound limits the growth of TCP's window, which starts at ten packets and doubles in
     /// each round trip: a burst that a router lets pass would open it wide on a slow line.
     pub(in crate::net) const UNKNOWN: Self =
-        Self { unsent_max: 1, unacknowledged_max: NonZeroU32::new(32 << 10) };
+        Self { unsent_max: 1, unacknowledged_max: NonZeroU32::new(16 << 10) };
 
     /// For a fast peer, and for game connections.
     pub(in crate::net) const FAST: Self = Self { unsent_max: UNSENT_MAX, unacknowledged_max: None };
@@ -164,17 +168,19 @@ impl Pace {
     }
 
     /// How much output the kernel may hold for the peer. A slow peer's next response is begun when
-    /// the bytes before it are on the line. Unacknowledged may be what the line carries in 1.5
-    /// times the `round_trip` and `QUEUE_MS`.
+    /// the bytes before it are on the line. Unacknowledged may be what the line carries in two
+    /// times `round_trip` and in `QUEUE_MS`: twice what is under way, so that the bound grows as
+    /// fast as TCP's window while the line has not shown its rate.
     pub(in crate::net) fn kernel_bounds(self, round_trip: Duration) -> KernelBounds {
         match (self.kind, self.bytes_a_second()) {
             (Kind::Fast, _) => KernelBounds::FAST,
             (Kind::Slow, Some(bytes_a_second)) => {
                 let round_trip_ms = u64::try_from(round_trip.as_millis()).unwrap_or(u64::MAX);
-                let time_ms = round_trip_ms.saturating_mul(3) / 2 + QUEUE_MS;
+                let time_ms = round_trip_ms.saturating_mul(2).saturating_add(QUEUE_MS);
                 let bytes = bytes_a_second.saturating_mul(time_ms) / 1000;
-                let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).max(UNACKNOWLEDGED_MIN);
-                KernelBounds { unsent_max: 1, unacknowledged_max: NonZeroU32::new(bytes) }
+                let bytes = u32::try_from(bytes).ok().filter(|_| bytes <= UNACKNOWLEDGED_MAX);
+                let bytes = bytes.map(|bytes| bytes.max(UNACKNOWLEDGED_MIN));
+                KernelBounds { unsent_max: 1, unacknowledged_max: bytes.and_then(NonZeroU32::new) }
             }
             (Kind::Unknown | Kind::Slow, _) => KernelBounds::UNKNOWN,
         }
@@ -202,17 +208,17 @@ impl Pace {
         let is_peers = !busy || took >= BUSY_TOOK_MAX;
         if is_peers && took >= SLOW_TOOK_MIN && rate < SLOW_BELOW * 1000 {
             self.slow_down();
-            self.measure(rate, took);
+            self.measure(rate, took >= MEASURED_LONG);
             self.fit(rate);
         } else if sent >= self.send_len_max() {
             self.grow();
         }
     }
 
-    /// A careful peer has acknowledged `bytes` in the time `took`, in which it always had something
-    /// to take in. True if this was enough to determine its rate: the caller then begins the next
-    /// measurement.
-    pub(in crate::net) fn acknowledged(&mut self, bytes: u64, took: Duration, busy: bool) -> bool {
+    /// Takes what a careful peer has acknowledged. True if this was enough to determine its rate:
+    /// the caller then begins the next measurement.
+    pub(in crate::net) fn acknowledged(&mut self, sample: Sample, busy: bool) -> bool {
+        let Sample { bytes, took, .. } = sample;
         let rate = bytes_a_second(bytes, took);
         if busy && took < BUSY_TOOK_MAX {
             *self = Self::fast();
@@ -223,13 +229,14 @@ impl Pace {
             *self = Self::fast();
             return true;
         }
-        let is_over = match self.kind {
-            Kind::Unknown => took >= SLOW_TOOK_MIN && bytes > 0 && rate < SLOW_BELOW * 1000,
-            _ => took >= MEASURED_MIN && bytes > 0,
-        };
+        let is_over = bytes > 0
+            && match self.kind {
+                Kind::Unknown => sample.lasts(SLOW_TOOK_MIN) && rate < SLOW_BELOW * 1000,
+                _ => sample.lasts(MEASURED_MIN),
+            };
         if is_over {
             self.kind = Kind::Slow;
-            self.measure(rate, took);
+            self.measure(rate, took >= MEASURED_LONG.max(sample.round_trip * 2));
             self.fit(self.bytes_a_second.into());
         }
         is_over
@@ -239,10 +246,10 @@ impl Pace {
     /// difference is taken, because a lost packet lowers the rate for a moment. After a long
     /// measurement a lower rate is taken as it is, too: a slow line's first packet then corrects
     /// the rate of a burst that a router let pass.
-    fn measure(&mut self, rate: u64, took: Duration) {
+    fn measure(&mut self, rate: u64, is_long: bool) {
         let seen = u32::try_from(rate).unwrap_or(u32::MAX).max(1);
         let before = self.bytes_a_second;
-        let is_gradual = seen < before && took < MEASURED_LONG;
+        let is_gradual = seen < before && !is_long;
         self.bytes_a_second = if is_gradual { before / 2 + seen / 2 } else { seen };
     }
 
@@ -261,6 +268,31 @@ impl Pace {
     }
 }
 
+/// What a careful peer has acknowledged in a time in which it always had something to take in.
+///
+/// On a line with a long round trip, acknowledgements arrive in bursts, one burst a round trip. A
+/// measurement that ends within a burst or before it would show another rate than the line's, so
+/// it ends when everything that was under way at its beginning is acknowledged.
+#[derive(Clone, Copy, Debug)]
+pub struct Sample {
+    /// The bytes acknowledged.
+    pub bytes: u64,
+    /// The time since the measurement began.
+    pub took: Duration,
+    /// Whether all bytes that were given to the kernel before the measurement are acknowledged.
+    pub is_round: bool,
+    /// The shortest time that anything took to the peer and back.
+    pub round_trip: Duration,
+}
+
+impl Sample {
+    /// Whether it lasted for so long, and over a round: where bytes from before it are still not
+    /// acknowledged after two round trips, they wait in front of a slow line.
+    fn lasts(&self, min: Duration) -> bool {
+        self.took >= min && (self.is_round || self.took >= self.round_trip * 2)
+    }
+}
+
 fn bytes_a_second(bytes: u64, took: Duration) -> u64 {
     let rate = u128::from(bytes) * 1_000_000 / took.as_micros().max(1);
     u64::try_from(rate).unwrap_or(u64::MAX)
@@ -274,8 +306,14 @@ const fn log2(len: usize) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::VecDeque;
 
     const KB: usize = 1 << 10;
+
+    /// What was acknowledged in a whole round, on a line with a short round trip.
+    fn sample(bytes: u64, took: Duration) -> Sample {
+        Sample { bytes, took, is_round: true, round_trip: Duration::ZERO }
+    }
 
     fn ms(millis: u64) -> Duration {
         Duration::from_millis(millis)
@@ -284,7 +322,7 @@ mod tests {
     /// Has the peer acknowledge at this rate for a second.
     fn settle(pace: &mut Pace, bytes_a_second: u64) {
         for _ in 0..20 {
-            pace.acknowledged(bytes_a_second / 20, ms(50), false);
+            pace.acknowledged(sample(bytes_a_second / 20, ms(50)), false);
         }
     }
 
@@ -315,9 +353,9 @@ mod tests {
         pace.went_through(8 * KB);
         assert_eq!(pace.send_len_max(), 8 * KB);
         // A burst that a router lets pass.
-        assert!(!pace.acknowledged(32 << 10, Duration::from_micros(300), false));
+        assert!(!pace.acknowledged(sample(32 << 10, Duration::from_micros(300)), false));
         assert!(pace.is_careful());
-        assert!(pace.acknowledged(128 << 10, Duration::from_millis(3), false));
+        assert!(pace.acknowledged(sample(128 << 10, Duration::from_millis(3)), false));
         assert_eq!((pace.is_careful(), pace.send_len_max()), (false, 16 * KB));
         assert_eq!(pace.kernel_bounds(ms(9)), KernelBounds::FAST);
     }
@@ -338,10 +376,11 @@ mod tests {
             |bytes_a_second, round_trip_ms| slow(bytes_a_second).kernel_bounds(ms(round_trip_ms));
         assert_eq!(
             held(500_000, 0),
-            KernelBounds { unsent_max: 1, unacknowledged_max: NonZeroU32::new(40_000) }
+            KernelBounds { unsent_max: 1, unacknowledged_max: NonZeroU32::new(20_000) }
         );
-        assert_eq!(held(500_000, 200).unacknowledged_max, NonZeroU32::new(190_000));
-        assert_eq!(held(7_000, 10).unacknowledged_max, NonZeroU32::new(6 << 10));
+        assert_eq!(held(400_000, 200).unacknowledged_max, NonZeroU32::new(176_000));
+        assert_eq!(held(7_000, 10).unacknowledged_max, NonZeroU32::new(3 << 10));
+        assert_eq!(held(500_000, 300).unacknowledged_max, None, "more than the kernel allows");
         let mut unmeasured = Pace::fast();
         unmeasured.slow_down();
         assert_eq!(unmeasured.kernel_bounds(ms(0)), KernelBounds::UNKNOWN);
@@ -369,36 +408,39 @@ mod tests {
         assert!(!pace.is_slow());
         pace.was_sent(4 * KB, ms(300), true);
         assert!(pace.is_slow());
-        assert!(pace.acknowledged(4_000, ms(150), true));
+        assert!(pace.acknowledged(sample(4_000, ms(150)), true));
         assert!(!pace.is_careful());
         let mut unknown = Pace::new();
-        unknown.acknowledged(4_000, ms(150), true);
+        unknown.acknowledged(sample(4_000, ms(150)), true);
         assert!(!unknown.is_careful());
     }
 
     #[test]
     fn a_slow_peer_with_a_rising_rate_gets_longer_sends_and_becomes_fast() {
         let mut pace = slow(7_000);
-        assert!(!pace.acknowledged(3_000, ms(1), false), "too short a time to measure a rate");
-        assert!(pace.acknowledged(10_000, ms(20), false));
+        assert!(
+            !pace.acknowledged(sample(3_000, ms(1)), false),
+            "too short a time to measure a rate"
+        );
+        assert!(pace.acknowledged(sample(10_000, ms(20)), false));
         assert_eq!((pace.bytes_a_second(), pace.send_len_max()), (Some(500_000), 4 * KB));
-        assert!(pace.acknowledged(20_000, ms(20), false));
+        assert!(pace.acknowledged(sample(20_000, ms(20)), false));
         assert_eq!((pace.bytes_a_second(), pace.send_len_max()), (Some(1_000_000), 8 * KB));
-        assert!(pace.acknowledged(128 << 10, ms(40), false));
+        assert!(pace.acknowledged(sample(128 << 10, ms(40)), false));
         assert!(!pace.is_careful());
     }
 
     #[test]
     fn a_lower_rate_is_taken_by_half_unless_it_was_measured_for_long() {
         let mut pace = slow(1_000_000);
-        pace.acknowledged(10_000, ms(100), false);
+        pace.acknowledged(sample(10_000, ms(100)), false);
         assert_eq!(pace.bytes_a_second(), Some(550_000));
         assert!(
-            !pace.acknowledged(0, ms(500), false),
+            !pace.acknowledged(sample(0, ms(500)), false),
             "0 bytes are no measurement; the send deadline handles them"
         );
         assert_eq!(pace.bytes_a_second(), Some(550_000));
-        pace.acknowledged(1_400, ms(200), false);
+        pace.acknowledged(sample(1_400, ms(200)), false);
         assert_eq!(pace.bytes_a_second(), Some(7_000), "a long measurement counts as it is");
     }
 
@@ -409,5 +451,93 @@ mod tests {
         pace.was_sent(256 * KB, Duration::from_secs(9), false);
         assert_eq!((pace.send_len_max(), pace.is_slow()), (4 * KB, true));
         assert_eq!(pace.bytes_a_second(), Some(29_127));
+    }
+
+    /// A line, the sender's kernel at one end of it, and what is on the way.
+    struct Line {
+        bytes_a_second: u64,
+        round_trip_us: u64,
+        now_us: u64,
+        /// When the line has carried what it was given.
+        free_us: u64,
+        written: u64,
+        acknowledged: u64,
+        /// When what is acknowledged, packet by packet.
+        under_way: VecDeque<(u64, u64)>,
+    }
+
+    impl Line {
+        fn new(bytes_a_second: u64, round_trip_ms: u64) -> Self {
+            let round_trip_us = round_trip_ms * 1000;
+            let under_way = VecDeque::new();
+            let (now_us, free_us, written, acknowledged) = (0, 0, 0, 0);
+            Self {
+                bytes_a_second,
+                round_trip_us,
+                now_us,
+                free_us,
+                written,
+                acknowledged,
+                under_way,
+            }
+        }
+
+        /// TCP begins with ten packets, and doubles what is under way each round.
+        fn has_room(&self, bounds: KernelBounds) -> bool {
+            let max = bounds.unacknowledged_max.map_or(u64::MAX, |max| max.get().into());
+            let window = 14_480 + self.acknowledged;
+            self.written - self.acknowledged < max.min(window)
+        }
+
+        fn write(&mut self, len: usize) {
+            for _ in 0..len.div_ceil(1448) {
+                self.free_us =
+                    self.free_us.max(self.now_us) + 1448 * 1_000_000 / self.bytes_a_second;
+                self.written += 1448;
+                self.under_way.push_back((self.free_us + self.round_trip_us, 1448));
+            }
+        }
+
+        fn pass(&mut self) {
+            if let Some((at_us, len)) = self.under_way.pop_front() {
+                self.now_us = at_us;
+                self.acknowledged += len;
+            }
+        }
+    }
+
+    /// The share of a line that a download has in ten seconds.
+    fn share_of_line(bytes_a_second: u64, round_trip_ms: u64) -> f64 {
+        let mut line = Line::new(bytes_a_second, round_trip_ms);
+        let (mut pace, mut bounds) = (Pace::new(), KernelBounds::UNKNOWN);
+        let (mut before, mut since_us) = ((0, 0), 0);
+        let round_trip = ms(round_trip_ms);
+        while line.now_us < 10_000_000 {
+            while line.has_room(bounds) {
+                let took = Duration::from_micros(line.now_us - since_us);
+                let (bytes, is_round) =
+                    (line.acknowledged - before.1, line.acknowledged >= before.0);
+                let sample = Sample { bytes, took, is_round, round_trip };
+                if pace.is_careful() && pace.acknowledged(sample, false) {
+                    (before, since_us) = ((line.written, line.acknowledged), line.now_us);
+                    bounds = pace.kernel_bounds(round_trip);
+                }
+                line.write(pace.send_len_max());
+            }
+            line.pass();
+        }
+        line.acknowledged as f64 / (bytes_a_second * 10) as f64
+    }
+
+    #[test]
+    fn a_download_fills_its_line_however_long_the_round_trip() {
+        // What is missing is the time until the window is open, of ten seconds.
+        let wanted = [(1, 0.95), (30, 0.95), (100, 0.9), (300, 0.65), (600, 0.35)];
+        for bytes_a_second in [7_000, 64_000, 500_000, 1_250_000, 6_000_000] {
+            for (round_trip_ms, at_least) in wanted {
+                let share = share_of_line(bytes_a_second, round_trip_ms);
+                assert!(share >= at_least, "{bytes_a_second} B/s, {round_trip_ms} ms: {share:.2}");
+            }
+        }
     }
 }

@@ -10,7 +10,7 @@ use super::stats::Stats;
 use super::tally::Fault;
 use crate::net::batch::{COPY_LEN_MAX, Sealed};
 use crate::net::connection::{
-    Action, Check, Deadlines, Doing, KernelProgress, Machine, SEND_LEN_MAX,
+    Action, Check, Deadlines, Doing, KernelProgress, Machine, SEND_LEN_MAX, Sample,
 };
 use crate::net::control::millis;
 use crate::net::count::Close;
@@ -398,8 +398,13 @@ impl Link {
     fn has_room(&mut self, scene: &Scene<'_>) {
         let Some((before, since_us)) = self.measured_from else { return };
         let acknowledged = self.kernel.acknowledged;
-        let took = Duration::from_micros(scene.now_us - since_us);
-        if self.machine.has_room(acknowledged - before, took, scene.shared) {
+        let sample = Sample {
+            bytes: acknowledged - before,
+            took: Duration::from_micros(scene.now_us - since_us),
+            is_round: self.kernel.unsent == 0,
+            round_trip: Duration::ZERO,
+        };
+        if self.machine.has_room(sample, scene.shared) {
             self.measured_from = Some((acknowledged, scene.now_us));
         }
     }
