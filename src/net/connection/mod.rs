@@ -88,7 +88,7 @@ enum Output {
     Pauses(Sealed, Pin<Box<Sleep>>, Instant),
 }
 
-/// Bytes since a connection began, modulo 2^32: each connection has one, and only differences count.
+/// Bytes since a connection began, modulo 2^32, so that it is small: only differences count.
 #[derive(Clone, Copy)]
 struct Delivered {
     /// Given to the kernel.
@@ -348,8 +348,8 @@ impl Connection {
         }
     }
 
-    /// The socket of a careful peer has room: tells the machine what the peer has acknowledged since
-    /// the measurement began.
+    /// The socket of a careful peer has room: tells the machine what the peer has acknowledged
+    /// since the measurement began.
     fn has_room(&mut self, delivery: Delivery, shared: &Shared) {
         let Stage::Serving(machine) = &mut self.stage else { return };
         let now = Instant::now();
@@ -387,10 +387,10 @@ impl Connection {
     fn set_kernel_bounds(&mut self, known: Option<Delivery>) {
         let Stage::Serving(machine) = &self.stage else { return };
         let known = known.unwrap_or_else(|| self.delivery());
-        let held = machine.kernel_bounds(known.round_trip_min);
-        if !held.is_near(self.kernel_bounds) {
-            held.replace(self.kernel_bounds, &self.socket);
-            self.kernel_bounds = held;
+        let wanted = machine.kernel_bounds(known.round_trip_min);
+        if !wanted.is_near(self.kernel_bounds) {
+            wanted.replace(self.kernel_bounds, &self.socket);
+            self.kernel_bounds = wanted;
         }
     }
 
