@@ -374,6 +374,12 @@ impl Machine {
         is_judged
     }
 
+    /// The peer has nothing to take in for a while. True if the measurement of its rate goes on.
+    #[inline]
+    pub fn measures_on(&mut self) -> bool {
+        self.pace.measures_on()
+    }
+
     /// The kernel has taken all of a batch. The next batch of a careful peer is filled only when
     /// the socket has room, so that urgent requests that arrive until then go first.
     #[inline]

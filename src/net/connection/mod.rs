@@ -112,7 +112,7 @@ pub(super) struct Connection {
     input: Option<Input>,
     output: Output,
     /// For a careful peer, the beginning of a measurement of its rate: what had been delivered, and
-    /// the time since when the peer has always had something to take in.
+    /// when. Since then the peer has always had something to take in, or the machine measures on.
     measured_from: Option<(Delivered, Instant)>,
     /// Its place among the admitted or refused connections; none while it is an opening.
     permit: Option<Permit>,
@@ -368,6 +368,17 @@ impl Connection {
         }
     }
 
+    /// From here on the peer may have nothing to take in.
+    #[inline]
+    fn pause_measurement(&mut self) {
+        if self.measured_from.is_some()
+            && let Stage::Serving(machine) = &mut self.stage
+            && !machine.measures_on()
+        {
+            self.measured_from = None;
+        }
+    }
+
     fn delivery(&self) -> Delivery {
         // This fails only on a socket that has failed, and the next operation reports that.
         delivery(&self.socket).unwrap_or_default()
@@ -432,12 +443,12 @@ impl Connection {
                     // A queue was full and has room again: the loop feeds the rest of the input.
                 }
                 Action::Receive | Action::AwaitCredit => {
-                    self.measured_from = None;
+                    self.pause_measurement();
                     self.receive();
                     return None;
                 }
                 Action::AwaitTurn => {
-                    self.measured_from = None;
+                    self.pause_measurement();
                     return None;
                 }
                 Action::AwaitRoom => self.await_room(shared),

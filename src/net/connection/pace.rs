@@ -42,6 +42,10 @@ const BUSY_TOOK_MAX: Duration = Duration::from_millis(200);
 /// lets pass before it holds a slow line to its rate.
 const FAST_LEN_MIN: u64 = 128 << 10;
 
+/// A measurement with pauses ends after this time: a rate that counts as fast has brought
+/// [`FAST_LEN_MIN`] by then.
+const PAUSED_MAX: Duration = Duration::from_millis(FAST_LEN_MIN / SLOW_BELOW + 1);
+
 /// The shortest measurement of a slow peer's rate.
 const MEASURED_MIN: Duration = Duration::from_millis(20);
 
@@ -131,6 +135,8 @@ pub(in crate::net) struct Pace {
     /// The logarithm, to base 2, of the bytes of a send. A byte, because each connection has one.
     len_log2: u8,
     kind: Kind,
+    /// Whether the peer had nothing to take in for a part of the measurement.
+    has_paused: bool,
     /// The measured rate; 0 if there is none.
     bytes_a_second: u32,
 }
@@ -138,11 +144,21 @@ pub(in crate::net) struct Pace {
 impl Pace {
     /// The pace of a new connection.
     pub(in crate::net) const fn new() -> Self {
-        Self { len_log2: log2(SEND_LEN_UNKNOWN), kind: Kind::Unknown, bytes_a_second: 0 }
+        Self {
+            len_log2: log2(SEND_LEN_UNKNOWN),
+            kind: Kind::Unknown,
+            has_paused: false,
+            bytes_a_second: 0,
+        }
     }
 
     const fn fast() -> Self {
-        Self { len_log2: log2(SEND_LEN_FAST), kind: Kind::Fast, bytes_a_second: 0 }
+        Self {
+            len_log2: log2(SEND_LEN_FAST),
+            kind: Kind::Fast,
+            has_paused: false,
+            bytes_a_second: 0,
+        }
     }
 
     /// Whether the peer gets short sends, each when its socket has room: it is slow or unknown.
@@ -215,6 +231,15 @@ impl Pace {
         }
     }
 
+    /// The peer has nothing to take in for a while. True if the measurement of its rate goes on. It
+    /// does for an unknown peer: one that always waits for the answers to a few small requests has
+    /// pauses in every round trip, and is fast if it takes in enough in spite of them.
+    #[inline]
+    pub(in crate::net) fn measures_on(&mut self) -> bool {
+        self.has_paused = self.kind == Kind::Unknown;
+        self.has_paused
+    }
+
     /// Takes what a careful peer has acknowledged. True if this was enough to determine its rate:
     /// the caller then begins the next measurement.
     pub(in crate::net) fn acknowledged(&mut self, sample: Sample, busy: bool) -> bool {
@@ -228,6 +253,10 @@ impl Pace {
         if bytes >= FAST_LEN_MIN && rate >= fast_from * 1000 {
             *self = Self::fast();
             return true;
+        }
+        if self.has_paused {
+            self.has_paused = self.kind == Kind::Unknown && took < PAUSED_MAX;
+            return !self.has_paused;
         }
         let is_over = bytes > 0
             && match self.kind {
@@ -268,7 +297,8 @@ impl Pace {
     }
 }
 
-/// What a careful peer has acknowledged in a time in which it always had something to take in.
+/// What a careful peer has acknowledged in a time. In this time it always had something to take in,
+/// unless [`Pace::measures_on`] was called.
 ///
 /// On a line with a long round trip, acknowledgements arrive in bursts, one burst a round trip. A
 /// measurement that ends within a burst or before it would show another rate than the line's, so
@@ -413,6 +443,32 @@ mod tests {
         let mut unknown = Pace::new();
         unknown.acknowledged(sample(4_000, ms(150)), true);
         assert!(!unknown.is_careful());
+    }
+
+    #[test]
+    fn a_peer_that_waits_for_small_responses_becomes_fast_in_spite_of_its_pauses() {
+        let mut pace = Pace::new();
+        // A batch of 12 KB in each millisecond, most of which the peer waits.
+        for millis in 1..11 {
+            assert!(!pace.acknowledged(sample(millis * (12 << 10), ms(millis)), false));
+            assert!(pace.measures_on());
+        }
+        assert!(pace.acknowledged(sample(132 << 10, ms(11)), false));
+        assert_eq!(pace, Pace::fast());
+        assert!(!pace.measures_on(), "there is nothing to measure");
+    }
+
+    #[test]
+    fn a_peer_that_asks_for_little_does_not_become_slow_by_its_pauses() {
+        let mut pace = Pace::new();
+        assert!(pace.measures_on());
+        assert!(!pace.acknowledged(sample(12 << 10, ms(80)), false));
+        assert!(pace.acknowledged(sample(12 << 10, ms(1000)), false), "the next one begins");
+        assert_eq!(pace, Pace::new());
+        // The next measurement has no pause, so it counts.
+        assert!(pace.acknowledged(sample(700, ms(100)), false));
+        assert_eq!(pace.bytes_a_second(), Some(7000));
+        assert!(!pace.measures_on());
     }
 
     #[test]

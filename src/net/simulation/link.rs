@@ -395,6 +395,12 @@ impl Link {
         Ok(true)
     }
 
+    fn pause_measurement(&mut self) {
+        if self.measured_from.is_some() && !self.machine.measures_on() {
+            self.measured_from = None;
+        }
+    }
+
     fn has_room(&mut self, scene: &Scene<'_>) {
         let Some((before, since_us)) = self.measured_from else { return };
         let acknowledged = self.kernel.acknowledged;
@@ -489,7 +495,7 @@ impl Link {
                 Action::Send(batch) => self.send(batch, scene)?,
                 Action::Receive => {
                     self.peer.check_idle(scene.course)?;
-                    self.measured_from = None;
+                    self.pause_measurement();
                     if !self.has_input() {
                         self.receive();
                         return Ok(false);
@@ -497,14 +503,14 @@ impl Link {
                 }
                 Action::AwaitCredit => {
                     scene.stats.credit_waits += 1;
-                    self.measured_from = None;
+                    self.pause_measurement();
                     self.peer.check_owed()?;
                     self.receive();
                     return Ok(false);
                 }
                 Action::AwaitTurn => {
                     scene.stats.turn_waits += 1;
-                    self.measured_from = None;
+                    self.pause_measurement();
                     self.peer.check_owed()?;
                     return Ok(false);
                 }
