@@ -107,8 +107,8 @@ fn a_peer_that_reads_nothing_holds_what_the_sum_says() {
         let waiting = http.metrics().value("js5d_queue_depth{class=\"prefetch\"}");
         waiting >= (COUNT * 250) as f64
     });
-    // What is held up is the batch that was sent when the socket filled, and that is often a shorter
-    // one. A client that a busy machine made read late counts as slow and is sent little at once.
+    // What is held up is the batch that was sent when the socket filled, often a shorter one. A
+    // client that a busy machine made read late counts as slow and is sent little at once.
     check_from("held up", settled_kb(&server).saturating_sub(before_kb), COUNT, said, 20);
     drop(clients);
 }
