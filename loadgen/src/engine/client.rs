@@ -30,8 +30,9 @@ const SLOW_READS_PER_S: u64 = 20;
 /// How many requests of a stalled connection the report names.
 const STALL_EXAMPLES: usize = 5;
 
-/// A wait for the server that is shorter than this is no stall, however short the run.
-const STANDSTILL_MIN_NS: u64 = 250_000_000;
+/// A wait for the server that is shorter than this is no stall, however short the run: a packet
+/// that was lost twice is sent again after 200 ms and 400 ms more.
+const STANDSTILL_MIN_NS: u64 = 600_000_000;
 
 /// Between two connections of a hostile client: tricks that are cut at once would measure the
 /// opening of connections, which login-storm does.
