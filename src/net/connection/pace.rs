@@ -298,7 +298,7 @@ impl Pace {
 }
 
 /// What a careful peer has acknowledged in a time. In this time it always had something to take in,
-/// unless [`Pace::measures_on`] was called.
+/// unless [`Machine::measures_on`](super::Machine::measures_on) was called.
 ///
 /// On a line with a long round trip, acknowledgements arrive in bursts, one burst a round trip. A
 /// measurement that ends within a burst or before it would show another rate than the line's, so
