@@ -137,8 +137,8 @@ impl<'a> Connection<'a> {
     /// Lets events happen until nothing can or the pipe breaks; then says whether all is there.
     fn run(&mut self, rng: &mut Rng) -> Result<(), String> {
         let (mut progress, mut without) = ((0, 0), 0);
-        for event in 0_u64.. {
-            if self.cut_after.map(u64::from) == Some(event) {
+        for event in 0.. {
+            if self.cut_after == Some(event) {
                 return Ok(());
             }
             let now = (self.read, self.upstream.len());
