@@ -25,6 +25,12 @@ pub enum StoreError {
         /// The packed file.
         path: PathBuf,
     },
+    /// A file of a store in a directory was named.
+    #[error("{}: one file of a cache: name the directory that it is in", path.display())]
+    FileOfStore {
+        /// The file.
+        path: PathBuf,
+    },
     /// Several directories just below hold a store each.
     #[error(
         "{}: no cache in this directory, and more than one just below it: name {} or {}",
@@ -165,6 +171,7 @@ impl StoreError {
         match self {
             Self::Missing { .. }
             | Self::PackedInside { .. }
+            | Self::FileOfStore { .. }
             | Self::Several { .. }
             | Self::NoStore { .. }
             | Self::NoDataFile { .. }

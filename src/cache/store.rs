@@ -1,5 +1,6 @@
 //! A store: found by looking, listed when it is opened, read as a whole.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -70,7 +71,12 @@ impl Store {
     /// listed, and fail in [`Store::read_all`].
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
         match std::fs::metadata(path) {
-            Ok(metadata) if !metadata.is_dir() => Self::open_packed(path),
+            Ok(metadata) if !metadata.is_dir() => match path.file_name().and_then(OsStr::to_str) {
+                Some(name) if name.starts_with(DAT) || name.starts_with(IDX) => {
+                    Err(StoreError::FileOfStore { path: path.into() })
+                }
+                _ => Self::open_packed(path),
+            },
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 Err(StoreError::Missing { path: path.into() })
             }

@@ -2,6 +2,7 @@
 
 use crate::protocol::handshake::{TOKEN_LEN_MAX, parse_builds};
 use crate::protocol::profile::is_token;
+use crate::protocol::profile::table::family;
 use crate::protocol::{Builds, Profile};
 use clap::{Args, ValueEnum};
 use std::ops::RangeInclusive;
@@ -18,8 +19,8 @@ pub const PROFILE_KEY: &str = "profile";
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Clients")]
 pub struct ClientArgs {
-    /// Builds to serve: one (550), a range (1..=399), several of these (530,634), or 'any': every
-    /// build that a profile describes. Other clients read status 6, out of date
+    /// Builds to serve: one (550), a range (1..=399), several of these (530,634), oldschool,
+    /// nxt, or 'any': every build that a profile describes. Other clients read status 6, out of date
     #[arg(long, value_name = "BUILDS", default_value = "550")]
     pub build: Vec<BuildArg>,
 
@@ -60,8 +61,12 @@ impl FromStr for BuildArg {
             return Ok(Self(Builds::Any));
         }
         let ranges = text.split(',').map(|part| {
-            parse_builds(part.trim()).ok_or_else(|| {
-                format!("'{part}' is no build: write 550, 1..=399, 530,634, or 'any'")
+            let part = part.trim();
+            parse_builds(part).or_else(|| family(part)).ok_or_else(|| {
+                format!(
+                    "'{part}' is no build: write 550, 1..=399, 530,634, 'oldschool', 'nxt', or \
+                     'any'"
+                )
             })
         });
         ranges.collect::<Result<_, _>>().map(Builds::Only).map(Self)
@@ -153,7 +158,8 @@ mod tests {
         assert_eq!("550".parse(), only(&[550..=550]));
         assert_eq!("530, 634".parse(), only(&[530..=530, 634..=634]));
         assert_eq!("1..=399,926..".parse(), only(&[1..=399, 926..=u32::MAX]));
-        for wrong in ["", "1-399", "1..399", "9..=3", "-1", "550,", "all"] {
+        assert_eq!("oldschool, nxt".parse(), only(&[1..=399, 914..=u32::MAX]));
+        for wrong in ["", "osrs", "1-399", "1..399", "9..=3", "-1", "550,", "all"] {
             let error = wrong.parse::<BuildArg>().expect_err(wrong);
             assert!(error.contains("is no build: write 550, 1..=399"), "{error}");
         }

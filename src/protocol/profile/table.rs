@@ -44,6 +44,19 @@ pub fn all() -> Vec<Profile> {
 /// Short names of the youngest of a family.
 const SHORT_NAMES: [(&str, &str); 2] = [("oldschool", "osrs-223"), ("nxt", "nxt-926")];
 
+/// Families of clients that go by one name, and what the names of their profiles begin with.
+const FAMILIES: [(&str, &str); 2] = [("oldschool", "osrs"), ("nxt", "nxt-")];
+
+/// The builds of the table's clients that go by this name: `oldschool` or `nxt`.
+#[must_use]
+pub fn family(name: &str) -> Option<RangeInclusive<u32>> {
+    let (_, begin) = FAMILIES.iter().find(|(family, _)| *family == name)?;
+    let members = all().into_iter().filter(|profile| profile.name.starts_with(begin));
+    let builds = members.map(|profile| profile.builds.into_inner());
+    let (first, last) = builds.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))?;
+    Some(first..=last)
+}
+
 /// The client of the table that a build or a name stands for: see [`client_of`].
 #[must_use]
 pub fn client(text: &str) -> Option<(Profile, u32)> {
