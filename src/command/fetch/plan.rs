@@ -48,10 +48,15 @@ pub(in crate::command) fn readings(
             readings.push((like, read(&entries[..count * len], len, true)));
         }
     }
-    // VERSIONED, then ORIGINAL.
-    for (like, len) in [(MasterFormat::Versioned, 8), (MasterFormat::Original, 4)] {
-        if payload.len() % len == 0 && payload.len() / len <= usize::from(ARCHIVE_INDEXES) {
-            readings.push((like, read(&payload, len, like != MasterFormat::Original)));
+    // VERSIONED, then ORIGINAL; those of which a part of a row is left over come last. A client
+    // looks entries up by archive and never at the end, so that it does not notice.
+    let tables = [(MasterFormat::Versioned, 8), (MasterFormat::Original, 4)];
+    for is_cut in [false, true] {
+        for (like, len) in tables {
+            let is_short = payload.len() / len <= usize::from(ARCHIVE_INDEXES);
+            if (payload.len() % len != 0) == is_cut && is_short {
+                readings.push((like, read(&payload, len, like != MasterFormat::Original)));
+            }
         }
     }
     readings.retain(|(_, entries): &(_, Vec<_>)| !entries.is_empty());
