@@ -92,18 +92,20 @@ pub(crate) fn learn(target: SocketAddr, manner: &Manner) -> Result<Catalogue, Le
                 let (seed, zipf) = (manner.seed, manner.zipf);
                 return Ok(Catalogue::new(indexes, groups, checksums, seed, zipf));
             }
-            // Another reading may fit what the archive indexes are. If none does, the one with
-            // which most of them agree was meant.
+            // Where a version agreed, the reading is right and the server is wrong. Else another
+            // reading may fit what the archive indexes are.
             Err(error @ LearnError::Wrong(_)) => {
-                let agreed = learnt.ids.len();
-                if wrong.as_ref().is_none_or(|(most, _)| agreed > *most) {
-                    wrong = Some((agreed, error));
+                let has_versions = reading.iter().flatten().any(|entry| entry.version.is_some());
+                if has_versions && !learnt.ids.is_empty() {
+                    return Err(error);
                 }
+                wrong = wrong.or(Some(error));
             }
-            Err(error) => return Err(error),
+            // A wrong reading asks for archives that no server has.
+            Err(error) => return Err(wrong.unwrap_or(error)),
         }
     }
-    Err(wrong.map_or_else(|| no_master(master.first(), manner), |(_, error)| error))
+    Err(wrong.unwrap_or_else(|| no_master(master.first(), manner)))
 }
 
 /// Why what was sent as master index cannot be read.

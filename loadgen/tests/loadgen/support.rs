@@ -32,6 +32,14 @@ pub(crate) enum Misbehaviour {
     WrongClass,
     /// The same answer a second time.
     Twice,
+    /// The keys that a client sets have no effect.
+    IgnoresKeys,
+    /// A compression that does not exist, from the first response on.
+    OddCompression,
+    /// The master index gives another version of an archive than its index.
+    WrongVersion,
+    /// The master index is longer than its entries, and ends within a row.
+    LongMaster,
     /// Half of an answer, and the end of the connection.
     CutsOff,
     /// No more answers on a connection, which stays open.
@@ -71,7 +79,18 @@ pub(crate) struct ReferenceServer {
 
 impl ReferenceServer {
     pub(crate) fn start(misbehaviour: Misbehaviour) -> Self {
-        let containers = Arc::new(containers());
+        let mut containers = containers();
+        let master = containers.get_mut(&MASTER_INDEX).expect("it is there");
+        match misbehaviour {
+            // The version of archive 1, in the second row of eight bytes.
+            Misbehaviour::WrongVersion => master[5 + 8 + 7] = 8,
+            Misbehaviour::LongMaster => {
+                master.extend([0; 14]);
+                master[4] += 14;
+            }
+            _ => {}
+        }
+        let containers = Arc::new(containers);
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("a bound address");
         let shared = Arc::clone(&containers);
@@ -224,6 +243,7 @@ fn answer(
         Misbehaviour::WrongClass if is_time => prefetch_bit = response.class() == Class::Urgent,
         Misbehaviour::Twice if is_time => times = 2,
         Misbehaviour::StopsAnswering if is_time => times = 0,
+        Misbehaviour::OddCompression => framed[3] = 4,
         _ => {}
     }
     if prefetch_bit {
@@ -232,9 +252,10 @@ fn answer(
     if misbehaviour == Misbehaviour::CutsOff && is_time {
         framed.truncate(framed.len() / 2);
     }
+    let key = if misbehaviour == Misbehaviour::IgnoresKeys { 0 } else { response.key() };
     let mut out = Vec::new();
     for _ in 0..times {
-        append_keyed(&mut out, &framed, response.key());
+        append_keyed(&mut out, &framed, key);
     }
     out
 }
