@@ -345,7 +345,8 @@ fn what_is_no_urgent_response_where_a_marker_is_due_is_wrong() {
 fn a_response_is_under_the_key_of_its_request_or_a_later_one() {
     let id = |group| GroupId { archive: 2, group };
     let old = |group, key, expected| Err(Fault::OldKey { id: id(group), key, expected });
-    let cases: [(&[&[u8]], &[(u32, u8)], Result<(), Fault>); 8] = [
+    type Case = (&'static [&'static [u8]], &'static [(u32, u8)], Result<(), Fault>);
+    let cases: [Case; 8] = [
         (&[&[7], &[]], &[(0, 7), (1, 7)], Ok(())),
         // It goes on without a key, as servers do that know none.
         (&[&[7]], &[(0, 0)], old(0, 0, 7)),

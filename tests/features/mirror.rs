@@ -312,8 +312,8 @@ fn a_group_that_came_just_before_the_server_broke_the_protocol_is_kept_or_asked_
     let long = |cache: &Cache, id: GroupId| {
         Act::Send([framed_by_hand(id, cache.container(id), true, 0), vec![9; 16]].concat())
     };
-    let ways: [(&str, fn(&Cache, GroupId) -> Act); 2] = [("short", short), ("long", long)];
-    for (name, way) in ways {
+    type Way = fn(&Cache, GroupId) -> Act;
+    for (name, way) in [("short", short as Way), ("long", long)] {
         let mirror = dir.path().join(name);
         let address = made_up(Cache::sample(), move |cache, at, before| {
             if at == id(2, 7) && before == 0 { way(cache, at) } else { honest(cache, at) }

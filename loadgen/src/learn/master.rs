@@ -69,9 +69,10 @@ pub(super) fn readings(master: &[u8], format: Option<MasterFormat>) -> Vec<Readi
             }
         }
     }
-    let is_cut = |row: &usize| !is_whole(row);
-    readings.extend([8, 4].into_iter().filter(is_cut).filter_map(table));
     readings.retain(|reading| reading.iter().any(Option::is_some));
+    if readings.is_empty() {
+        readings.extend([8, 4].into_iter().filter_map(table));
+    }
     readings
 }
 
@@ -136,7 +137,10 @@ mod tests {
         let bare = Some(Entry { crc: 0x0102_0304, version: None, digest: None });
         let master = compress(Compression::None, &payload).unwrap();
         let expected = vec![bare, bare, bare, None];
-        assert_eq!(readings(&master, Some(MasterFormat::Original)), [expected.clone()]);
+        assert_eq!(
+            readings(&master, Some(MasterFormat::Original)),
+            std::slice::from_ref(&expected)
+        );
         assert!(readings(&master, None).contains(&expected));
         let versioned = compress(Compression::None, &[1, 2, 3, 4, 0, 0, 0, 9, 0, 0]).unwrap();
         let known = Some(Entry { crc: 0x0102_0304, version: Some(9), digest: None });

@@ -15,8 +15,9 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use testkit::Serving;
 
 /// What the server does wrong.
@@ -50,6 +51,8 @@ pub(crate) enum Misbehaviour {
     Refuses,
     /// Some time before each answer.
     Slow(Duration),
+    /// Each answer comes this much later, however many are under way: a long line.
+    FarAway(Duration),
     /// A prefetch response is broken off at its first block's edge for an urgent one, and comes
     /// again, whole: what clients from 508 to 742 take.
     BreaksOff,
@@ -161,6 +164,10 @@ fn serve(
         true => Clients::new(table::all(), Builds::Any, 500).expect("the table"),
         false => Clients::like_550(Builds::Any, true, 200),
     };
+    let far_away = match misbehaviour {
+        Misbehaviour::FarAway(delay) => Some((delay, late_writer(socket.try_clone()?))),
+        _ => None,
+    };
     let refusal = (misbehaviour == Misbehaviour::Refuses).then_some(Status::ServerFull);
     let mut session = ServerSession::new(Arc::new(clients), refusal);
     let mut answers = 0;
@@ -203,7 +210,10 @@ fn serve(
             Misbehaviour::BreaksOff => out.extend(broken_off(&due)),
             _ => out.extend(interleaved(&due, misbehaviour)),
         }
-        socket.write_all(&out)?;
+        match &far_away {
+            Some((delay, writer)) => drop(writer.send((Instant::now() + *delay, out))),
+            None => socket.write_all(&out)?,
+        }
         if misbehaviour == Misbehaviour::CutsOff && answers >= GOOD_ANSWERS {
             return Ok(());
         }
@@ -217,6 +227,20 @@ fn serve(
         let Ok(taken) = session.receive(&pending) else { return Ok(()) };
         pending.drain(..taken);
     }
+}
+
+/// Writes each piece when its time has come.
+fn late_writer(mut socket: TcpStream) -> Sender<(Instant, Vec<u8>)> {
+    let (sender, pieces) = channel::<(Instant, Vec<u8>)>();
+    std::thread::spawn(move || {
+        for (due, piece) in pieces {
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            if socket.write_all(&piece).is_err() {
+                return;
+            }
+        }
+    });
+    sender
 }
 
 /// Throws away what comes within a moment.
