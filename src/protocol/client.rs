@@ -490,29 +490,30 @@ impl<T: Copy> ClientSession<T> {
         if byte == self.key.byte {
             return Ok(());
         }
-        let pending = self.keys_pending.iter().position(|pending| pending.byte == byte);
-        self.take_key(pending.ok_or(Fault::WrongKey { key: byte })?);
+        let pending = (1..).zip(&self.keys_pending).find(|(_, pending)| pending.byte == byte);
+        let (keys, _) = pending.ok_or(Fault::WrongKey { key: byte })?;
+        self.take_keys(keys);
         Ok(())
     }
 
-    /// Whether a response under `byte` can be to a request before which the key of this number was
-    /// sent: the server has read that key before it. Comes back with the place of the pending key
-    /// that it is under, if it is not the current one.
-    fn key_for(&self, byte: u8, number: u32) -> Result<Option<usize>, u8> {
+    /// How many pending keys have been taken up if a response under `byte` is to a request before
+    /// which the key of this number was sent: the server has read that key before it. The error is
+    /// the key that was expected.
+    fn key_for(&self, byte: u8, number: u32) -> Result<usize, u8> {
         // By difference, because numbers begin anew after 4 billion keys.
         let is_since = |key: &Key| key.number.wrapping_sub(number) <= u32::MAX / 2;
         if is_since(&self.key) {
-            return Ok(None);
+            return Ok(0);
         }
-        let mut since = self.keys_pending.iter().enumerate().filter(|(_, key)| is_since(key));
+        let since = (1..).zip(&self.keys_pending).filter(|(_, key)| is_since(key));
         let expected = since.clone().next().map_or(byte, |(_, key)| key.byte);
-        let found = since.find(|(_, key)| key.byte == byte).ok_or(expected)?;
-        Ok(Some(found.0))
+        let found = since.into_iter().find(|(_, key)| key.byte == byte);
+        found.map(|(keys, _)| keys).ok_or(expected)
     }
 
-    /// The pending key at `place` was seen.
-    fn take_key(&mut self, place: usize) {
-        if let Some(key) = self.keys_pending.drain(..=place).next_back() {
+    /// The server has taken up so many of the pending keys.
+    fn take_keys(&mut self, keys: usize) {
+        if let Some(key) = self.keys_pending.drain(..keys).next_back() {
             self.key = key;
         }
     }
@@ -525,31 +526,31 @@ impl<T: Copy> ClientSession<T> {
         let Head { id, key, .. } = *head;
         let by_bit = self.matching == Matching::ByPrefetchBit;
         let mut fault = Fault::Unasked { id };
+        // Without the bit it may answer either class: the one for which fewer keys were passed over.
+        let mut best: Option<(usize, Class, usize)> = None;
         for class in [first, second] {
             let queue = self.class_mut(class);
             let Some(place) = place(queue, id) else { continue };
             if class == second && by_bit {
                 return Err(Fault::WrongClass { id });
             }
-            let Some(outstanding) = queue.get(place).copied() else { continue };
-            match self.key_for(key, outstanding.key_number) {
-                Ok(pending) => {
-                    if let Some(pending) = pending {
-                        self.take_key(pending);
-                    }
-                    self.class_mut(class).remove(place);
-                    return Ok((class, outstanding));
+            let number = queue.get(place).map_or(0, |outstanding| outstanding.key_number);
+            match self.key_for(key, number) {
+                Ok(keys) if best.is_none_or(|(least, ..)| keys < least) => {
+                    best = Some((keys, class, place));
                 }
-                Err(expected) => {
-                    fault = Fault::OldKey { id, key, expected };
-                    // Without the bit it may answer the request of the other class.
-                    if by_bit {
-                        break;
-                    }
-                }
+                Ok(_) => {}
+                Err(expected) => fault = Fault::OldKey { id, key, expected },
+            }
+            // Nearly always.
+            if by_bit || best.is_some_and(|(keys, ..)| keys == 0) {
+                break;
             }
         }
-        Err(fault)
+        let (keys, class, place) = best.ok_or(fault)?;
+        self.take_keys(keys);
+        let outstanding = self.class_mut(class).remove(place).ok_or(fault)?;
+        Ok((class, outstanding))
     }
 
     fn receive_blocks<'a>(

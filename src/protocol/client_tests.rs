@@ -383,3 +383,24 @@ fn a_client_that_knows_no_keys_reads_on_after_it_sent_one() {
     let bytes = [0, 2, 0, 3, 0, 0, 0, 0, 1, 9];
     assert_eq!(client.receive(&bytes, &mut Collect::default()), Ok(()));
 }
+
+#[test]
+fn without_the_prefetch_bit_a_response_is_to_the_request_that_its_key_fits() {
+    let id = |group| GroupId { archive: 2, group };
+    let mut client = ClientSession::new(Matching::ByGroup);
+    client.receive(&[0], &mut Collect::default()).expect("status 0");
+    for (key, class, group) in
+        [(5, Class::Prefetch, 3), (128, Class::Urgent, 4), (5, Class::Urgent, 3)]
+    {
+        client.rekey(key, &mut Vec::new());
+        client.request(class, id(group), u32::from(key), &mut Vec::new());
+    }
+    let mut bytes = Vec::new();
+    for (group, key) in [(3, 5), (4, 128), (3, 5)] {
+        append_keyed(&mut bytes, &frame(id(group), &plain_container(2)), key);
+    }
+    let mut sink = Collect::default();
+    client.receive(&bytes, &mut sink).expect("a correct server");
+    let classes: Vec<_> = sink.answered.iter().map(|answered| answered.0).collect();
+    assert_eq!(classes, [Class::Prefetch, Class::Urgent, Class::Urgent]);
+}
