@@ -345,6 +345,9 @@ fn interval_name(ratio: Ratio) -> String {
 
 fn said_of_sides(row: &Row, ratio: Ratio) -> String {
     let (name, interval) = (&row.name, interval_percent(ratio));
+    if !ratio.is_interval() {
+        return format!("{name}: too few pairs to show a difference, {interval}");
+    }
     if !ratio.is_different() {
         return format!("{name}: no difference is shown, {interval}");
     }
@@ -358,7 +361,9 @@ fn said_of_priority(row: &Row, ratio: Ratio) -> String {
     let (name, interval) = (&row.name, interval_name(ratio));
     let interval = format!("{interval} {low:.2} to {high:.2}");
     let word = if row.unit == RowUnit::Us { "long" } else { "much" };
-    if ratio.is_different() {
+    if !ratio.is_interval() {
+        format!("{name}: too few pairs to show a difference, {interval}")
+    } else if ratio.is_different() {
         format!("{name}: {median:.2} times as {word} with a full prefetch window, {interval}")
     } else {
         format!("{name}: a full prefetch window does not show, {interval}")

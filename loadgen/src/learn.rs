@@ -8,7 +8,7 @@ mod master;
 use crate::catalogue::Catalogue;
 use crate::speech::Speech;
 use js5d::protocol::archive_index::ArchiveIndex;
-use js5d::protocol::client::{Answered, Head, ResponseSink};
+use js5d::protocol::client::{Answered, Fault, Head, ResponseSink};
 use js5d::protocol::{
     ARCHIVE_INDEXES, Class, ClientSession, GROUPS_MAX, GROUPS_NARROW, GroupId, MASTER_INDEX,
     Status, container, master_index,
@@ -55,9 +55,12 @@ pub(crate) enum LearnError {
     /// It sends nothing.
     #[error("no answer to the request for {asked} within {waited:?}")]
     Silent { asked: String, waited: Duration },
-    /// What it says is wrong: its fault, and exit code 3.
+    /// What its indexes say is wrong: its fault, and exit code 3.
     #[error("{0}")]
     Wrong(String),
+    /// It answers, and not as the client reads it: its fault, and exit code 3.
+    #[error("{target} breaks the protocol: {fault}")]
+    Breach { target: SocketAddr, fault: Fault },
 }
 
 /// A status that is no welcome, in words.
@@ -79,20 +82,43 @@ pub(crate) fn learn(target: SocketAddr, manner: &Manner) -> Result<Catalogue, Le
     let format = manner.speech.is_named.then_some(manner.speech.profile.master);
     let readings =
         master.first().map_or(Vec::new(), |(_, master)| master::readings(master, format));
-    let mut wrong = LearnError::Wrong("255/255 is not a master index".to_owned());
+    let mut wrong = None;
     for reading in readings {
-        match reader.follow(&reading) {
-            Ok(Learnt { ids, groups, checksums }) => {
+        let mut learnt = Learnt::default();
+        match reader.follow(&reading, &mut learnt) {
+            Ok(()) => {
+                let Learnt { ids, groups, checksums } = learnt;
                 let indexes = std::iter::once(MASTER_INDEX).chain(ids).collect();
                 let (seed, zipf) = (manner.seed, manner.zipf);
                 return Ok(Catalogue::new(indexes, groups, checksums, seed, zipf));
             }
-            // Another reading may fit what the archive indexes are.
-            Err(error @ LearnError::Wrong(_)) => wrong = error,
-            Err(error) => return Err(error),
+            // Where a version agreed, the reading is right and the server is wrong. Else another
+            // reading may fit what the archive indexes are.
+            Err(error @ LearnError::Wrong(_)) => {
+                let has_versions = reading.iter().flatten().any(|entry| entry.version.is_some());
+                if has_versions && !learnt.ids.is_empty() {
+                    return Err(error);
+                }
+                wrong = wrong.or(Some(error));
+            }
+            // A wrong reading asks for archives that no server has.
+            Err(error) => return Err(wrong.unwrap_or(error)),
         }
     }
-    Err(wrong)
+    Err(wrong.unwrap_or_else(|| no_master(master.first(), manner)))
+}
+
+/// Why what was sent as master index cannot be read.
+fn no_master(master: Option<&(GroupId, Vec<u8>)>, manner: &Manner) -> LearnError {
+    let len = master.map_or(0, |(_, container)| container.len());
+    let profile = &manner.speech.profile;
+    let wanted = match manner.speech.is_named {
+        true => format!("of format {}, which clients of {} read", profile.master, profile.name),
+        false => "in any format".to_owned(),
+    };
+    LearnError::Wrong(format!(
+        "255/255 is not a master index {wanted}: in its {len} bytes there is no entry of an archive"
+    ))
 }
 
 /// What the indexes say.
@@ -166,8 +192,7 @@ impl Reader {
     }
 
     /// Fetches and decodes the archive indexes of one reading of the master index.
-    fn follow(&mut self, reading: &master::Reading) -> Result<Learnt, LearnError> {
-        let mut learnt = Learnt::default();
+    fn follow(&mut self, reading: &master::Reading, learnt: &mut Learnt) -> Result<(), LearnError> {
         let present = (0_u32..).zip(reading).filter_map(|(group, entry)| {
             Some((GroupId { archive: ARCHIVE_INDEXES, group }, (*entry)?))
         });
@@ -180,29 +205,29 @@ impl Reader {
             let expected: HashMap<_, _> = asked.iter().copied().collect();
             for (id, container) in self.fetch(&ids)? {
                 let Some(entry) = expected.get(&id) else { continue };
-                let differs = |what| {
-                    Err(LearnError::Wrong(format!(
-                        "{id} has another {what} than the master index says"
-                    )))
-                };
-                if crc32fast::hash(&container) != entry.crc {
-                    return differs("checksum");
+                let wrong = |what| Err(LearnError::Wrong(format!("{id}: its {what}")));
+                let (crc, expected) = (crc32fast::hash(&container), entry.crc);
+                if crc != expected {
+                    return wrong(format!(
+                        "CRC-32 is {crc:08x}, the master index says {expected:08x}"
+                    ));
                 }
                 if entry.digest.is_some_and(|digest| digest != master_index::digest(&container)) {
-                    return differs("digest");
+                    return wrong("digest is not that of the master index".to_owned());
                 }
                 let (found, groups) = decode(id, &container, self.groups_max)?;
-                if entry.version.is_some_and(|version| version != found) {
-                    return differs("version");
+                if let Some(version) = entry.version.filter(|version| *version != found) {
+                    return wrong(format!("version is {found}, the master index says {version}"));
                 }
+                learnt.ids.push(id);
                 learnt.checksums.insert(id, entry.crc);
                 learnt.checksums.extend(groups.iter().copied());
                 learnt.groups.extend(groups.into_iter().map(|(id, _)| id));
             }
-            learnt.ids.extend(ids);
         }
+        learnt.ids.sort_unstable();
         learnt.groups.sort_unstable();
-        Ok(learnt)
+        Ok(())
     }
 
     fn fetch(&mut self, ids: &[GroupId]) -> Result<Vec<(GroupId, Vec<u8>)>, LearnError> {
@@ -243,7 +268,7 @@ impl Reader {
         let received = self.session.receive(&buffer[..len], taken);
         received.map_err(|fault| match self.session.status() {
             None => LearnError::NotJs5 { target: self.target, fault: fault.to_string() },
-            Some(_) => LearnError::Wrong(fault.to_string()),
+            Some(_) => LearnError::Breach { target: self.target, fault },
         })
     }
 }

@@ -325,6 +325,10 @@ impl Settings {
                 error,
                 "The server's indexes are wrong; with --groups they are not needed.",
             ),
+            LearnError::Breach { .. } => Failure::wrong(
+                error,
+                "Clients of this --client cannot read its answers. Is it a server for another one?",
+            ),
         })
     }
 

@@ -166,6 +166,10 @@ impl StoreWriter {
         let Self { path, entries, mut archives, bytes, target } = self;
         let io = |source| StoreError::Io { path: path.clone(), source };
         archives.extend(entries.keys().map(|(archive, _)| archive));
+        // A client makes an idx file of each archive, and tools that list a cache's archives by
+        // its files would otherwise pass over an archive whose index lists no group.
+        let indexes = entries.range((INDEX_ARCHIVE, 0)..);
+        archives.extend(indexes.filter_map(|((_, group), _)| u8::try_from(*group).ok()));
         match target {
             Target::Dat2(mut sectors) => {
                 sectors.out.flush().map_err(io)?;

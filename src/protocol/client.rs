@@ -9,7 +9,8 @@
 //!
 //! The key of a response is found in its length: a container that a store can hold is shorter than
 //! 16 MiB, so the top byte of its length is 0, and XORed with the key it is the key itself. A
-//! response is accepted with the current key or one that was sent since.
+//! response is accepted with the key that was set when it was asked for, or with a later one: a
+//! server takes in messages in their order, and the real client reads with its new key at once.
 //!
 //! A client speaks as its [`Profile`] says. Where each block names its response, blocks of several
 //! may alternate: [`ResponseSink::resume`].
@@ -92,12 +93,16 @@ pub enum Matching {
 struct Outstanding<T> {
     id: GroupId,
     token: T,
+    /// The number of the last key that was sent before it.
+    key_number: u32,
 }
 
 /// The response that is coming in.
 #[derive(Clone, Copy, Debug)]
 struct Incoming<T> {
     answered: Answered<T>,
+    /// That of its request.
+    key_number: u32,
     wanted: bool,
     /// Container bytes still to come.
     left: usize,
@@ -117,10 +122,19 @@ struct Speech {
     connected: Option<u32>,
     /// Whether a set prefetch bit is read as such, and not as a compression that does not exist.
     reads_bit: bool,
+    /// Whether a server that speaks this applies keys.
+    xor: bool,
     /// Of the greeting behind status 0.
     ints: usize,
     /// The build, as far as messages have room for it.
     build: u16,
+}
+
+/// A key that the client has set. Number 0 is the key 0, which is set from the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Key {
+    number: u32,
+    byte: u8,
 }
 
 /// A byte where a marker was due: an urgent response begins with it, or it is wrong.
@@ -147,9 +161,10 @@ pub struct ClientSession<T> {
     status: Option<Status>,
     urgent: VecDeque<Outstanding<T>>,
     prefetch: VecDeque<Outstanding<T>>,
-    key: u8,
+    /// The last key that was seen.
+    key: Key,
     /// Keys sent and not seen yet, oldest first.
-    keys_pending: VecDeque<u8>,
+    keys_pending: VecDeque<Key>,
     /// Bytes of the greeting that are to come.
     greeting_left: usize,
     head: [u8; HEAD_LEN_MAX],
@@ -173,7 +188,7 @@ impl<T: Copy> ClientSession<T> {
             status: None,
             urgent: VecDeque::new(),
             prefetch: VecDeque::new(),
-            key: 0,
+            key: Key::default(),
             keys_pending: VecDeque::new(),
             greeting_left: 0,
             head: [0; HEAD_LEN_MAX],
@@ -251,17 +266,24 @@ impl<T: Copy> ClientSession<T> {
         }
     }
 
-    /// Appends a rekey.
+    /// Appends a rekey. It changes nothing for a client that does not know keys.
     pub fn rekey(&mut self, key: u8, out: &mut Vec<u8>) {
-        if self.keys_pending.back().copied().unwrap_or(self.key) != key {
-            self.keys_pending.push_back(key);
+        let Key { number, byte } = self.key_sent();
+        if self.speech.xor && byte != key {
+            self.keys_pending.push_back(Key { number: number.wrapping_add(1), byte: key });
         }
         self.send(Message::Rekey(key), out);
     }
 
+    /// The last key that was sent.
+    fn key_sent(&self) -> Key {
+        self.keys_pending.back().copied().unwrap_or(self.key)
+    }
+
     /// Appends a request. The caller bounds how many are outstanding.
     pub fn request(&mut self, class: Class, id: GroupId, token: T, out: &mut Vec<u8>) {
-        self.class_mut(class).push_back(Outstanding { id, token });
+        let key_number = self.key_sent().number;
+        self.class_mut(class).push_back(Outstanding { id, token, key_number });
         self.send(Message::Request(class, id), out);
     }
 
@@ -388,7 +410,8 @@ impl<T: Copy> ClientSession<T> {
         let instead = self.instead_of_marker.take();
         let explained = |fault| instead.map_or(fault, InsteadOfMarker::fault);
         let head = self.parse_head().map_err(explained)?;
-        let (class, token) = self.match_outstanding(&head).map_err(explained)?;
+        let (class, Outstanding { token, key_number, .. }) =
+            self.match_outstanding(&head).map_err(explained)?;
         if let (Some(instead), Class::Prefetch) = (instead, class) {
             // Only an urgent response is worth breaking another off.
             return Err(instead.fault());
@@ -402,7 +425,7 @@ impl<T: Copy> ClientSession<T> {
         let answered = Answered { class, head, token };
         // Five bytes of the container have come.
         let left = usize::try_from(head.container_len).unwrap_or(usize::MAX).saturating_sub(5);
-        let incoming = Incoming { answered, wanted, left, at: head_len, block: 0 };
+        let incoming = Incoming { answered, key_number, wanted, left, at: head_len, block: 0 };
         self.go_on(incoming, sink);
         Ok(rest)
     }
@@ -461,31 +484,73 @@ impl<T: Copy> ClientSession<T> {
         Ok(head)
     }
 
-    /// A key is good if it is the current one or was sent since; older ones are then over.
-    fn accept_key(&mut self, key: u8) -> Result<(), Fault> {
-        if key == self.key {
+    /// A key is good if it is the last one that was seen, or was sent since; older ones are then
+    /// over.
+    fn accept_key(&mut self, byte: u8) -> Result<(), Fault> {
+        if byte == self.key.byte {
             return Ok(());
         }
-        let pending = self.keys_pending.iter().position(|&pending| pending == key);
-        let place = pending.ok_or(Fault::WrongKey { key })?;
-        self.keys_pending.drain(..=place);
-        self.key = key;
+        let pending = (1..).zip(&self.keys_pending).find(|(_, pending)| pending.byte == byte);
+        let (keys, _) = pending.ok_or(Fault::WrongKey { key: byte })?;
+        self.take_keys(keys);
         Ok(())
     }
 
-    fn match_outstanding(&mut self, head: &Head) -> Result<(Class, T), Fault> {
+    /// How many pending keys have been taken up if a response under `byte` is to a request before
+    /// which the key of this number was sent: the server has read that key before it. The error is
+    /// the key that was expected.
+    fn key_for(&self, byte: u8, number: u32) -> Result<usize, u8> {
+        // By difference, because numbers begin anew after 4 billion keys.
+        let is_since = |key: &Key| key.number.wrapping_sub(number) <= u32::MAX / 2;
+        if is_since(&self.key) {
+            return Ok(0);
+        }
+        let since = (1..).zip(&self.keys_pending).filter(|(_, key)| is_since(key));
+        let expected = since.clone().next().map_or(byte, |(_, key)| key.byte);
+        let found = since.into_iter().find(|(_, key)| key.byte == byte);
+        found.map(|(keys, _)| keys).ok_or(expected)
+    }
+
+    /// The server has taken up so many of the pending keys.
+    fn take_keys(&mut self, keys: usize) {
+        if let Some(key) = self.keys_pending.drain(..keys).next_back() {
+            self.key = key;
+        }
+    }
+
+    fn match_outstanding(&mut self, head: &Head) -> Result<(Class, Outstanding<T>), Fault> {
         let (first, second) = match (self.matching, head.prefetch_bit) {
             (Matching::ByPrefetchBit, true) => (Class::Prefetch, Class::Urgent),
             _ => (Class::Urgent, Class::Prefetch),
         };
-        if let Some(token) = remove(self.class_mut(first), head.id) {
-            return Ok((first, token));
+        let Head { id, key, .. } = *head;
+        let by_bit = self.matching == Matching::ByPrefetchBit;
+        let mut fault = Fault::Unasked { id };
+        // Without the bit it may answer either class: the one for which fewer keys were passed over.
+        let mut best: Option<(usize, Class, usize)> = None;
+        for class in [first, second] {
+            let queue = self.class_mut(class);
+            let Some(place) = place(queue, id) else { continue };
+            if class == second && by_bit {
+                return Err(Fault::WrongClass { id });
+            }
+            let number = queue.get(place).map_or(0, |outstanding| outstanding.key_number);
+            match self.key_for(key, number) {
+                Ok(keys) if best.is_none_or(|(least, ..)| keys < least) => {
+                    best = Some((keys, class, place));
+                }
+                Ok(_) => {}
+                Err(expected) => fault = Fault::OldKey { id, key, expected },
+            }
+            // Nearly always.
+            if by_bit || best.is_some_and(|(keys, ..)| keys == 0) {
+                break;
+            }
         }
-        match (self.matching, remove(self.class_mut(second), head.id)) {
-            (_, None) => Err(Fault::Unasked { id: head.id }),
-            (Matching::ByGroup, Some(token)) => Ok((second, token)),
-            (Matching::ByPrefetchBit, Some(_)) => Err(Fault::WrongClass { id: head.id }),
-        }
+        let (keys, class, place) = best.ok_or(fault)?;
+        self.take_keys(keys);
+        let outstanding = self.class_mut(class).remove(place).ok_or(fault)?;
+        Ok((class, outstanding))
     }
 
     fn receive_blocks<'a>(
@@ -551,12 +616,13 @@ impl<T: Copy> ClientSession<T> {
         instead: InsteadOfMarker,
         sink: &mut impl ResponseSink<T>,
     ) -> Result<(), Fault> {
-        let Incoming { answered, .. } = incoming;
+        let Incoming { answered, key_number, .. } = incoming;
         if !self.takes_break_offs || answered.class == Class::Urgent {
             return Err(instead.fault());
         }
         self.instead_of_marker = Some(instead);
-        let outstanding = Outstanding { id: answered.head.id, token: answered.token };
+        let Answered { head: Head { id, .. }, token, .. } = answered;
+        let outstanding = Outstanding { id, token, key_number };
         self.class_mut(answered.class).push_front(outstanding);
         sink.broken_off(answered);
         Ok(())
@@ -577,13 +643,9 @@ impl Head {
     }
 }
 
-/// Takes the oldest request for `id`. Servers answer in order mostly, so the first fits.
-fn remove<T: Copy>(queue: &mut VecDeque<Outstanding<T>>, id: GroupId) -> Option<T> {
-    if queue.front().is_some_and(|outstanding| outstanding.id == id) {
-        return queue.pop_front().map(|outstanding| outstanding.token);
-    }
-    let place = queue.iter().position(|outstanding| outstanding.id == id)?;
-    queue.remove(place).map(|outstanding| outstanding.token)
+/// Where the oldest request for `id` is. Servers answer in order mostly, so the first fits.
+fn place<T>(queue: &VecDeque<Outstanding<T>>, id: GroupId) -> Option<usize> {
+    queue.iter().position(|outstanding| outstanding.id == id)
 }
 
 /// Gives container bytes to the sink with the key removed.
@@ -619,6 +681,7 @@ impl Speech {
             framing: profile.framing,
             connected: reads_bit.then_some(profile.connected),
             reads_bit,
+            xor: profile.xor,
             ints: profile.ints.len(),
             build: 0,
         }

@@ -338,3 +338,69 @@ fn what_is_no_urgent_response_where_a_marker_is_due_is_wrong() {
     wire[3] = 0;
     assert_eq!(client.receive(&wire, &mut Collect::default()), Err(wrong(2)));
 }
+
+/// The keys that a client sets before each of its requests for groups 0, 1, …, and what a server
+/// makes of them: the group and the key of each response.
+#[test]
+fn a_response_is_under_the_key_of_its_request_or_a_later_one() {
+    let id = |group| GroupId { archive: 2, group };
+    let old = |group, key, expected| Err(Fault::OldKey { id: id(group), key, expected });
+    type Case = (&'static [&'static [u8]], &'static [(u32, u8)], Result<(), Fault>);
+    let cases: [Case; 8] = [
+        (&[&[7], &[]], &[(0, 7), (1, 7)], Ok(())),
+        // It goes on without a key, as servers do that know none.
+        (&[&[7]], &[(0, 0)], old(0, 0, 7)),
+        (&[&[], &[7]], &[(0, 0), (1, 7)], Ok(())),
+        (&[&[], &[7]], &[(0, 7), (1, 7)], Ok(())),
+        (&[&[], &[7]], &[(1, 0)], old(1, 0, 7)),
+        // The same key again, after another one.
+        (&[&[5], &[7, 5]], &[(0, 5), (1, 5), (1, 5)], Err(Fault::Unasked { id: id(1) })),
+        (&[&[5], &[7, 5], &[7]], &[(0, 5), (1, 5), (2, 5)], old(2, 5, 7)),
+        (&[&[5, 0]], &[(0, 5)], old(0, 5, 0)),
+    ];
+    for (keys, responses, expected) in cases {
+        let mut client = asked(&[]);
+        for (group, keys) in (0..).zip(keys) {
+            for &key in *keys {
+                client.rekey(key, &mut Vec::new());
+            }
+            client.request(Class::Urgent, id(group), 0, &mut Vec::new());
+        }
+        let mut bytes = Vec::new();
+        for &(group, key) in responses {
+            append_keyed(&mut bytes, &frame(id(group), &plain_container(2)), key);
+        }
+        let result = client.receive(&bytes, &mut Collect::default());
+        assert_eq!(result, expected, "{keys:?} {responses:?}");
+    }
+}
+
+#[test]
+fn a_client_that_knows_no_keys_reads_on_after_it_sent_one() {
+    let mut client = ClientSession::of(&Profile { xor: false, ..Profile::build_550() });
+    client.rekey(7, &mut Vec::new());
+    client.request(Class::Urgent, GroupId { archive: 2, group: 3 }, 0, &mut Vec::new());
+    let bytes = [0, 2, 0, 3, 0, 0, 0, 0, 1, 9];
+    assert_eq!(client.receive(&bytes, &mut Collect::default()), Ok(()));
+}
+
+#[test]
+fn without_the_prefetch_bit_a_response_is_to_the_request_that_its_key_fits() {
+    let id = |group| GroupId { archive: 2, group };
+    let mut client = ClientSession::new(Matching::ByGroup);
+    client.receive(&[0], &mut Collect::default()).expect("status 0");
+    for (key, class, group) in
+        [(5, Class::Prefetch, 3), (128, Class::Urgent, 4), (5, Class::Urgent, 3)]
+    {
+        client.rekey(key, &mut Vec::new());
+        client.request(class, id(group), u32::from(key), &mut Vec::new());
+    }
+    let mut bytes = Vec::new();
+    for (group, key) in [(3, 5), (4, 128), (3, 5)] {
+        append_keyed(&mut bytes, &frame(id(group), &plain_container(2)), key);
+    }
+    let mut sink = Collect::default();
+    client.receive(&bytes, &mut sink).expect("a correct server");
+    let classes: Vec<_> = sink.answered.iter().map(|answered| answered.0).collect();
+    assert_eq!(classes, [Class::Prefetch, Class::Urgent, Class::Urgent]);
+}

@@ -47,4 +47,17 @@ pub enum Fault {
         /// The key that would explain the length.
         key: u8,
     },
+    /// The response is under a key that was over when its request was sent. The real client reads
+    /// with its new key as soon as it has sent it.
+    #[error(
+        "{id} was sent under key {key}, though the client had set key {expected} before it asked"
+    )]
+    OldKey {
+        /// The group.
+        id: GroupId,
+        /// Under which it came; 0 is none.
+        key: u8,
+        /// Which the client had set.
+        expected: u8,
+    },
 }

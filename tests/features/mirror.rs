@@ -185,6 +185,8 @@ fn a_mirror_killed_twenty_times_is_exact_and_has_asked_for_each_group_about_once
 /// What a made-up server does with a request.
 enum Act {
     Answer(Vec<u8>),
+    /// These bytes, whatever they are.
+    Send(Vec<u8>),
     Ignore,
     Close,
 }
@@ -230,6 +232,7 @@ fn serve(mut stream: TcpStream, act: impl Fn(GroupId) -> Act) -> std::io::Result
             Act::Answer(container) => {
                 stream.write_all(&framed_by_hand(id, &container, opcode == 0, 0))?;
             }
+            Act::Send(bytes) => stream.write_all(&bytes)?,
             Act::Ignore => {}
             Act::Close => return Ok(()),
         }
@@ -290,6 +293,49 @@ fn a_server_with_a_wrong_group_is_named_and_used_again_once_the_group_is_right()
     // The same mirror, from a server that sends one wrong group once.
     let address = made_up(Cache::sample(), move |cache, at, before| {
         if at == id(2, 7) && before == 0 { lie(cache, at) } else { honest(cache, at) }
+    });
+    let ended = fetch(address, &mirror, &["--format", "flat"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_exact(&Cache::sample(), &mirror, &[]);
+}
+
+#[test]
+fn a_group_that_came_just_before_the_server_broke_the_protocol_is_kept_or_asked_for_again() {
+    let dir = tempfile::tempdir().expect("a scratch directory");
+    // Another server's fault: a response one byte too short, so that the next one's first byte
+    // ends it, and what follows is a response to nothing.
+    let short = |cache: &Cache, id: GroupId| {
+        let framed = framed_by_hand(id, cache.container(id), true, 0);
+        Act::Send(framed[..framed.len() - 1].to_vec())
+    };
+    // Sound, and nonsense in the same packet.
+    let long = |cache: &Cache, id: GroupId| {
+        Act::Send([framed_by_hand(id, cache.container(id), true, 0), vec![9; 16]].concat())
+    };
+    type Way = fn(&Cache, GroupId) -> Act;
+    for (name, way) in [("short", short as Way), ("long", long)] {
+        let mirror = dir.path().join(name);
+        let address = made_up(Cache::sample(), move |cache, at, before| {
+            if at == id(2, 7) && before == 0 { way(cache, at) } else { honest(cache, at) }
+        });
+        let ended = fetch(address, &mirror, &["--format", "flat"]);
+        assert_eq!(ended.code, Some(0), "{name}: {ended:?}");
+        assert_exact(&Cache::sample(), &mirror, &[]);
+    }
+}
+
+#[test]
+fn a_master_index_that_ends_within_a_row_is_read_as_clients_read_it() {
+    let dir = tempfile::tempdir().expect("a scratch directory");
+    let mirror = dir.path().join("mirror");
+    let address = made_up(Cache::sample(), move |cache, at, _| match honest(cache, at) {
+        Act::Answer(mut container) if at == MASTER_INDEX => {
+            container.extend([0; 6]);
+            let len = container.len() as u32 - 5;
+            container[1..5].copy_from_slice(&len.to_be_bytes());
+            Act::Answer(container)
+        }
+        act => act,
     });
     let ended = fetch(address, &mirror, &["--format", "flat"]);
     assert_eq!(ended.code, Some(0), "{ended:?}");

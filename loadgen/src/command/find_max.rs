@@ -100,11 +100,15 @@ impl Search<'_> {
     fn try_rate(&mut self, rate: f64) -> Result<bool, Failure> {
         let rate = rate.round().max(1.0);
         self.bench.settings.options.rate = Some(Ramp { from: rate, to: rate });
-        let mut plan = self.bench.plan(Part { index: 0, of: 1 }, false);
-        plan.duration_ns = Some(self.args.step.ns());
-        plan.warmup_ns = Span(self.args.step.0 / 10).ns();
-        let (result, ..) = self.bench.measure(plan, Start::soon(), &mut self.live)?;
-        let judged = Judged::of(result, &self.asserts);
+        let mut warmup_ns = Span(self.args.step.0 / 10).ns();
+        let mut judged = self.measure(warmup_ns)?;
+        // Answers that take longer than the warm-up are missing at the end of the step and at its
+        // beginning there are none in their place, whether or not the server falls behind.
+        let longest_ns = longest_ns(&judged);
+        if falls_behind(&judged).is_some() && longest_ns > warmup_ns {
+            warmup_ns = longest_ns.saturating_mul(2).min(self.args.step.ns());
+            judged = self.measure(warmup_ns)?;
+        }
         let p99_us = [Metric::UrgentResponse, Metric::PrefetchResponse]
             .iter()
             .find_map(|metric| judged.result.stats.times(*metric))
@@ -154,6 +158,15 @@ impl Search<'_> {
         Ok(())
     }
 
+    /// Measures the rate that is set.
+    fn measure(&mut self, warmup_ns: u64) -> Result<Judged, Failure> {
+        let mut plan = self.bench.plan(Part { index: 0, of: 1 }, false);
+        plan.duration_ns = Some(self.args.step.ns());
+        plan.warmup_ns = warmup_ns;
+        let (result, ..) = self.bench.measure(plan, Start::soon(), &mut self.live)?;
+        Ok(Judged::of(result, &self.asserts))
+    }
+
     /// The result of the best step, with all steps beside.
     fn report(self) -> Result<Exit, Failure> {
         self.live.finish();
@@ -195,17 +208,37 @@ impl Search<'_> {
     }
 }
 
+/// How long the slowest answers took, of either class.
+fn longest_ns(judged: &Judged) -> u64 {
+    let stats = &judged.result.stats;
+    let classes = [Metric::UrgentResponse, Metric::PrefetchResponse].into_iter();
+    classes
+        .filter_map(|class| stats.times(class))
+        .map(|times| times.quantile(0.99))
+        .max()
+        .unwrap_or(0)
+}
+
+/// What part of the requests it answered, if that says that the server falls behind.
+fn falls_behind(judged: &Judged) -> Option<f64> {
+    let result = &judged.result;
+    let answered = result.stats.responses.sum() as f64 / result.offered.unwrap_or(0).max(1) as f64;
+    let kept_up = judged.verdict.limit == Limit::RateLimited;
+    (kept_up && answered < ANSWERED_SHARE_MIN).then_some(answered)
+}
+
 /// Why a rate does not hold, if it does not.
 fn why_not(judged: &Judged) -> Option<String> {
     let kept_up = judged.verdict.limit == Limit::RateLimited;
-    let result = &judged.result;
     let missed = judged.asserts.iter().filter(|judged| !judged.holds);
     let missed: Vec<String> = missed.map(|j| format!("{}: {}", j.condition, j.measured)).collect();
-    let answered = result.stats.responses.sum() as f64 / result.offered.unwrap_or(0).max(1) as f64;
+    if let Some(answered) = falls_behind(judged) {
+        return Some(format!(
+            "the server falls behind: it answers only {}",
+            units::percent(answered)
+        ));
+    }
     match judged.exit {
-        _ if kept_up && answered < ANSWERED_SHARE_MIN => {
-            Some(format!("the server falls behind: it answers only {}", units::percent(answered)))
-        }
         Exit::Good if kept_up => None,
         _ if kept_up && !missed.is_empty() => Some(missed.join("; ")),
         _ => Some(judged.verdict.reason.clone()),

@@ -33,9 +33,9 @@ impl Verify {
 pub(crate) trait Expected: std::fmt::Debug + Send + Sync {
     /// The framed, unkeyed, urgent response; `None` if there is none.
     fn framed(&self, id: GroupId) -> Option<&[u8]>;
-    /// Where in its container the digest stands that a server with a key signs; `None` if the
-    /// group has none.
-    fn digest_at(&self, id: GroupId) -> Option<usize>;
+    /// From where in its container on a response of `wire_bytes`, which is no length of ours, may
+    /// differ for a client that reads no further; `None` if it reads all.
+    fn free_from(&self, id: GroupId, wire_bytes: usize) -> Option<usize>;
 }
 
 /// How a container is verified.
@@ -51,8 +51,8 @@ enum Depth {
 struct Comparison {
     offset: usize,
     wrong_at: Option<usize>,
-    /// Under a key that is not known here, from this place on: its length is another one, too.
-    signed_from: Option<usize>,
+    /// Of another length than ours, and free to differ from this place on: a master index.
+    free_from: Option<usize>,
 }
 
 /// A response that has begun.
@@ -309,12 +309,8 @@ impl Sink<'_> {
         let verify = self.books.verify;
         if let Some(cache) = &verify.cache {
             let wire_bytes = self.framing.framed_len(head.container_len as usize);
-            let has_length = |framed: &[u8]| framed.len() == wire_bytes;
-            let signed_from = match cache.digest_at(head.id) {
-                Some(at) if !cache.framed(head.id).is_some_and(has_length) => Some(at),
-                _ => None,
-            };
-            return Depth::Bytes(Comparison { signed_from, ..Comparison::default() });
+            let free_from = cache.free_from(head.id, wire_bytes);
+            return Depth::Bytes(Comparison { free_from, ..Comparison::default() });
         }
         if verify.crc_every == 0 {
             return Depth::Framing;
@@ -339,7 +335,7 @@ impl Sink<'_> {
             (None, _) => Some(Wrong::NotInCache { id }),
             (Some(_), Some(offset)) => Some(Wrong::Byte { id, offset }),
             (Some(framed), None)
-                if framed.len() != wire_bytes && comparison.signed_from.is_none() =>
+                if framed.len() != wire_bytes && comparison.free_from.is_none() =>
             {
                 Some(Wrong::Length { id, expected: framed.len(), found: wire_bytes })
             }
@@ -354,9 +350,9 @@ impl Sink<'_> {
 impl Comparison {
     /// Where the container is wrong, of which `bytes` come next and are not as expected.
     fn first_wrong(self, bytes: &[u8], expected: Option<&[u8]>, framing: Framing) -> Option<usize> {
-        let Some(signed_from) = self.signed_from else { return Some(self.offset) };
-        // The container's length, and the signature, depend on the server's key.
-        let is_free = |offset: usize| (1..5).contains(&offset) || offset >= signed_from;
+        let Some(free_from) = self.free_from else { return Some(self.offset) };
+        // The container's length goes with what is free.
+        let is_free = |offset: usize| (1..5).contains(&offset) || offset >= free_from;
         (self.offset..).zip(bytes).find_map(|(offset, byte)| {
             let wanted = expected.and_then(|framed| framed.get(framing.wire_offset(offset)));
             (wanted != Some(byte) && !is_free(offset)).then_some(offset)

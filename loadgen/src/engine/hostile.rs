@@ -22,7 +22,7 @@ const REQUESTS: u32 = 20;
 /// Requests of a client that overruns its windows and reads nothing.
 const OVER_WINDOW_REQUESTS: u32 = 100_000;
 
-/// Messages of a client that is legal but useless.
+/// Pairs of messages of a client that is legal but useless.
 const USELESS_MESSAGES: u32 = 10_000;
 
 /// Bytes of responses within which a client resets: three blocks and a little more.
@@ -164,6 +164,8 @@ impl Hostile {
                     talk.checker.send(Message::LoggedIn(i % 2 == 0), talk.out);
                     talk.checker.rekey(i as u8, talk.out);
                 }
+                // Whether a server knows keys at all is the question of --key.
+                talk.checker.rekey(0, talk.out);
                 ask_for_popular(talk, 1);
             }
             Trick::UnknownGroup if first => {

@@ -3,6 +3,9 @@
 //! A master index does not say which format it has. VERSIONED and ORIGINAL are rows of eight and
 //! four bytes; the other two begin with a count and end with a digest, so that the length usually
 //! tells them apart. Where it does not, the archive indexes decide.
+//!
+//! A client looks entries up by archive, and never at the end of the table. So does this: a table
+//! of VERSIONED or ORIGINAL may end within a row, as that of RuneJS does.
 
 use js5d::protocol::container;
 use js5d::protocol::master_index::{self, MasterEntry, MasterFormat, decode};
@@ -29,25 +32,29 @@ pub(super) type Reading = Vec<Option<Entry>>;
 /// The ways in which a master index can be read, the likeliest first; one at most if the format is
 /// known.
 pub(super) fn readings(master: &[u8], format: Option<MasterFormat>) -> Vec<Reading> {
+    let Ok(payload) = container::decompress(master, PAYLOAD_LEN_MAX) else { return Vec::new() };
+    let table = |row| {
+        let reading = rows(&payload, row);
+        reading.iter().any(Option::is_some).then_some(reading)
+    };
     if let Some(format) = format {
+        match format {
+            MasterFormat::Original => return table(4).into_iter().collect(),
+            MasterFormat::Versioned => return table(8).into_iter().collect(),
+            MasterFormat::Digests | MasterFormat::Lengths => {}
+        }
         let entry = |entry: MasterEntry| {
             (entry != MasterEntry::default()).then_some(Entry {
                 crc: entry.crc,
-                version: (format != MasterFormat::Original).then_some(entry.version),
-                digest: format.has_digests().then_some(entry.digest),
+                version: Some(entry.version),
+                digest: Some(entry.digest),
             })
         };
         let reading = |entries: Vec<_>| entries.into_iter().map(entry).collect();
         return decode(format, master).map(reading).into_iter().collect();
     }
-    let Ok(payload) = container::decompress(master, PAYLOAD_LEN_MAX) else { return Vec::new() };
-    let mut readings = Vec::new();
-    if payload.len().is_multiple_of(8) {
-        readings.push(rows(&payload, 8));
-    }
-    if payload.len().is_multiple_of(4) {
-        readings.push(rows(&payload, 4));
-    }
+    let is_whole = |row: &usize| payload.len().is_multiple_of(*row);
+    let mut readings: Vec<_> = [8, 4].into_iter().filter(is_whole).filter_map(table).collect();
     if let Some((&count, rest)) = payload.split_first() {
         for row in [80, 72] {
             let table = usize::from(count) * row;
@@ -63,6 +70,9 @@ pub(super) fn readings(master: &[u8], format: Option<MasterFormat>) -> Vec<Readi
         }
     }
     readings.retain(|reading| reading.iter().any(Option::is_some));
+    if readings.is_empty() {
+        readings.extend([8, 4].into_iter().filter_map(table));
+    }
     readings
 }
 
@@ -70,6 +80,7 @@ fn rows(bytes: &[u8], row: usize) -> Reading {
     let int = |bytes: &[u8]| bytes.first_chunk().map(|bytes| u32::from_be_bytes(*bytes));
     bytes
         .chunks_exact(row)
+        .take(master_index::MASTER_ENTRIES_MAX)
         .map(|row| {
             let is_absent = row.iter().all(|byte| *byte == 0);
             let crc = int(row).filter(|_| !is_absent)?;
@@ -115,8 +126,24 @@ mod tests {
         let master = compress(Compression::None, &payload).unwrap();
         let entry = Entry { crc: 0x0102_0304, version: Some(9), digest: Some([0x55; 64]) };
         assert_eq!(readings(&master, Some(MasterFormat::Digests)), [[Some(entry)]]);
-        for other in [MasterFormat::Original, MasterFormat::Versioned, MasterFormat::Lengths] {
-            assert_eq!(readings(&master, Some(other)), Vec::<Reading>::new(), "{other}");
-        }
+        assert_eq!(readings(&master, Some(MasterFormat::Lengths)), Vec::<Reading>::new());
+    }
+
+    #[test]
+    fn a_table_that_ends_within_a_row_is_read_as_clients_read_it() {
+        // RuneJS gives 6 bytes an archive as the length of 4 bytes an archive, and zeros.
+        let mut payload = [1, 2, 3, 4].repeat(3);
+        payload.resize(18, 0);
+        let bare = Some(Entry { crc: 0x0102_0304, version: None, digest: None });
+        let master = compress(Compression::None, &payload).unwrap();
+        let expected = vec![bare, bare, bare, None];
+        assert_eq!(
+            readings(&master, Some(MasterFormat::Original)),
+            std::slice::from_ref(&expected)
+        );
+        assert!(readings(&master, None).contains(&expected));
+        let versioned = compress(Compression::None, &[1, 2, 3, 4, 0, 0, 0, 9, 0, 0]).unwrap();
+        let known = Some(Entry { crc: 0x0102_0304, version: Some(9), digest: None });
+        assert_eq!(readings(&versioned, Some(MasterFormat::Versioned)), [[known]]);
     }
 }

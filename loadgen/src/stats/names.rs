@@ -100,7 +100,7 @@ pub(crate) enum FaultKind {
     WrongClass,
     /// No marker at a block's edge.
     WrongMarker,
-    /// Under a key that was not asked for.
+    /// Under a key that was not asked for, or was over.
     WrongKey,
     /// Not the bytes of the local cache.
     WrongBytes,
@@ -125,7 +125,7 @@ impl From<&Fault> for FaultKind {
             Fault::WrongClass { .. } => Self::WrongClass,
             Fault::WrongMarker { .. } => Self::WrongMarker,
             Fault::UnknownCompression { .. } => Self::UnknownCompression,
-            Fault::WrongKey { .. } => Self::WrongKey,
+            Fault::WrongKey { .. } | Fault::OldKey { .. } => Self::WrongKey,
         }
     }
 }

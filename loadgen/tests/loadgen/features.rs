@@ -185,6 +185,22 @@ fn a_server_that_answers_wrongly_is_left_alone_and_named() {
 }
 
 #[test]
+fn find_max_does_not_take_a_long_way_for_a_server_that_falls_behind() {
+    // Far longer than the warm-up of a step of a second.
+    let server = ReferenceServer::start(Misbehaviour::FarAway(Duration::from_millis(500)));
+    let address = server.address.to_string();
+    let bounds = ["--rate-min", "100", "--rate-max", "200", "--steps", "2", "--step", "1s"];
+    let load =
+        ["-s", "play", "-c", "20", "--groups", "0/0..9", "--assert", "urgent.response.p99<2s"];
+    let arguments = [&["find-max"][..], &bounds, &load, &[&address, "--json", "-", "-q"]].concat();
+    let output = loadgen(&arguments);
+    let result: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let steps = result["steps"].as_array().unwrap();
+    let why = steps.iter().filter_map(|step| step["why"].as_str());
+    assert!(why.clone().all(|why| !why.contains("falls behind")), "{steps:?}");
+}
+
+#[test]
 fn find_max_keeps_every_step() {
     let server = ReferenceServer::start(Misbehaviour::Slow(Duration::from_millis(2)));
     let address = server.address.to_string();

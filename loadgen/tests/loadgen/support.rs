@@ -15,8 +15,9 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use testkit::Serving;
 
 /// What the server does wrong.
@@ -32,6 +33,14 @@ pub(crate) enum Misbehaviour {
     WrongClass,
     /// The same answer a second time.
     Twice,
+    /// The keys that a client sets have no effect.
+    IgnoresKeys,
+    /// A compression that does not exist, from the first response on.
+    OddCompression,
+    /// The master index gives another version of an archive than its index.
+    WrongVersion,
+    /// The master index is longer than its entries, and ends within a row.
+    LongMaster,
     /// Half of an answer, and the end of the connection.
     CutsOff,
     /// No more answers on a connection, which stays open.
@@ -42,6 +51,8 @@ pub(crate) enum Misbehaviour {
     Refuses,
     /// Some time before each answer.
     Slow(Duration),
+    /// Each answer comes this much later, however many are under way: a long line.
+    FarAway(Duration),
     /// A prefetch response is broken off at its first block's edge for an urgent one, and comes
     /// again, whole: what clients from 508 to 742 take.
     BreaksOff,
@@ -71,7 +82,18 @@ pub(crate) struct ReferenceServer {
 
 impl ReferenceServer {
     pub(crate) fn start(misbehaviour: Misbehaviour) -> Self {
-        let containers = Arc::new(containers());
+        let mut containers = containers();
+        let master = containers.get_mut(&MASTER_INDEX).expect("it is there");
+        match misbehaviour {
+            // The version of archive 1, in the second row of eight bytes.
+            Misbehaviour::WrongVersion => master[5 + 8 + 7] = 8,
+            Misbehaviour::LongMaster => {
+                master.extend([0; 14]);
+                master[4] += 14;
+            }
+            _ => {}
+        }
+        let containers = Arc::new(containers);
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("a bound address");
         let shared = Arc::clone(&containers);
@@ -142,6 +164,10 @@ fn serve(
         true => Clients::new(table::all(), Builds::Any, 500).expect("the table"),
         false => Clients::like_550(Builds::Any, true, 200),
     };
+    let far_away = match misbehaviour {
+        Misbehaviour::FarAway(delay) => Some((delay, late_writer(socket.try_clone()?))),
+        _ => None,
+    };
     let refusal = (misbehaviour == Misbehaviour::Refuses).then_some(Status::ServerFull);
     let mut session = ServerSession::new(Arc::new(clients), refusal);
     let mut answers = 0;
@@ -184,7 +210,10 @@ fn serve(
             Misbehaviour::BreaksOff => out.extend(broken_off(&due)),
             _ => out.extend(interleaved(&due, misbehaviour)),
         }
-        socket.write_all(&out)?;
+        match &far_away {
+            Some((delay, writer)) => drop(writer.send((Instant::now() + *delay, out))),
+            None => socket.write_all(&out)?,
+        }
         if misbehaviour == Misbehaviour::CutsOff && answers >= GOOD_ANSWERS {
             return Ok(());
         }
@@ -198,6 +227,20 @@ fn serve(
         let Ok(taken) = session.receive(&pending) else { return Ok(()) };
         pending.drain(..taken);
     }
+}
+
+/// Writes each piece when its time has come.
+fn late_writer(mut socket: TcpStream) -> Sender<(Instant, Vec<u8>)> {
+    let (sender, pieces) = channel::<(Instant, Vec<u8>)>();
+    std::thread::spawn(move || {
+        for (due, piece) in pieces {
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            if socket.write_all(&piece).is_err() {
+                return;
+            }
+        }
+    });
+    sender
 }
 
 /// Throws away what comes within a moment.
@@ -224,6 +267,7 @@ fn answer(
         Misbehaviour::WrongClass if is_time => prefetch_bit = response.class() == Class::Urgent,
         Misbehaviour::Twice if is_time => times = 2,
         Misbehaviour::StopsAnswering if is_time => times = 0,
+        Misbehaviour::OddCompression => framed[3] = 4,
         _ => {}
     }
     if prefetch_bit {
@@ -232,9 +276,10 @@ fn answer(
     if misbehaviour == Misbehaviour::CutsOff && is_time {
         framed.truncate(framed.len() / 2);
     }
+    let key = if misbehaviour == Misbehaviour::IgnoresKeys { 0 } else { response.key() };
     let mut out = Vec::new();
     for _ in 0..times {
-        append_keyed(&mut out, &framed, response.key());
+        append_keyed(&mut out, &framed, key);
     }
     out
 }

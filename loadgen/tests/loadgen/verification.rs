@@ -42,6 +42,53 @@ fn each_fault_is_named_and_gives_exit_3() {
 }
 
 #[test]
+fn a_server_that_knows_no_keys_is_right_until_a_client_sets_one() {
+    let server = ReferenceServer::start(Misbehaviour::IgnoresKeys);
+    download(&server, &[], 0);
+    for key in ["77", "changing"] {
+        let result = download(&server, &["--key", key], 3);
+        let faults = &result["stats"]["faults"];
+        assert!(faults["wrong-key"].as_u64() > Some(0), "{key}: {faults}");
+    }
+    let address = server.address.to_string();
+    let useless = ["run", &address, "-s", "hostile", "--tricks", "useless", "-c", "2", "-d", "1s"];
+    let result = run_json(&useless, 0);
+    assert_eq!(result["stats"]["faults"], serde_json::json!({}));
+}
+
+#[test]
+fn a_master_index_that_goes_on_behind_its_entries_is_as_clients_read_it() {
+    let server = ReferenceServer::start(Misbehaviour::LongMaster);
+    for more in [&[][..], &["--client", "550"]] {
+        let result = download(&server, more, 0);
+        assert_eq!(result["stats"]["faults"], serde_json::json!({}), "{more:?}");
+    }
+}
+
+#[test]
+fn before_a_run_the_fault_is_named_that_the_server_has() {
+    let cases = [
+        (
+            Misbehaviour::OddCompression,
+            " breaks the protocol: 255/255: compression 4 does not exist",
+            "Clients of this --client",
+        ),
+        (
+            Misbehaviour::WrongVersion,
+            "255/1: its version is 9, the master index says 8",
+            "The server's indexes are wrong",
+        ),
+    ];
+    for (misbehaviour, words, remedy) in cases {
+        let server = ReferenceServer::start(misbehaviour);
+        let output = loadgen(&["run", &server.address.to_string(), "--downloads", "1"]);
+        assert_exit(&output, 3);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains(words) && said.contains(remedy), "{misbehaviour:?}: {said}");
+    }
+}
+
+#[test]
 fn a_wrong_byte_is_found_by_checksum_without_a_cache() {
     let server = ReferenceServer::start(Misbehaviour::WrongByte);
     let address = server.address.to_string();

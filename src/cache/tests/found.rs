@@ -159,3 +159,17 @@ fn nothing_is_written_over_a_store_or_past_the_format() {
     }
     assert_eq!(writer.finish().unwrap().groups, 1);
 }
+
+#[test]
+fn an_archive_whose_index_is_written_has_an_idx_file_even_if_it_is_empty() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = StoreWriter::create(dir.path(), StoreKind::Dat2).unwrap();
+    for group in [3, 255, 300] {
+        writer.put(255, group, b"index").unwrap();
+    }
+    writer.finish().unwrap();
+    let idx = |archive: u32| dir.path().join(format!("main_file_cache.idx{archive}"));
+    assert_eq!(std::fs::read(idx(3)).unwrap(), b"");
+    assert_eq!(std::fs::read(idx(255)).unwrap().len(), 301 * 6);
+    assert!(!idx(2).exists() && !idx(300).exists());
+}

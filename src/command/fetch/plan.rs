@@ -2,7 +2,7 @@
 
 use crate::protocol::archive_index::ArchiveIndex;
 use crate::protocol::container::decompress;
-use crate::protocol::master_index::MasterFormat;
+use crate::protocol::master_index::{MASTER_ENTRIES_MAX, MasterFormat};
 use crate::protocol::{ARCHIVE_INDEXES, GroupId};
 
 /// No archive index unpacks to more.
@@ -48,11 +48,14 @@ pub(in crate::command) fn readings(
             readings.push((like, read(&entries[..count * len], len, true)));
         }
     }
-    // VERSIONED, then ORIGINAL.
-    for (like, len) in [(MasterFormat::Versioned, 8), (MasterFormat::Original, 4)] {
-        if payload.len() % len == 0 && payload.len() / len <= usize::from(ARCHIVE_INDEXES) {
-            readings.push((like, read(&payload, len, like != MasterFormat::Original)));
-        }
+    // VERSIONED, then ORIGINAL. A client looks entries up by archive and never at the end, so that
+    // it does not notice if a part of a row is left over.
+    let rows = [(MasterFormat::Versioned, 8), (MasterFormat::Original, 4)];
+    let rows = rows.into_iter().filter(|(_, len)| payload.len() / len <= MASTER_ENTRIES_MAX);
+    let (whole, cut): (Vec<_>, Vec<_>) = rows.partition(|(_, len)| payload.len() % len == 0);
+    let is_cut = readings.is_empty() && whole.is_empty();
+    for (like, len) in if is_cut { cut } else { whole } {
+        readings.push((like, read(&payload, len, like != MasterFormat::Original)));
     }
     readings.retain(|(_, entries): &(_, Vec<_>)| !entries.is_empty());
     // The order of the others stays.

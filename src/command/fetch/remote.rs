@@ -159,6 +159,7 @@ impl Server {
             sink: Sink::default(),
             out: Vec::new(),
             buf: vec![0; RECEIVE_BYTES],
+            failed: None,
         };
         remote.shake_hands()?;
         Ok(remote)
@@ -174,6 +175,8 @@ pub(in crate::command) struct Remote {
     /// Requests that were not sent.
     out: Vec<u8>,
     buf: Vec<u8>,
+    /// Why the connection is over, while there are containers that came before.
+    failed: Option<RemoteError>,
 }
 
 impl Remote {
@@ -210,14 +213,19 @@ impl Remote {
         self.session.outstanding().map(|(_, id, ())| id).collect()
     }
 
-    /// The next container that comes.
+    /// The next container that comes. Those that came before the connection failed come first.
     pub(in crate::command) fn receive(&mut self) -> Result<(GroupId, Vec<u8>), RemoteError> {
-        self.send()?;
+        if self.failed.is_none() {
+            self.failed = self.send().err();
+        }
         loop {
             if let Some(answer) = self.sink.whole.pop_front() {
                 return Ok(answer);
             }
-            self.receive_once()?;
+            if let Some(error) = self.failed.take() {
+                return Err(error);
+            }
+            self.failed = self.receive_once().err();
         }
     }
 
