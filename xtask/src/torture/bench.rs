@@ -92,22 +92,11 @@ impl Bench {
     pub(crate) fn serve_cache(&self, cache: &Path, options: &[&str]) -> Result<Server> {
         let mut command = Command::new(&self.js5d);
         let admin = self.dir.join(format!("{}.sock", fastrand::u64(..)));
-        self.start(&mut command, cache, &admin, "127.0.0.1:0", options)
+        self.serve_by(&mut command, cache, &admin, "127.0.0.1:0", options)
     }
 
     /// The same by another command, as one that runs js5d somewhere else.
     pub(crate) fn serve_by(
-        &self,
-        command: &mut Command,
-        cache: &Path,
-        admin: &Path,
-        listen: &str,
-        options: &[&str],
-    ) -> Result<Server> {
-        self.start(command, cache, admin, listen, options)
-    }
-
-    fn start(
         &self,
         command: &mut Command,
         cache: &Path,
