@@ -11,9 +11,6 @@ use std::ops::RangeInclusive;
 /// `0F` and the build as `i32`: a fixed handshake without what some clients add.
 pub const HANDSHAKE_LEN: usize = 5;
 
-/// What Old School clients from build 223 on add to a fixed handshake.
-pub const HANDSHAKE_KEY_LEN: usize = 16;
-
 /// The longest token that a prefixed handshake may hold. The field's have 32 characters.
 pub const TOKEN_LEN_MAX: usize = 64;
 
