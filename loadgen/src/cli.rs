@@ -135,7 +135,7 @@ pub(crate) struct CompareArgs {
     /// Process id of B.
     #[arg(long, value_name = "PID", requires = "b")]
     pub(crate) pid_b: Option<u32>,
-    /// How many rounds; an interval of 95 % needs six or more [default: 12].
+    /// How many rounds; an interval of 99 % needs eight or more [default: 12].
     #[arg(long, default_value_t = 12, value_name = "N", hide_default_value = true)]
     pub(crate) rounds: u32,
     /// How long each interval is [default: 1s].

@@ -4,20 +4,20 @@
 //! Each ratio is that of a pair of neighbouring intervals, in balanced order, so that a change of
 //! the machine meets both. The estimate is the median of the pairs' ratios. Its
 //! interval is that of the sign test: from the k-th smallest ratio to the k-th largest, with the
-//! largest k for which the chance that the true median lies between them is 95 % or more. It
-//! assumes nothing about the distribution, and needs six pairs; with fewer, the interval is the
+//! largest k for which the chance that the true median lies between them is 99 % or more. It
+//! assumes nothing about the distribution, and needs eight pairs; with fewer, the interval is the
 //! whole range, and the report says so.
 
 use serde::{Deserialize, Serialize};
 
 /// The least chance that an interval holds the true value.
-const CONFIDENCE: f64 = 0.95;
+const CONFIDENCE: f64 = 0.99;
 
 /// Fewer pairs than this give no ratio.
 pub(crate) const PAIRS_MIN: usize = 3;
 
-/// Fewer pairs than this give no interval of 95 %: 1 - 2^(1 - 6) is 0.97, of five 0.94.
-pub(crate) const PAIRS_FOR_95: usize = 6;
+/// Fewer pairs than this give no interval of 99 %: 1 - 2^(1 - 8) is 0.992, of seven 0.984.
+pub(crate) const PAIRS_FOR_INTERVAL: usize = 8;
 
 /// Draws of the bootstrap: enough that the interval's ends do not move in the second digit.
 const DRAWS: usize = 4000;
@@ -52,10 +52,10 @@ impl Ratio {
     }
 
     /// Of two runs whose intervals are no pairs: the ratio of their medians, with the bootstrap's
-    /// interval. None if one has fewer than six intervals.
+    /// interval. None if one has fewer than eight intervals.
     pub(crate) fn of_two_runs(a: &[f64], b: &[f64], seed: u64) -> Option<Self> {
         let pairs = a.len().min(b.len());
-        if pairs < PAIRS_FOR_95 || a.iter().chain(b).any(|value| *value <= 0.0) {
+        if pairs < PAIRS_FOR_INTERVAL || a.iter().chain(b).any(|value| *value <= 0.0) {
             return None;
         }
         let mut rng = fastrand::Rng::with_seed(seed);
@@ -75,25 +75,25 @@ impl Ratio {
         })
     }
 
-    /// Whether the interval may be called one of 95 %.
-    pub(crate) fn is_95(self) -> bool {
+    /// Whether the pairs suffice for an interval of 99 %.
+    pub(crate) fn is_interval(self) -> bool {
         self.confidence >= CONFIDENCE
     }
 
     /// Whether it is known that the ratio is not 1.
     pub(crate) fn is_different(self) -> bool {
-        self.is_95() && (self.low > 1.0 || self.high < 1.0)
+        self.is_interval() && (self.low > 1.0 || self.high < 1.0)
     }
 
-    /// `1.240 (1.190 to 1.300)`; with fewer than six pairs `1.240 (1.190 to 1.300, all of 3)`.
+    /// `1.240 (1.190 to 1.300)`; with fewer than eight pairs `1.240 (1.190 to 1.300, all of 3)`.
     pub(crate) fn text(self) -> String {
         let Self { median, low, high, pairs, .. } = self;
-        let few = if self.is_95() { String::new() } else { format!(", all of {pairs}") };
+        let few = if self.is_interval() { String::new() } else { format!(", all of {pairs}") };
         format!("{median:.3} ({low:.3} to {high:.3}{few})")
     }
 }
 
-/// How many of `count` sorted values lie below an interval of 95 %, and as many above it; and the
+/// How many of `count` sorted values lie below an interval of 99 %, and as many above it; and the
 /// chance with which it holds the true median: that of a coin thrown `count` times to fall on each
 /// side more than that often.
 fn place_of_interval(count: usize) -> (usize, f64) {
@@ -308,11 +308,11 @@ impl Comparison {
                 known.iter().map(|(row, ratio)| said_of_priority(row, *ratio)).collect()
             }
         };
-        let rows = known.iter().filter(|(_, ratio)| ratio.is_95()).count();
+        let rows = known.iter().filter(|(_, ratio)| ratio.is_interval()).count();
         if rows > 1 {
             let chance = (1.0 - CONFIDENCE.powi(rows as i32)) * 100.0;
             said.push(format!(
-                "rows that are compared at once: {rows}, each with 95 %; that one of them shows a \
+                "rows that are compared at once: {rows}, each with 99 %; that one of them shows a \
                  difference where there is none has a chance of up to {chance:.0} %"
             ));
         }
@@ -329,7 +329,7 @@ fn floor(ratio: Ratio) -> String {
     }
 }
 
-/// The interval as a difference: `95 % interval +19.0 to +30.0 %`.
+/// The interval as a difference: `99 % interval +19.0 to +30.0 %`.
 fn interval_percent(ratio: Ratio) -> String {
     let percent = |ratio: f64| (ratio - 1.0) * 100.0;
     let name = interval_name(ratio);
@@ -337,8 +337,8 @@ fn interval_percent(ratio: Ratio) -> String {
 }
 
 fn interval_name(ratio: Ratio) -> String {
-    match ratio.is_95() {
-        true => "95 % interval".to_owned(),
+    match ratio.is_interval() {
+        true => "99 % interval".to_owned(),
         false => format!("range of only {} pairs", ratio.pairs),
     }
 }
@@ -383,35 +383,35 @@ mod tests {
     }
 
     #[test]
-    fn an_interval_of_95_percent_holds_a_known_ratio_that_often() {
-        for count in [6, 8, 10, 12, 20] {
+    fn an_interval_of_99_percent_holds_a_known_ratio_that_often() {
+        for count in [8, 10, 12, 20] {
             let covered = (0..1000_u64)
                 .filter_map(|seed| Ratio::of(&pairs(1.25, count, seed)))
                 .filter(|found| found.low <= 1.25 && 1.25 <= found.high)
                 .count();
-            // 950 or more are expected; fewer than 929 of 1,000 has a chance of one in a thousand.
-            assert!(covered >= 929, "{covered} of 1000 intervals of {count} pairs hold the ratio");
+            // 990 or more are expected; fewer than 980 of 1,000 has a chance of one in a thousand.
+            assert!(covered >= 980, "{covered} of 1000 intervals of {count} pairs hold the ratio");
         }
     }
 
     #[test]
     fn the_interval_is_that_of_the_sign_test() {
-        // Published tables of the sign test (two-sided, 5 %): so many values are left out.
-        for (count, left_out) in [(6, 0), (8, 0), (9, 1), (12, 2), (20, 5), (25, 7)] {
+        // Published tables of the sign test (two-sided, 1 %): so many values are left out.
+        for (count, left_out) in [(8, 0), (11, 0), (12, 1), (15, 2), (20, 3), (25, 5)] {
             assert_eq!(place_of_interval(count).0, left_out, "{count} pairs");
         }
-        assert!((place_of_interval(6).1 - 0.96875).abs() < 1e-9);
+        assert!((place_of_interval(8).1 - 0.992_187_5).abs() < 1e-9);
     }
 
     #[test]
-    fn few_pairs_give_no_interval_of_95_percent() {
+    fn few_pairs_give_no_interval_of_99_percent() {
         assert_eq!(Ratio::of(&[(1.0, 1.0), (1.0, 2.0), (0.0, 1.0)]), None);
         let three = Ratio::of(&[(1.0, 2.0), (1.0, 2.1), (1.0, 2.2)]).unwrap();
-        assert!(!three.is_95() && !three.is_different(), "{three:?}");
+        assert!(!three.is_interval() && !three.is_different(), "{three:?}");
         assert_eq!(three.text(), "2.100 (2.000 to 2.200, all of 3)");
-        let six: Vec<_> = (0..6).map(|i| (1.0, 2.0 + 0.1 * f64::from(i))).collect();
-        let six = Ratio::of(&six).unwrap();
-        assert!(six.is_95() && six.is_different(), "{six:?}");
+        let eight: Vec<_> = (0..8).map(|i| (1.0, 2.0 + 0.1 * f64::from(i))).collect();
+        let eight = Ratio::of(&eight).unwrap();
+        assert!(eight.is_interval() && eight.is_different(), "{eight:?}");
     }
 
     fn side(name: &str, value: f64, is_generator_limited: bool) -> Side {
@@ -421,7 +421,7 @@ mod tests {
             server: Some(ServerUsage { cpu_ns_a_response: 1e6 / value, ..<_>::default() }),
             ..Sample::default()
         };
-        let samples = (0..6).map(sample).collect();
+        let samples = (0..8).map(sample).collect();
         Side { name: name.to_owned(), samples, is_generator_limited, ..Side::default() }
     }
 
@@ -442,7 +442,7 @@ mod tests {
         let (a, mut b) = (side("a", 1000.0, false), side("b", 1000.0, false));
         b.samples.remove(0);
         let pair = Pair::of(&a, &b);
-        assert_eq!(pair.rows[0].ratio.unwrap().pairs, 5);
+        assert_eq!(pair.rows[0].ratio.unwrap().pairs, 7);
         assert_eq!(pair.rows[0].ratio.unwrap().median, 1.0);
     }
 
@@ -455,6 +455,6 @@ mod tests {
         );
         let said = comparison.conclusions(&comparison.pairs[0]).join(" ");
         assert!(said.contains("noise floor") && said.contains("responses: "), "{said}");
-        assert!(said.contains("compared at once: 2, each with 95 %"), "{said}");
+        assert!(said.contains("compared at once: 2, each with 99 %"), "{said}");
     }
 }

@@ -103,7 +103,7 @@ mod tests {
         let row = rows.iter().find(|row| row.name == "urgent.response.p50").unwrap();
         let ratio = row.ratio.unwrap();
         assert_eq!(ratio.median, 1.0);
-        assert!(ratio.low <= 1.0 && 1.0 <= ratio.high && ratio.is_95(), "{ratio:?}");
+        assert!(ratio.low <= 1.0 && 1.0 <= ratio.high && ratio.is_interval(), "{ratio:?}");
         let mut other = sample::result();
         other.environments[0].cpu = "another".to_owned();
         other.load.connections = 9;

@@ -168,7 +168,7 @@ fn pair_table(comparison: &Comparison, pair: &Pair) -> Markup {
             .scroll {
                 table {
                     tr {
-                        @for head in ["median of intervals", "A", "B", "B/A, 95 % interval"] {
+                        @for head in ["median of intervals", "A", "B", "B/A, 99 % interval"] {
                             th { (head) }
                         }
                     }

@@ -277,7 +277,7 @@ fn write_comparison(out: &mut String, comparison: &Comparison, style: Style) -> 
         let [a, b] = heads(pair);
         writeln!(out, "\n{a}\n{b}\n")?;
         let head =
-            format!("{:<24}{:>12}{:>12}   B/A, 95 % interval", "median of intervals", "A", "B");
+            format!("{:<24}{:>12}{:>12}   B/A, 99 % interval", "median of intervals", "A", "B");
         writeln!(out, "{}", style.faint(&head))?;
         for row in &pair.rows {
             let (a, b) = (row_value(row.unit, row.a), row_value(row.unit, row.b));

@@ -4,9 +4,9 @@ use super::measure::Ratio;
 use super::report::{Bound, Report, Row};
 use std::fmt::Write as _;
 
-/// All of n rounds lie on one side of the true median with a chance of 2^(1-n): from 6 rounds on,
-/// the range holds it with more than 95 %.
-const ROUNDS_FOR_95: u32 = 6;
+/// All of n rounds lie on one side of the true median with a chance of 2^(1-n): from 8 rounds on,
+/// the range holds it with more than 99 %.
+const ROUNDS_FOR_INTERVAL: u32 = 8;
 
 /// The whole page.
 pub(crate) fn markdown(report: &Report) -> String {
@@ -19,13 +19,13 @@ pub(crate) fn markdown(report: &Report) -> String {
             report.wait_share * 100.0
         );
     }
-    if report.timing.rounds < ROUNDS_FOR_95 {
+    if report.timing.rounds < ROUNDS_FOR_INTERVAL {
         out.push_str(
-            "With so few rounds an interval is their whole range, and holds less than 95 %.\n\n",
+            "With so few rounds an interval is their whole range, and holds less than 99 %.\n\n",
         );
     }
     out.push_str(
-        "| workload | server | CPU ns a response | js5d to it (95 %) | responses/s | \
+        "| workload | server | CPU ns a response | js5d to it (99 %) | responses/s | \
          MB a CPU second | p50 µs | p99 µs | p99.9 µs | resident MB |\n\
          |---|---|---:|---|---:|---:|---:|---:|---:|---:|\n",
     );
@@ -38,7 +38,7 @@ pub(crate) fn markdown(report: &Report) -> String {
     }
     let bounds: Vec<&Bound> =
         report.workloads.iter().flat_map(|workload| &workload.bounds).collect();
-    out.push_str("\n| figure | at most | measured (95 %) | |\n|---|---:|---|---|\n");
+    out.push_str("\n| figure | at most | measured (99 %) | |\n|---|---:|---|---|\n");
     for bound in bounds.into_iter().chain(&report.within) {
         let Bound { workload, against, bound: most, ratio } = bound;
         let (ratio, verdict) = (ratio_text(*ratio), bound.verdict());
