@@ -4,6 +4,7 @@
 //! Source text is read, not parsed. Comments are left out where code is meant, and tests where
 //! only the program is bound by a rule.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -241,28 +242,22 @@ fn unsafe_stands_where_it_may_with_its_reason() {
     check(&offences);
 }
 
-/// What a file imports of its own crate, as paths of modules from the crate's root.
-fn imports(source: &Source, module: &[String]) -> Vec<Vec<String>> {
+/// What a file names of its own crate, imported or not, as paths from the crate's root.
+fn named_paths(source: &Source, module: &[String]) -> Vec<Vec<String>> {
     let text: String = source.program_code().flat_map(|(_, code)| [code, "\n"]).collect();
+    let is_path = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
+    let starts = text.match_indices("crate::").chain(text.match_indices("super::"));
     let mut found = Vec::new();
-    for statement in text.split(';') {
-        let Some(at) = statement.find("use ") else { continue };
-        let path = statement[at + 4..].trim();
-        let parts: Vec<_> = path.split("::").map(|part| part.trim().to_owned()).collect();
-        let supers = parts.iter().take_while(|part| *part == "super").count();
-        let base = match parts[0].as_str() {
-            "crate" => Vec::new(),
-            "super" if supers <= module.len() => module[..module.len() - supers].to_vec(),
-            _ => continue,
-        };
-        let rest = &parts[supers.max(1)..];
-        let names = |list: &str| -> Vec<String> {
-            let list = list.trim_start_matches('{').trim_end_matches('}');
-            list.split(',').map(|name| name.trim().to_owned()).collect()
-        };
-        let Some(first) = rest.first() else { continue };
-        for name in if first.starts_with('{') { names(first) } else { vec![first.clone()] } {
-            found.push([&base[..], &[name]].concat());
+    for (at, _) in starts.filter(|(at, _)| !text[..*at].ends_with(is_path)) {
+        let (path, after) = text[at..].split_at(text[at..].find(|c| !is_path(c)).unwrap_or(0));
+        let parts: Vec<_> = path.split("::").filter(|part| !part.is_empty()).collect();
+        let supers = parts.iter().take_while(|part| **part == "super").count();
+        let Some(kept) = module.len().checked_sub(supers) else { continue };
+        let base = if supers == 0 { &[] } else { &module[..kept] };
+        let list = after.strip_prefix('{').and_then(|list| list.split('}').next());
+        for name in list.unwrap_or_default().split(',') {
+            let rest = parts[supers.max(1)..].iter().copied().chain(name.trim().split("::"));
+            found.push(base.iter().cloned().chain(rest.map(str::to_owned)).collect());
         }
     }
     found
@@ -274,45 +269,68 @@ fn module_of(path: &str, root: &str) -> Vec<String> {
     inside.split('/').map(str::to_owned).collect()
 }
 
+/// Which of a folder's modules name which in a circle, at any depth below them.
+fn circles(sources: &[Source], root: &str) -> Vec<(String, String)> {
+    let sources: Vec<_> = sources.iter().filter(|source| source.path.starts_with(root)).collect();
+    let modules: Vec<_> = sources.iter().map(|source| module_of(&source.path, root)).collect();
+    let mut edges = BTreeSet::new();
+    for (source, module) in sources.iter().zip(&modules) {
+        for target in named_paths(source, module) {
+            let common = target.iter().zip(module).take_while(|(a, b)| a == b).count();
+            let (Some(from), Some(to)) = (module.get(common), target.get(common)) else {
+                continue;
+            };
+            let folder = &module[..common];
+            let is_module = modules.iter().any(|other| {
+                other.len() > common && other[..common] == *folder && other[common] == *to
+            });
+            if is_module {
+                let name = |last: &str| [folder, &[last.to_owned()]].concat().join("::");
+                edges.insert((name(from), name(to)));
+            }
+        }
+    }
+    // A module that no remaining module names, or that names none, is in no circle.
+    loop {
+        let before = edges.len();
+        let named: Vec<_> = edges.iter().map(|(_, to)| to.clone()).collect();
+        edges.retain(|(from, _)| named.contains(from));
+        let naming: Vec<_> = edges.iter().map(|(from, _)| from.clone()).collect();
+        edges.retain(|(_, to)| naming.contains(to));
+        if edges.len() == before {
+            return edges.into_iter().collect();
+        }
+    }
+}
+
 #[test]
 fn imports_run_in_no_circle_among_the_modules_of_a_folder() {
-    let mut offences = Vec::new();
-    for root in ["src/", "loadgen/src/", "testkit/src/", "xtask/src/", "benches/compare/src/"] {
-        let sources: Vec<_> =
-            sources().into_iter().filter(|source| source.path.starts_with(root)).collect();
-        let modules: Vec<_> = sources.iter().map(|source| module_of(&source.path, root)).collect();
-        let mut edges = std::collections::BTreeSet::new();
-        for (source, module) in sources.iter().zip(&modules) {
-            for target in imports(source, module) {
-                let common = target.iter().zip(module).take_while(|(a, b)| a == b).count();
-                let (Some(from), Some(to)) = (module.get(common), target.get(common)) else {
-                    continue;
-                };
-                let folder = &module[..common];
-                let is_module = modules.iter().any(|other| {
-                    other.len() > common && other[..common] == *folder && other[common] == *to
-                });
-                if is_module {
-                    let name = |last: &str| [folder, &[last.to_owned()]].concat().join("::");
-                    edges.insert((name(from), name(to)));
-                }
-            }
-        }
-        // A module that no remaining module imports is in no circle.
-        let mut left: std::collections::BTreeSet<(String, String)> = edges;
-        loop {
-            let before = left.len();
-            let imported: Vec<_> = left.iter().map(|(_, to)| to.clone()).collect();
-            left.retain(|(from, _)| imported.contains(from));
-            let importing: Vec<_> = left.iter().map(|(from, _)| from.clone()).collect();
-            left.retain(|(_, to)| importing.contains(to));
-            if left.len() == before {
-                break;
-            }
-        }
-        offences.extend(left.iter().map(|(from, to)| format!("{root}: {from} imports {to}")));
-    }
-    check(&offences);
+    let sources = sources();
+    let roots = ["src/", "loadgen/src/", "testkit/src/", "xtask/src/", "benches/compare/src/"];
+    let found = roots.iter().flat_map(|root| {
+        let circles = circles(&sources, root).into_iter();
+        circles.map(move |(from, to)| format!("{root}: {from} names {to}"))
+    });
+    check(&found.collect::<Vec<_>>());
+}
+
+#[test]
+fn a_circle_would_be_found() {
+    let source = |path: &str, text: &str| Source { path: path.to_owned(), text: text.to_owned() };
+    let mut sources = vec![
+        source("src/a.rs", "use crate::b::{C, D};"),
+        source("src/b.rs", "use crate::c::d::E;"),
+        source("src/c/d.rs", "use super::{f::G, H};"),
+        source("src/c/f.rs", "// use crate::a\nuse crate::e;"),
+        source("src/e.rs", "fn f() { crate::std() }"),
+    ];
+    assert_eq!(circles(&sources, "src/"), []);
+    sources[4].text = "fn f() -> crate::a::H {}".to_owned();
+    let found = circles(&sources, "src/");
+    let names: Vec<_> = found.iter().map(|(from, to)| format!("{from} {to}")).collect();
+    assert_eq!(names, ["a b", "b c", "c e", "e a"]);
+    sources[3].text = "fn f() { crate::c::d::g() }".to_owned();
+    assert_eq!(circles(&sources, "src/").len(), 2, "c::d and c::f");
 }
 
 #[test]

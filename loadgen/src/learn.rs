@@ -3,25 +3,17 @@
 //! It uses one plain connection before the run, with a deadline. It is as strict as the run: an
 //! index that differs from what the master index says is an error that names the index.
 
-mod master;
-
 use crate::catalogue::Catalogue;
 use crate::speech::Speech;
-use js5d::protocol::archive_index::ArchiveIndex;
-use js5d::protocol::client::{Answered, Fault, Head, ResponseSink};
-use js5d::protocol::{
-    ARCHIVE_INDEXES, Class, ClientSession, GROUPS_MAX, GROUPS_NARROW, GroupId, MASTER_INDEX,
-    Status, container, master_index,
-};
+use js5d::protocol::client::{Containers, Fault};
+use js5d::protocol::listing::{Listed, formats_from, readings};
+use js5d::protocol::{Class, ClientSession, GroupId, MASTER_INDEX, Status, master_index};
 use js5d::proxy::{Endpoints, announce};
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
-
-/// An index of 65,536 groups with all columns is 8 MB; nothing sound is longer than this.
-const INDEX_LEN_MAX: usize = 64 << 20;
 
 /// Archive indexes that are asked for at once.
 const IN_FLIGHT: usize = 20;
@@ -44,7 +36,7 @@ pub(crate) enum LearnError {
     #[error("{target}: {error}")]
     Network { target: SocketAddr, error: io::Error },
     /// It refuses the client.
-    #[error("{target} refuses a client of build {build}: {}", words(*status))]
+    #[error("{target} refuses a client of build {build}: {status}")]
     Refused { target: SocketAddr, build: u32, status: Status },
     /// A JS5 server does not send such a first byte.
     #[error("{target} does not speak JS5: {fault}")]
@@ -63,29 +55,19 @@ pub(crate) enum LearnError {
     Breach { target: SocketAddr, fault: Fault },
 }
 
-/// A status that is no welcome, in words.
-fn words(status: Status) -> String {
-    let meaning = match status {
-        Status::Ok => "welcome",
-        Status::OutOfDate => "out of date",
-        Status::ServerFull => "full",
-        Status::TooManyConnections => "too many connections from this address",
-        Status::SessionExpired => "session expired",
-    };
-    format!("status {}, {meaning}", status.to_byte())
-}
-
 /// Asks the server for its indexes.
 pub(crate) fn learn(target: SocketAddr, manner: &Manner) -> Result<Catalogue, LearnError> {
     let mut reader = Reader::connect(target, manner)?;
     let master = reader.fetch(&[MASTER_INDEX])?;
-    let format = manner.speech.is_named.then_some(manner.speech.profile.master);
-    let readings =
-        master.first().map_or(Vec::new(), |(_, master)| master::readings(master, format));
+    let likeliest = manner.speech.profile.master;
+    let formats = formats_from(likeliest);
+    // A client that is named reads one format.
+    let formats = if manner.speech.is_named { &formats[..1] } else { &formats[..] };
+    let readings = master.first().and_then(|(_, master)| readings(master, formats).ok());
     let mut wrong = None;
-    for reading in readings {
+    for reading in readings.unwrap_or_default() {
         let mut learnt = Learnt::default();
-        match reader.follow(&reading, &mut learnt) {
+        match reader.follow(&reading, manner.speech.is_named, &mut learnt) {
             Ok(()) => {
                 let Learnt { ids, groups, checksums } = learnt;
                 let indexes = std::iter::once(MASTER_INDEX).chain(ids).collect();
@@ -95,7 +77,7 @@ pub(crate) fn learn(target: SocketAddr, manner: &Manner) -> Result<Catalogue, Le
             // Where a version agreed, the reading is right and the server is wrong. Else another
             // reading may fit what the archive indexes are.
             Err(error @ LearnError::Wrong(_)) => {
-                let has_versions = reading.iter().flatten().any(|entry| entry.version.is_some());
+                let has_versions = reading.iter().any(|entry| entry.version.is_some());
                 if has_versions && !learnt.ids.is_empty() {
                     return Err(error);
                 }
@@ -129,24 +111,6 @@ struct Learnt {
     checksums: HashMap<GroupId, u32>,
 }
 
-/// The groups that an archive index lists below `groups_max`, and the archive's version.
-fn decode(
-    id: GroupId,
-    bytes: &[u8],
-    groups_max: u32,
-) -> Result<(u32, Vec<(GroupId, u32)>), LearnError> {
-    let wrong =
-        |reason: String| LearnError::Wrong(format!("{id} is not an archive index: {reason}"));
-    let payload = container::decompress(bytes, INDEX_LEN_MAX).map_err(|e| wrong(e.to_string()))?;
-    let index = ArchiveIndex::decode(&payload).map_err(|e| wrong(e.to_string()))?;
-    let archive = id.group as u8;
-    let on_wire = index.groups.iter().filter_map(|entry| {
-        let group = entry.id;
-        (group < groups_max).then_some((GroupId { archive, group }, entry.crc))
-    });
-    Ok((index.version, on_wire.collect()))
-}
-
 struct Reader {
     stream: TcpStream,
     session: ClientSession<()>,
@@ -163,7 +127,7 @@ impl Reader {
         stream.set_read_timeout(Some(manner.timeout)).map_err(network)?;
         stream.set_nodelay(true).map_err(network)?;
         let speech = &manner.speech;
-        let groups_max = if speech.profile.asks_wide() { GROUPS_MAX } else { GROUPS_NARROW };
+        let groups_max = speech.profile.groups_max();
         let (session, timeout) = (speech.session(), manner.timeout);
         let mut reader = Self { stream, session, target, timeout, groups_max };
         let mut out = Vec::new();
@@ -173,9 +137,9 @@ impl Reader {
         }
         speech.handshake(&mut reader.session, &mut out);
         reader.stream.write_all(&out).map_err(network)?;
-        let mut taken = Taken::default();
+        let mut containers = Containers::default();
         while reader.session.status().is_none() {
-            reader.read("the status byte", &mut taken)?;
+            reader.read("the status byte", &mut containers)?;
         }
         match reader.session.status() {
             Some(Status::Ok) => {}
@@ -192,37 +156,32 @@ impl Reader {
     }
 
     /// Fetches and decodes the archive indexes of one reading of the master index.
-    fn follow(&mut self, reading: &master::Reading, learnt: &mut Learnt) -> Result<(), LearnError> {
-        let present = (0_u32..).zip(reading).filter_map(|(group, entry)| {
-            Some((GroupId { archive: ARCHIVE_INDEXES, group }, (*entry)?))
-        });
-        let present: Vec<_> = present.collect();
+    fn follow(
+        &mut self,
+        reading: &[Listed],
+        has_digests: bool,
+        learnt: &mut Learnt,
+    ) -> Result<(), LearnError> {
         // The first alone shows whether the reading fits: another one may name archives that
         // do not exist, and a server need not answer for those.
-        let (first, rest) = present.split_at(1.min(present.len()));
+        let (first, rest) = reading.split_at(1.min(reading.len()));
         for asked in std::iter::once(first).chain(rest.chunks(IN_FLIGHT)) {
-            let ids: Vec<GroupId> = asked.iter().map(|(id, _)| *id).collect();
-            let expected: HashMap<_, _> = asked.iter().copied().collect();
+            let ids: Vec<GroupId> = asked.iter().map(Listed::id).collect();
             for (id, container) in self.fetch(&ids)? {
-                let Some(entry) = expected.get(&id) else { continue };
-                let wrong = |what| Err(LearnError::Wrong(format!("{id}: its {what}")));
-                let (crc, expected) = (crc32fast::hash(&container), entry.crc);
-                if crc != expected {
-                    return wrong(format!(
-                        "CRC-32 is {crc:08x}, the master index says {expected:08x}"
-                    ));
-                }
-                if entry.digest.is_some_and(|digest| digest != master_index::digest(&container)) {
-                    return wrong("digest is not that of the master index".to_owned());
-                }
-                let (found, groups) = decode(id, &container, self.groups_max)?;
-                if let Some(version) = entry.version.filter(|version| *version != found) {
-                    return wrong(format!("version is {found}, the master index says {version}"));
+                let Some(entry) = asked.iter().find(|entry| entry.id() == id) else { continue };
+                let wrong = |what: String| LearnError::Wrong(format!("index {id}: {what}"));
+                let index = entry.index(&container).map_err(wrong)?;
+                let digest = entry.digest.filter(|_| has_digests);
+                if digest.is_some_and(|digest| digest != master_index::digest(&container)) {
+                    return Err(wrong("its digest is not that of the master index".to_owned()));
                 }
                 learnt.ids.push(id);
                 learnt.checksums.insert(id, entry.crc);
-                learnt.checksums.extend(groups.iter().copied());
-                learnt.groups.extend(groups.into_iter().map(|(id, _)| id));
+                for group in index.groups.iter().filter(|group| group.id < self.groups_max) {
+                    let id = GroupId { archive: entry.archive, group: group.id };
+                    learnt.checksums.insert(id, group.crc);
+                    learnt.groups.push(id);
+                }
             }
         }
         learnt.ids.sort_unstable();
@@ -238,16 +197,17 @@ impl Reader {
         let target = self.target;
         let written = self.stream.write_all(&out);
         written.map_err(|error| LearnError::Network { target, error })?;
-        let mut taken = Taken::default();
-        while taken.done.len() < ids.len() {
+        let (mut containers, mut done) = (Containers::default(), Vec::new());
+        while done.len() < ids.len() {
             let open = self.session.outstanding().map(|(_, id, ())| id.to_string());
             let open: Vec<String> = open.take(5).collect();
-            self.read(&open.join(", "), &mut taken)?;
+            self.read(&open.join(", "), &mut containers)?;
+            done.extend(std::iter::from_fn(|| containers.take()));
         }
-        Ok(taken.done)
+        Ok(done)
     }
 
-    fn read(&mut self, asked: &str, taken: &mut Taken) -> Result<(), LearnError> {
+    fn read(&mut self, asked: &str, containers: &mut Containers) -> Result<(), LearnError> {
         let mut buffer = vec![0; 64 << 10];
         let len = match self.stream.read(&mut buffer) {
             Ok(0) => {
@@ -265,54 +225,10 @@ impl Reader {
             }
             Err(error) => return Err(LearnError::Network { target: self.target, error }),
         };
-        let received = self.session.receive(&buffer[..len], taken);
+        let received = self.session.receive(&buffer[..len], containers);
         received.map_err(|fault| match self.session.status() {
             None => LearnError::NotJs5 { target: self.target, fault: fault.to_string() },
             Some(_) => LearnError::Breach { target: self.target, fault },
         })
-    }
-}
-
-/// Containers as they come. Those that are asked for here are urgent and none is asked for twice,
-/// so its group names each.
-#[derive(Default)]
-struct Taken {
-    bytes: Vec<u8>,
-    /// What `bytes` is of, and those of which blocks of others have come between.
-    id: Option<GroupId>,
-    suspended: HashMap<GroupId, Vec<u8>>,
-    done: Vec<(GroupId, Vec<u8>)>,
-}
-
-impl ResponseSink<()> for Taken {
-    fn status(&mut self, _: Status) {}
-
-    fn begin(&mut self, head: &Head) -> bool {
-        self.suspend();
-        self.id = Some(head.id);
-        true
-    }
-
-    fn resume(&mut self, answered: &Answered<()>) {
-        self.suspend();
-        self.id = Some(answered.head.id);
-        self.bytes = self.suspended.remove(&answered.head.id).unwrap_or_default();
-    }
-
-    fn data(&mut self, bytes: &[u8]) {
-        self.bytes.extend_from_slice(bytes);
-    }
-
-    fn end(&mut self, answered: Answered<()>) {
-        self.id = None;
-        self.done.push((answered.head.id, std::mem::take(&mut self.bytes)));
-    }
-}
-
-impl Taken {
-    fn suspend(&mut self) {
-        if let Some(id) = self.id.take() {
-            self.suspended.insert(id, std::mem::take(&mut self.bytes));
-        }
     }
 }

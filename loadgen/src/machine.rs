@@ -73,31 +73,25 @@ impl KernelCounters {
 
     /// What was counted since `before`.
     pub(crate) fn since(self, before: Self) -> Self {
-        Self {
-            listen_overflows: self.listen_overflows.saturating_sub(before.listen_overflows),
-            listen_drops: self.listen_drops.saturating_sub(before.listen_drops),
-            retransmits: self.retransmits.saturating_sub(before.retransmits),
-            backlog_drops: self.backlog_drops.saturating_sub(before.backlog_drops),
-        }
+        self.with(before, u64::saturating_sub)
     }
 
     /// Both together: readings of one machine, one after the other.
     pub(crate) fn plus(self, other: Self) -> Self {
-        Self {
-            listen_overflows: self.listen_overflows + other.listen_overflows,
-            listen_drops: self.listen_drops + other.listen_drops,
-            retransmits: self.retransmits + other.retransmits,
-            backlog_drops: self.backlog_drops + other.backlog_drops,
-        }
+        self.with(other, |a, b| a + b)
     }
 
     /// The larger of each: two readings of one machine.
     pub(crate) fn max(self, other: Self) -> Self {
+        self.with(other, u64::max)
+    }
+
+    fn with(self, other: Self, of: fn(u64, u64) -> u64) -> Self {
         Self {
-            listen_overflows: self.listen_overflows.max(other.listen_overflows),
-            listen_drops: self.listen_drops.max(other.listen_drops),
-            retransmits: self.retransmits.max(other.retransmits),
-            backlog_drops: self.backlog_drops.max(other.backlog_drops),
+            listen_overflows: of(self.listen_overflows, other.listen_overflows),
+            listen_drops: of(self.listen_drops, other.listen_drops),
+            retransmits: of(self.retransmits, other.retransmits),
+            backlog_drops: of(self.backlog_drops, other.backlog_drops),
         }
     }
 }

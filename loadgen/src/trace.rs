@@ -55,9 +55,9 @@ pub(crate) fn write(path: &Path, requests: &mut [Written]) -> io::Result<()> {
     requests.sort_by_key(|request| request.at_ns);
     let start = requests.first().map_or(0, |request| request.at_ns);
     let mut out = io::BufWriter::new(std::fs::File::create(path)?);
-    writeln!(out, "{HEAD}")?;
+    write_head(&mut out)?;
     for request in requests {
-        write_line(&mut out, request.at_ns - start, request.client, request.class, request.id)?;
+        write_line(&mut out, Written { at_ns: request.at_ns - start, ..*request })?;
     }
     out.flush()
 }
@@ -68,13 +68,8 @@ pub(crate) fn write_head(out: &mut impl Write) -> io::Result<()> {
 }
 
 /// Writes one request.
-pub(crate) fn write_line(
-    out: &mut impl Write,
-    at_ns: u64,
-    client: u32,
-    class: Class,
-    id: GroupId,
-) -> io::Result<()> {
+pub(crate) fn write_line(out: &mut impl Write, request: Written) -> io::Result<()> {
+    let Written { at_ns, client, class, id } = request;
     let class = match class {
         Class::Urgent => 'u',
         Class::Prefetch => 'p',

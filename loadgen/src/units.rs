@@ -1,5 +1,7 @@
 //! Numbers as people read them: three significant digits and a unit that fits.
 
+use std::time::{Duration, UNIX_EPOCH};
+
 /// Three significant digits, without superfluous zeros behind the point: `87.1`, `1.2`, `412`.
 fn three_digits(value: f64) -> String {
     let decimals = match value.abs() {
@@ -92,20 +94,8 @@ pub(crate) fn percent(share: f64) -> String {
 
 /// A Unix time in milliseconds, as `2026-11-23 04:20:05 UTC`.
 pub(crate) fn date(unix_ms: u64) -> String {
-    let seconds = unix_ms / 1000;
-    let (days, second) = (seconds / 86_400, seconds % 86_400);
-    // Civil date from days: era of 400 years, the year beginning in March.
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = (month_from_march + 2) % 12 + 1;
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
+    let time = UNIX_EPOCH + Duration::from_millis(unix_ms);
+    humantime::format_rfc3339_seconds(time).to_string().replace('T', " ").replace('Z', " UTC")
 }
 
 #[cfg(test)]

@@ -5,7 +5,6 @@
 //! so does this. Archive indexes are downloaded if they changed, the master index always.
 
 use super::crcs::load_cache;
-use super::fetch::plan::{self, MasterEntry};
 use super::fetch::remote::{Remote, Server};
 use super::text::{counted, megabytes, print, thousands};
 use crate::catalog::{LoadOptions, Readers, Snapshot};
@@ -13,6 +12,7 @@ use crate::cli::DiffArgs;
 use crate::failure::{Exit, Failure};
 use crate::protocol::archive_index::{ArchiveIndex, FLAG_LENGTHS};
 use crate::protocol::frame::Framing;
+use crate::protocol::listing::{Listed, formats_from, readings};
 use crate::protocol::{Dialect, GroupId, MASTER_INDEX, Profile};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -86,9 +86,9 @@ impl Side {
             let pieces = dialect.framing.container_pieces(framed);
             let container: Vec<u8> = pieces.flatten().copied().collect();
             let crc = crc32fast::hash(&container);
-            let entry = MasterEntry { archive, crc, version: None };
+            let entry = Listed { archive, crc, version: None, digest: None };
             // It was decoded when the cache was loaded.
-            let Ok(index) = plan::index(&entry, &container) else { continue };
+            let Ok(index) = entry.index(&container) else { continue };
             let bytes = |group| {
                 let len = response(GroupId { archive, group }).len() as u64;
                 (len > 0).then_some(len)
@@ -107,7 +107,8 @@ impl Side {
             Failure::new(Exit::CorruptCache, cause, "try again, or ask another server")
         };
         let mut wrong = "its master index is empty".to_owned();
-        for entries in plan::readings(&master, server.profile.master).map_err(lies)? {
+        let readings = readings(&master, &formats_from(server.profile.master));
+        for entries in readings.map_err(|error| lies(error.to_string()))? {
             match Self::indexes(&mut remote, &entries, server.profile.framing)? {
                 Ok(archives) => {
                     remote.end();
@@ -124,13 +125,13 @@ impl Side {
     /// was read rightly.
     fn indexes(
         remote: &mut Remote,
-        entries: &[MasterEntry],
+        entries: &[Listed],
         framing: Framing,
     ) -> Result<Result<BTreeMap<u8, Archive>, String>, Failure> {
         let mut archives = BTreeMap::new();
         for entry in entries.iter().rev() {
             let container = remote.get(entry.id())?;
-            let index = match plan::index(entry, &container) {
+            let index = match entry.index(&container) {
                 Ok(index) => index,
                 Err(what) => return Ok(Err(format!("index {}: {what}", entry.id()))),
             };

@@ -23,7 +23,7 @@ use super::handshake::{Prefixed, Status, handshake};
 use super::profile::{Handshake, Language, Mark, Profile};
 use super::request::{Frame, Message, Opcodes};
 use super::{Class, GroupId};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 /// Of the container: what must be seen to know a response's length.
 const CONTAINER_HEAD_LEN: usize = 5;
@@ -77,6 +77,53 @@ pub trait ResponseSink<T> {
     /// next. Its request stays outstanding.
     fn broken_off(&mut self, broken: Answered<T>) {
         let _ = broken;
+    }
+}
+
+/// Puts containers together, for who does not ask for a group twice at a time: the group names
+/// each.
+#[derive(Debug, Default)]
+pub struct Containers {
+    /// The one that is being received. It grows with the bytes, whatever length it claims.
+    coming: Option<(GroupId, Vec<u8>)>,
+    /// Those of which blocks of others have come between.
+    suspended: BTreeMap<GroupId, Vec<u8>>,
+    whole: VecDeque<(GroupId, Vec<u8>)>,
+}
+
+impl Containers {
+    /// Takes the first that has come whole.
+    pub fn take(&mut self) -> Option<(GroupId, Vec<u8>)> {
+        self.whole.pop_front()
+    }
+}
+
+impl<T> ResponseSink<T> for Containers {
+    fn status(&mut self, _: Status) {}
+
+    fn begin(&mut self, head: &Head) -> bool {
+        self.suspended.extend(self.coming.take());
+        self.coming = Some((head.id, Vec::new()));
+        true
+    }
+
+    fn data(&mut self, bytes: &[u8]) {
+        if let Some((_, container)) = &mut self.coming {
+            container.extend_from_slice(bytes);
+        }
+    }
+
+    fn resume(&mut self, answered: &Answered<T>) {
+        self.suspended.extend(self.coming.take());
+        self.coming = self.suspended.remove_entry(&answered.head.id);
+    }
+
+    fn broken_off(&mut self, _: Answered<T>) {
+        self.coming = None;
+    }
+
+    fn end(&mut self, _: Answered<T>) {
+        self.whole.extend(self.coming.take());
     }
 }
 

@@ -148,8 +148,8 @@ fn send_piece(under_way: &mut UnderWay, random: &mut fastrand::Rng, out: &mut Ve
     let place = random.usize(..under_way.len());
     let (response, framed, at) = &mut under_way[place];
     let framing = response.framing();
-    let end =
-        if framing.is_multi() { framing.next_edge(*at).min(framed.len()) } else { framed.len() };
+    let block_end = (*at / framing.block_len() + 1) * framing.block_len();
+    let end = if framing.is_multi() { block_end.min(framed.len()) } else { framed.len() };
     append_keyed(out, &framed[*at..end], response.key());
     *at = end;
     if end == framed.len() {

@@ -241,17 +241,6 @@ impl Framing {
         }
     }
 
-    /// The first edge of a block behind `at`. Where blocks name their response, another one's may
-    /// go out there, and nowhere else: a client reads a header only after a whole block.
-    #[inline]
-    #[must_use]
-    pub const fn next_edge(self, at: usize) -> usize {
-        match at.checked_div(self.block_len()) {
-            Some(block) => block.saturating_add(1).saturating_mul(self.block_len()),
-            None => at,
-        }
-    }
-
     /// The container's bytes in a framed response, block by block, without headers and leads.
     pub fn container_pieces(self, framed: &[u8]) -> impl Iterator<Item = &[u8]> {
         framed.chunks(self.block_len()).enumerate().filter_map(move |(block, bytes)| {
@@ -542,16 +531,6 @@ mod tests {
                 assert!(pieces == marked, "{framing} in pieces of {size}");
             }
         }
-    }
-
-    #[test]
-    fn another_response_may_come_between_at_full_blocks_only() {
-        let edges = [(0, 512), (1, 512), (511, 512), (512, 1024), (513, 1024)];
-        for (at, edge) in edges {
-            assert_eq!(Framing::Multi512.next_edge(at), edge);
-        }
-        assert_eq!(Framing::Multi102400.next_edge(102_399), 102_400);
-        assert_eq!(Framing::Multi102400.next_edge(102_400), 204_800);
     }
 
     #[test]

@@ -5,13 +5,11 @@
 //! `i32` that mean nothing to the server. In a *prefixed* one the length of the rest follows,
 //! which is never 0.
 
+use std::fmt;
 use std::ops::RangeInclusive;
 
 /// `0F` and the build as `i32`: a fixed handshake without what some clients add.
 pub const HANDSHAKE_LEN: usize = 5;
-
-/// What Old School clients from build 223 on add to a fixed handshake.
-pub const HANDSHAKE_KEY_LEN: usize = 16;
 
 /// The longest token that a prefixed handshake may hold. The field's have 32 characters.
 pub const TOKEN_LEN_MAX: usize = 64;
@@ -70,6 +68,20 @@ impl Status {
             48 => Some(Self::SessionExpired),
             _ => None,
         }
+    }
+}
+
+/// `status 7, full`.
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let meaning = match self {
+            Self::Ok => "welcome",
+            Self::OutOfDate => "out of date",
+            Self::ServerFull => "full",
+            Self::TooManyConnections => "too many connections from this address",
+            Self::SessionExpired => "session expired",
+        };
+        write!(f, "status {}, {meaning}", self.to_byte())
     }
 }
 

@@ -232,9 +232,28 @@ pub fn decode(
     format: MasterFormat,
     container: &[u8],
 ) -> Result<Vec<MasterEntry>, MasterIndexError> {
-    let entry_len = format.entry_len();
     let payload = container::decompress(container, MASTER_INDEX_LEN_MAX)?;
-    let len = payload.len();
+    let (len, entry_len) = (payload.len(), format.entry_len());
+    if !format.has_digests() && !len.is_multiple_of(entry_len) {
+        return Err(MasterIndexError::WrongLength { len, entry_len });
+    }
+    entries(format, &payload)
+}
+
+/// As [`decode`], and as a client reads it: it looks entries up by archive and never at the end of
+/// the table, so that a part of an entry may stand there, as `RuneJS` sends it.
+///
+/// # Errors
+/// The bytes are no such container.
+pub fn decode_cut(
+    format: MasterFormat,
+    container: &[u8],
+) -> Result<Vec<MasterEntry>, MasterIndexError> {
+    entries(format, &container::decompress(container, MASTER_INDEX_LEN_MAX)?)
+}
+
+fn entries(format: MasterFormat, payload: &[u8]) -> Result<Vec<MasterEntry>, MasterIndexError> {
+    let (len, entry_len) = (payload.len(), format.entry_len());
     let cells = match payload.split_first() {
         Some((&count, rest)) if format.has_digests() => {
             let count = usize::from(count);
@@ -247,12 +266,9 @@ pub fn decode(
             let needed = 1 + SIGNED_LEN;
             return Err(MasterIndexError::TooShort { len, count: 0, needed });
         }
-        _ => &payload[..],
+        _ => payload,
     };
     let cells = cells.chunks_exact(entry_len);
-    if !cells.remainder().is_empty() {
-        return Err(MasterIndexError::WrongLength { len, entry_len });
-    }
     let entry = |cell: &[u8]| {
         let int = |at: usize| {
             let bytes = cell.get(at..).and_then(<[u8]>::first_chunk);

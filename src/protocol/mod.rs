@@ -21,6 +21,7 @@ mod fault;
 pub mod frame;
 pub mod handshake;
 mod id;
+pub mod listing;
 pub mod master_index;
 pub mod profile;
 pub mod queue;

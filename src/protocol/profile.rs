@@ -13,6 +13,7 @@ use super::handshake::{Builds, Prefixed, Status, TOKEN_LEN_MAX, show_builds};
 use super::master_index::MasterFormat;
 use super::request::{Frame, Opcodes};
 use super::response::Dialect;
+use super::{GROUPS_MAX, GROUPS_NARROW};
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
 
@@ -174,6 +175,12 @@ impl Profile {
     #[must_use]
     pub const fn asks_wide(&self) -> bool {
         self.frame.is_wide() && !matches!(self.framing, Framing::Marked3)
+    }
+
+    /// Groups from this number on cannot be asked for.
+    #[must_use]
+    pub const fn groups_max(&self) -> u32 {
+        if self.asks_wide() { GROUPS_MAX } else { GROUPS_NARROW }
     }
 
     /// Looks at fields together.

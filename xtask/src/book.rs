@@ -6,6 +6,7 @@
 //! files that they lead to, and every link holds in both places.
 
 use crate::compare::Result;
+use crate::workspace::root;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
@@ -18,7 +19,7 @@ const SUMMARY: &str = "docs/SUMMARY.md";
 
 /// Builds the book.
 pub(crate) fn run() -> Result<ExitCode> {
-    let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).canonicalize()?;
+    let root = root().canonicalize()?;
     let book = root.join("target/book");
     if book.exists() {
         fs::remove_dir_all(&book)?;

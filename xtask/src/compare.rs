@@ -14,6 +14,7 @@ mod svg;
 mod table;
 pub(crate) mod workload;
 
+use crate::workspace::cargo;
 use cache::Bytes;
 pub(crate) use cache::put_archive;
 use clap::Parser;
@@ -22,7 +23,7 @@ use report::{Failure, Report};
 use server::{PeerArg, Server};
 use std::error::Error;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use workload::{RING_DRIVER, WITHIN, WORKLOADS, Within, Workload};
 
 /// What the chore ends with when something is wrong.
@@ -169,11 +170,11 @@ pub(crate) fn directories() -> Result<(PathBuf, PathBuf)> {
 
 /// Builds what is compared, with the same profile as this program.
 pub(crate) fn build(packages: &[&str]) -> Result<()> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let mut command = Command::new(cargo);
-    command.args(["build", "--release", "--locked"]).current_dir(root);
-    let status = command.args(packages.iter().flat_map(|name| ["-p", name])).status()?;
+    let mut command = cargo();
+    let status = command
+        .args(["build", "--release"])
+        .args(packages.iter().flat_map(|name| ["-p", name]))
+        .status()?;
     if status.success() { Ok(()) } else { Err("the build failed".into()) }
 }
 

@@ -3,6 +3,7 @@
 //! The tests compare what is committed with what this writes (tests/features/settings.rs).
 
 use crate::compare::Result;
+use crate::workspace::root;
 use js5d::settings;
 use std::fs;
 use std::path::Path;
@@ -10,7 +11,7 @@ use std::process::ExitCode;
 
 /// Writes the example file, and the table between the marks of docs/settings.md.
 pub(crate) fn run() -> Result<ExitCode> {
-    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+    let docs = root().join("docs");
     fs::write(docs.join("js5d.example.toml"), settings::example())?;
     replace(&docs.join("settings.md"), "settings", &settings::markdown())?;
     Ok(ExitCode::SUCCESS)

@@ -7,6 +7,7 @@ mod fairness;
 mod metrics;
 mod release;
 mod torture;
+mod workspace;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;

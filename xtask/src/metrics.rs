@@ -7,9 +7,9 @@ mod board;
 mod tests;
 
 use crate::compare::Result;
+use crate::workspace::root;
 use js5d::admin::metrics::METRICS;
 use std::fs;
-use std::path::Path;
 use std::process::ExitCode;
 
 const DOCS: &str = "docs/metrics.md";
@@ -22,10 +22,6 @@ pub(crate) fn run() -> Result<ExitCode> {
         println!("wrote {path}");
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn root() -> &'static Path {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
 
 /// The table of all metrics.

@@ -12,6 +12,7 @@ mod version;
 pub(crate) use version::{Args as VersionArgs, run as set_version};
 
 use crate::compare::Result;
+use crate::workspace::root;
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -123,7 +124,7 @@ impl Target {
 
 impl Release {
     fn new(dirty: bool) -> Result<Self> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize()?;
+        let root = root().canonicalize()?;
         let git = |args: &[&str]| said(Command::new("git").current_dir(&root).args(args));
         let changes = git(&["status", "--porcelain"])?;
         if !(changes.is_empty() || dirty) {

@@ -4,6 +4,7 @@
 //! interval by the bootstrap. What changes on the machine between the two runs is part of the
 //! ratio; `compare` avoids that.
 
+use super::options;
 use crate::comparison::{Comparison, Kind, Pair, Ratio, Row, RowUnit, median};
 use crate::failure::Failure;
 use crate::machine::Environment;
@@ -15,11 +16,10 @@ use std::path::Path;
 pub(crate) fn read(path: &Path) -> Result<(String, RunResult), Failure> {
     let name = path.display().to_string();
     let remedy = "Give --baseline a file that run --json wrote.";
-    let failed = |e: &dyn std::fmt::Display| Failure::usage(format!("{name}: {e}"), remedy);
-    let text = std::fs::read_to_string(path).map_err(|e| failed(&e))?;
-    let before = RunResult::parse(&text).map_err(|e| failed(&e))?;
+    let before = options::result_of(path, remedy)?;
     if before.comparison.as_ref().is_some_and(|known| known.kind != Kind::Baseline) {
-        return Err(failed(&"this is a comparison, not a run"));
+        let cause = format!("{name}: this is a comparison, not a run");
+        return Err(Failure::usage(cause, remedy));
     }
     Ok((name, before))
 }

@@ -3,8 +3,11 @@
 use crate::cli::{LoadOptions, RunArgs};
 use crate::engine::limits;
 use crate::failure::Failure;
+use crate::result::RunResult;
 use crate::settings::{self, Settings};
 use crate::units;
+use std::fmt::Display;
+use std::path::Path;
 
 /// Shows what the run needs, and refuses what cannot work.
 pub(crate) fn check_limits(settings: &Settings, args: &RunArgs) -> Result<(), Failure> {
@@ -47,6 +50,13 @@ pub(crate) fn refuse(command: &str, given: &[(&str, bool)], instead: &str) -> Re
         }
         None => Ok(()),
     }
+}
+
+/// Reads a result that `--json` wrote.
+pub(crate) fn result_of(path: &Path, remedy: &str) -> Result<RunResult, Failure> {
+    let failed = |e: &dyn Display| Failure::usage(format!("{}: {e}", path.display()), remedy);
+    let text = std::fs::read_to_string(path).map_err(|e| failed(&e))?;
+    RunResult::parse(&text).map_err(|e| failed(&e))
 }
 
 /// The options of the command line over those of the file, checked.

@@ -9,7 +9,7 @@ use crate::cli::RecordArgs;
 use crate::failure::Exit;
 use crate::failure::Failure;
 use crate::settings;
-use crate::trace;
+use crate::trace::{self, Written};
 use js5d::protocol::profile::table;
 use js5d::protocol::session::Step;
 use js5d::protocol::{Builds, Clients, Profile, ServerSession};
@@ -122,9 +122,10 @@ impl Parser {
                 match self.session.next_step() {
                     Step::Response(response) => {
                         book.requests += 1;
-                        let (class, id) = (response.class(), response.id());
+                        let (client, class, id) = (self.client, response.class(), response.id());
                         // A full disk shows when the trace is ended.
-                        let _ = trace::write_line(&mut book.out, at_ns, self.client, class, id);
+                        let request = Written { at_ns, client, class, id };
+                        let _ = trace::write_line(&mut book.out, request);
                     }
                     Step::Status(_) => {}
                     Step::Idle | Step::Close(_) => break,

@@ -286,7 +286,7 @@ impl ResponseSink<Token> for Sink<'_> {
         match self.check.current.take().map_or(Depth::Framing, |running| running.depth) {
             Depth::Framing => {}
             Depth::Crc(hasher, checksum) => {
-                self.books.tally.checked_by_crc();
+                self.books.tally.recorder.checked(1, 0);
                 if hasher.finalize() != checksum {
                     self.books.tally.wrong(self.client, &Wrong::Checksum { id: head.id });
                 }
@@ -329,7 +329,7 @@ impl Sink<'_> {
     }
 
     fn end_compared(&mut self, id: GroupId, comparison: Comparison, wire_bytes: usize) {
-        self.books.tally.compared();
+        self.books.tally.recorder.checked(0, 1);
         let expected = self.books.verify.framed(id);
         let wrong = match (expected, comparison.wrong_at) {
             (None, _) => Some(Wrong::NotInCache { id }),

@@ -9,12 +9,13 @@
 use super::checker::{Books, Checker, class_index};
 use super::connection::{Connection, Route};
 use super::core::Core;
-use super::faults::{Event, Stall, Token, Wrong};
+use super::faults::{Stall, Token, Wrong};
 use super::hostile::{Act, Hostile, Talk};
 use super::pace::Call;
 use super::plan::{KeyPolicy, Plan};
 use super::visit::{Ask, Next, Room, Visit};
 use crate::scenario::{Kind, Paced, Work};
+use crate::stats::Outcome;
 use crate::trace::Written;
 use js5_ring::Buffer;
 use js5d::protocol::{Class, GroupId, Status};
@@ -376,7 +377,7 @@ impl Client {
         if self.hostile.is_none() {
             core.tally.recorder.handshake(self.handshake_sent_ns, core.now_ns);
         }
-        core.tally.event(Event::Status(status));
+        core.tally.outcome(status.into());
         if status != Status::Ok {
             return self.retry_or_give_up(core);
         }
@@ -525,7 +526,7 @@ impl Client {
 
     fn on_fault(&mut self, core: &mut Core, wrong: &Wrong) {
         if self.hostile.as_ref().is_some_and(Hostile::broke_the_protocol) {
-            core.tally.event(Event::HostileCut);
+            core.tally.outcome(Outcome::ClosedByServer);
             return self.close_hostile(core);
         }
         core.tally.wrong(self.number, wrong);
@@ -542,12 +543,17 @@ impl Client {
             _ => {}
         }
         if self.hostile.is_some() {
-            core.tally.event(Event::HostileCut);
+            core.tally.outcome(Outcome::ClosedByServer);
             return self.close_hostile(core);
         }
         self.note_quiet(core);
         let owed = self.checker.outstanding().count();
-        core.tally.event(Event::Cut { errno, owed, has_status: self.checker.has_status() });
+        core.tally.outcome(match errno {
+            _ if !self.checker.has_status() => Outcome::ClosedWithoutStatus,
+            0 if owed > 0 => Outcome::Cut,
+            0 => Outcome::ClosedByServer,
+            _ => Outcome::Reset,
+        });
         // A client with --retry expects cuts: a restart, a drain. Otherwise every request
         // is owed an answer.
         if owed > 0 && core.plan.retry_ns.is_none() {
@@ -626,7 +632,7 @@ impl Client {
         if !hostile.sends_bytewise() {
             self.flush(core);
         } else if !self.connection.flush_bytewise() {
-            core.tally.event(Event::HostileCut);
+            core.tally.outcome(Outcome::ClosedByServer);
             return self.close_hostile(core);
         }
         match act {
@@ -639,7 +645,7 @@ impl Client {
             Act::Accuse => core.tally.wrong(self.number, &Wrong::MadeUp),
             Act::Leave => {}
         }
-        core.tally.event(Event::Left);
+        core.tally.outcome(Outcome::ClosedByClient);
         self.close_hostile(core);
     }
 
@@ -675,7 +681,7 @@ impl Client {
         }
         if self.phase == Phase::Connecting {
             core.opening -= 1;
-            core.tally.event(Event::ConnectTimeout);
+            core.tally.outcome(Outcome::ConnectTimeout);
             return self.retry_or_give_up(core);
         }
         let reads_slowly = self.kind(&core.plan).read_rate.is_some()

@@ -1,9 +1,9 @@
-//! The record of a request, and the faults of an answer, a connection or a server, as the checker
-//! hands them to the tally.
+//! The record of a request, and the faults of an answer or a server, as the checker hands them to
+//! the tally.
 
-use crate::stats::{FaultKind, Outcome};
+use crate::stats::FaultKind;
 use js5d::protocol::client::Fault;
-use js5d::protocol::{Class, GroupId, Status};
+use js5d::protocol::{Class, GroupId};
 
 /// When a request should have been sent and when it was, on the run's clock.
 #[derive(Clone, Copy, Debug)]
@@ -44,23 +44,6 @@ pub(crate) enum Wrong {
     },
     /// A body for a group that no index lists.
     MadeUp,
-}
-
-/// What becomes of a connection.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Event {
-    Status(Status),
-    ConnectRefused,
-    ConnectTimeout,
-    ConnectError,
-    /// The server ended it; `errno` is 0 for an orderly end.
-    Cut {
-        errno: i32,
-        owed: usize,
-        has_status: bool,
-    },
-    HostileCut,
-    Left,
 }
 
 /// A connection on which the server owed answers and sent nothing.
@@ -111,23 +94,6 @@ impl Wrong {
                 format!("the server ended the connection while it owed {owed} answers")
             }
             Self::MadeUp => "a body for a group that no index lists".to_owned(),
-        }
-    }
-}
-
-impl Event {
-    /// Under which name it is counted.
-    pub(crate) fn outcome(self) -> Outcome {
-        match self {
-            Self::Status(status) => status.into(),
-            Self::ConnectRefused => Outcome::ConnectRefused,
-            Self::ConnectTimeout => Outcome::ConnectTimeout,
-            Self::ConnectError => Outcome::ConnectError,
-            Self::Cut { has_status: false, .. } => Outcome::ClosedWithoutStatus,
-            Self::Cut { errno, .. } if errno != 0 => Outcome::Reset,
-            Self::Cut { owed, .. } if owed > 0 => Outcome::Cut,
-            Self::Cut { .. } | Self::HostileCut => Outcome::ClosedByServer,
-            Self::Left => Outcome::ClosedByClient,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A worker's tally: hands measurements to the recorder, and counts faults and outcomes by name.
 
-use super::faults::{Event, Stall, Token, Wrong};
-use crate::stats::Recorder;
+use super::faults::{Stall, Token, Wrong};
+use crate::stats::{Outcome, Recorder};
 use js5d::protocol::Class;
 use std::io;
 
@@ -9,15 +9,13 @@ use std::io;
 pub(crate) struct Tally {
     pub(crate) recorder: Recorder,
     pub(crate) now_ns: u64,
-    by_crc: u64,
-    by_bytes: u64,
     /// The first error of a connect, in the system's words.
     pub(crate) connect_error: Option<String>,
 }
 
 impl Tally {
     pub(crate) fn new(recorder: Recorder) -> Self {
-        Self { recorder, now_ns: 0, by_crc: 0, by_bytes: 0, connect_error: None }
+        Self { recorder, now_ns: 0, connect_error: None }
     }
 
     #[inline]
@@ -26,30 +24,23 @@ impl Tally {
         self.recorder.response(class, intended_ns, written_ns, done_ns, bytes);
     }
 
-    pub(crate) fn checked_by_crc(&mut self) {
-        self.by_crc += 1;
-    }
-
-    pub(crate) fn compared(&mut self) {
-        self.by_bytes += 1;
-    }
-
     pub(crate) fn wrong(&mut self, client: u32, wrong: &Wrong) {
         self.recorder.fault(wrong.kind(), client, self.now_ns, || wrong.words());
     }
 
     pub(crate) fn connect_failed(&mut self, error: &io::Error) {
-        let event = match error.kind() {
-            io::ErrorKind::ConnectionRefused => Event::ConnectRefused,
-            io::ErrorKind::TimedOut => Event::ConnectTimeout,
-            _ => Event::ConnectError,
+        let outcome = match error.kind() {
+            io::ErrorKind::ConnectionRefused => Outcome::ConnectRefused,
+            io::ErrorKind::TimedOut => Outcome::ConnectTimeout,
+            _ => Outcome::ConnectError,
         };
         self.connect_error.get_or_insert_with(|| error.to_string());
-        self.event(event);
+        self.outcome(outcome);
     }
 
-    pub(crate) fn event(&mut self, event: Event) {
-        self.recorder.outcome(event.outcome(), self.now_ns);
+    /// How a connection, or an attempt at one, ended.
+    pub(crate) fn outcome(&mut self, outcome: Outcome) {
+        self.recorder.outcome(outcome, self.now_ns);
     }
 
     pub(crate) fn stalled(&mut self, stall: &Stall) {
@@ -65,10 +56,5 @@ impl Tally {
     /// `count` requests were due at `intended_ns`, and could not even be written.
     pub(crate) fn unwritten(&mut self, class: Class, intended_ns: u64, count: u64) {
         self.recorder.unwritten_at_end(class, intended_ns, self.now_ns, count);
-    }
-
-    /// Everything into the recorder.
-    pub(crate) fn settle(&mut self) {
-        self.recorder.checked(std::mem::take(&mut self.by_crc), std::mem::take(&mut self.by_bytes));
     }
 }

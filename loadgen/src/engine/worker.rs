@@ -170,7 +170,6 @@ impl Worker {
         for client in clients {
             client.watch(core);
         }
-        core.tally.settle();
         core.tally.recorder.publish(live);
     }
 
@@ -287,7 +286,6 @@ impl Worker {
             tally.recorder.due(due_ns, count, false);
             tally.unwritten(class, due_ns, count);
         });
-        tally.settle();
         tally.recorder.usage(end_ns, cpu_ns, run_queue_ns);
         tally.recorder.publish(live);
         Harvest {

@@ -2,7 +2,6 @@
 
 mod clients;
 mod features;
-mod modules;
 mod refusals;
 mod support;
 mod truth;

@@ -75,7 +75,7 @@ fn before_a_run_the_fault_is_named_that_the_server_has() {
         ),
         (
             Misbehaviour::WrongVersion,
-            "255/1: its version is 9, the master index says 8",
+            "index 255/1: version is 9, the master index says 8",
             "The server's indexes are wrong",
         ),
     ];

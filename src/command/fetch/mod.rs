@@ -8,7 +8,6 @@
 //! version in its index.
 
 mod journal;
-pub(super) mod plan;
 pub(super) mod remote;
 mod show;
 mod update;
@@ -20,9 +19,9 @@ use crate::cache::{StagedStore, StoreError, StoreWriter, WriteSummary};
 use crate::catalog::{LoadOptions, Readers};
 use crate::cli::FetchArgs;
 use crate::failure::{Exit, Failure};
+use crate::protocol::listing::{Listed, formats_from, readings};
 use crate::protocol::{ARCHIVE_INDEXES, Class, GroupId, MASTER_INDEX};
 use journal::Journal;
-use plan::MasterEntry;
 use remote::{BUILD, Remote, RemoteError, Server};
 use show::Show;
 use std::collections::{BTreeMap, VecDeque};
@@ -82,7 +81,7 @@ struct Want {
 #[derive(Default)]
 struct Plan {
     master: Vec<u8>,
-    archives: Vec<MasterEntry>,
+    archives: Vec<Listed>,
     wants: BTreeMap<GroupId, Want>,
     /// Groups with numbers that this client cannot ask for.
     beyond_wire: u64,
@@ -191,7 +190,7 @@ impl Mirror {
             let remedy = "try again: it may have loaded another cache meanwhile";
             Ended::Failed(Failure::new(Exit::CorruptCache, cause, remedy))
         };
-        let readings = plan::readings(&master, self.server.profile.master)
+        let readings = readings(&master, &formats_from(self.server.profile.master))
             .map_err(|error| lies(&format!("its master index is none: {error}")))?;
         let mut wrong = None;
         for archives in readings {
@@ -224,7 +223,7 @@ impl Mirror {
     fn read_indexes(
         &mut self,
         remote: &mut Remote,
-        archives: &[MasterEntry],
+        archives: &[Listed],
     ) -> Result<(BTreeMap<GroupId, Want>, u64), Unread> {
         let (mut wants, mut beyond_wire) = (BTreeMap::new(), 0);
         for (place, entry) in archives.iter().rev().enumerate() {
@@ -236,7 +235,7 @@ impl Mirror {
                 self.asked += 1;
                 remote.get(id)?
             };
-            let index = plan::index(entry, &container).map_err(|wrong| Unread::Wrong {
+            let index = entry.index(&container).map_err(|wrong| Unread::Wrong {
                 what: format!("index {id}: {wrong}"),
                 is_first: place == 0,
             })?;
@@ -245,7 +244,7 @@ impl Mirror {
             }
             for group in index.groups {
                 let want = Want { crc: group.crc, version: group.version, tries: 0 };
-                if group.id < self.server.groups_max() {
+                if group.id < self.server.profile.groups_max() {
                     wants.insert(GroupId { archive: entry.archive, group: group.id }, want);
                 } else {
                     beyond_wire += 1;

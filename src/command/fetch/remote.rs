@@ -4,11 +4,10 @@
 use crate::cli::AskingArgs;
 use crate::config;
 use crate::failure::{Exit, Failure};
-use crate::protocol::client::{Answered, ClientSession, Fault, Head, ResponseSink};
+use crate::protocol::client::{ClientSession, Containers, Fault};
 use crate::protocol::handshake::Status;
 use crate::protocol::profile::{Handshake, is_token, table};
-use crate::protocol::{Class, GROUPS_MAX, GROUPS_NARROW, GroupId, Profile};
-use std::collections::{BTreeMap, VecDeque};
+use crate::protocol::{Class, GroupId, Profile};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs};
 use std::time::Duration;
@@ -40,7 +39,7 @@ pub(in crate::command) enum RemoteError {
     #[error("{server} cannot be reached: {source}")]
     Unreachable { server: String, source: io::Error },
     /// It answers the handshake with a status that is not OK.
-    #[error("{server} refuses the connection: {}", status_text(*.status))]
+    #[error("{server} refuses the connection: {status}")]
     Refused { server: String, status: Status },
     /// It sent nothing for as long as is waited.
     #[error("{server} sends nothing: no byte for {seconds} s, with {waiting} unanswered")]
@@ -80,17 +79,6 @@ impl From<RemoteError> for Failure {
     }
 }
 
-fn status_text(status: Status) -> String {
-    let what = match status {
-        Status::OutOfDate => "out of date",
-        Status::ServerFull => "full",
-        Status::TooManyConnections => "too many connections from this address",
-        Status::SessionExpired => "session expired",
-        Status::Ok => "go on",
-    };
-    format!("status {}, {what}", status.to_byte())
-}
-
 impl Server {
     /// A server, and how it is asked.
     pub(in crate::command) fn new(name: &str, args: &AskingArgs) -> Result<Self, Failure> {
@@ -128,11 +116,6 @@ impl Server {
         self.build
     }
 
-    /// Groups from this number on cannot be asked for.
-    pub(in crate::command) fn groups_max(&self) -> u32 {
-        if self.profile.asks_wide() { GROUPS_MAX } else { GROUPS_NARROW }
-    }
-
     /// Connects, and shakes hands.
     pub(in crate::command) fn connect(&self) -> Result<Remote, RemoteError> {
         let unreachable = |source| RemoteError::Unreachable { server: self.name.clone(), source };
@@ -156,7 +139,7 @@ impl Server {
             server: self.clone(),
             stream,
             session: ClientSession::of(&self.profile).matching_by_group(),
-            sink: Sink::default(),
+            sink: Containers::default(),
             out: Vec::new(),
             buf: vec![0; RECEIVE_BYTES],
             failed: None,
@@ -171,7 +154,7 @@ pub(in crate::command) struct Remote {
     server: Server,
     stream: TcpStream,
     session: ClientSession<()>,
-    sink: Sink,
+    sink: Containers,
     /// Requests that were not sent.
     out: Vec<u8>,
     buf: Vec<u8>,
@@ -219,7 +202,7 @@ impl Remote {
             self.failed = self.send().err();
         }
         loop {
-            if let Some(answer) = self.sink.whole.pop_front() {
+            if let Some(answer) = self.sink.take() {
                 return Ok(answer);
             }
             if let Some(error) = self.failed.take() {
@@ -231,7 +214,7 @@ impl Remote {
 
     /// A container that has come and not been taken.
     pub(in crate::command) fn received(&mut self) -> Option<(GroupId, Vec<u8>)> {
-        self.sink.whole.pop_front()
+        self.sink.take()
     }
 
     /// Asks for one group and waits for it.
@@ -280,44 +263,5 @@ impl Remote {
             }
             _ => RemoteError::Broken { server, source },
         }
-    }
-}
-
-/// Puts containers together. None is asked for twice at a time, so its group names each.
-#[derive(Default)]
-struct Sink {
-    /// The one that is being received. It grows with the bytes, whatever length it claims.
-    coming: Option<(GroupId, Vec<u8>)>,
-    /// Those of which blocks of others have come between.
-    suspended: BTreeMap<GroupId, Vec<u8>>,
-    whole: VecDeque<(GroupId, Vec<u8>)>,
-}
-
-impl ResponseSink<()> for Sink {
-    fn status(&mut self, _: Status) {}
-
-    fn begin(&mut self, head: &Head) -> bool {
-        self.suspended.extend(self.coming.take());
-        self.coming = Some((head.id, Vec::new()));
-        true
-    }
-
-    fn data(&mut self, bytes: &[u8]) {
-        if let Some((_, container)) = &mut self.coming {
-            container.extend_from_slice(bytes);
-        }
-    }
-
-    fn resume(&mut self, answered: &Answered<()>) {
-        self.suspended.extend(self.coming.take());
-        self.coming = self.suspended.remove_entry(&answered.head.id);
-    }
-
-    fn broken_off(&mut self, _: Answered<()>) {
-        self.coming = None;
-    }
-
-    fn end(&mut self, _: Answered<()>) {
-        self.whole.extend(self.coming.take());
     }
 }

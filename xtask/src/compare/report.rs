@@ -225,7 +225,7 @@ impl Machine {
         };
         let memory = after_colon("/proc/meminfo", "MemTotal").unwrap_or_default();
         let memory_kib = memory.split(' ').next().and_then(|kib| kib.parse::<u64>().ok());
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
         Self {
             cpu: after_colon("/proc/cpuinfo", "model name").unwrap_or_default(),
             cores: text("/proc/cpuinfo").lines().filter(|l| l.starts_with("processor")).count(),
@@ -234,7 +234,7 @@ impl Machine {
             js5d: env!("CARGO_PKG_VERSION").to_owned(),
             commit: first_line("git", &["describe", "--always", "--dirty"]),
             rustc: first_line("rustc", &["--version"]),
-            date: date(now.map_or(0, |now| now.as_secs() / 86_400)),
+            date: now.split('T').next().unwrap_or_default().to_owned(),
         }
     }
 }
@@ -245,36 +245,10 @@ fn first_line(program: &str, arguments: &[&str]) -> String {
     words.unwrap_or_default().lines().next().unwrap_or("unknown").to_owned()
 }
 
-/// The date `days` after 1970-01-01 (Howard Hinnant, "chrono-compatible low-level date
-/// algorithms": years begin in March, so that leap days come last).
-fn date(days: u64) -> String {
-    let shifted = days + 719_468;
-    let (era, day) = (shifted / 146_097, shifted % 146_097);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day_of_year = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day_of_year + 2) / 153;
-    let day_of_month = day_of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = era * 400 + year + u64::from(month <= 2);
-    format!("{year}-{month:02}-{day_of_month:02}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::compare::measure::ServerUsage;
-
-    #[test]
-    fn days_are_dates() {
-        for (days, expected) in [
-            (0, "1970-01-01"),
-            (11_016, "2000-02-29"),
-            (11_017, "2000-03-01"),
-            (20_819, "2027-01-01"),
-        ] {
-            assert_eq!(date(days), expected);
-        }
-    }
 
     fn side(name: &str, costs: &[(u32, f64)]) -> Side {
         let sample = |&(round, cpu_ns_a_response)| {

@@ -2,8 +2,8 @@
 //! changelog's unreleased part under its name.
 
 use super::{Result, cargo, do_it, said};
+use crate::workspace::root;
 use std::fs;
-use std::path::Path;
 use std::process::{Command, ExitCode};
 
 /// Options.
@@ -31,7 +31,7 @@ const UNRELEASED: &str = "## [Unreleased]\n";
 
 /// Writes it everywhere; nothing is written if one place is not as it should be.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let root = root();
     let date = match &args.date {
         Some(date) => date.clone(),
         None => said(Command::new("date").args(["--utc", "+%F"]))?,
@@ -100,9 +100,8 @@ mod tests {
 
     #[test]
     fn the_version_stands_once_in_every_place() {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         for (file, form) in PLACES {
-            let text = fs::read_to_string(root.join(file)).expect(file);
+            let text = fs::read_to_string(root().join(file)).expect(file);
             let next = replaced(&text, form, env!("CARGO_PKG_VERSION"), "9.8.7").expect(file);
             assert!(next.contains("9.8.7") && next.len().abs_diff(text.len()) < 4, "{file}");
             assert!(replaced(&next, form, env!("CARGO_PKG_VERSION"), "9.8.8").is_err(), "{file}");

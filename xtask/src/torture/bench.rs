@@ -3,6 +3,7 @@
 
 use super::Findings;
 use crate::compare::Result;
+use crate::workspace::cargo;
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, setrlimit};
 use rustix::process::{kill_process, kill_process_group, set_parent_process_death_signal};
 use std::ffi::OsString;
@@ -48,12 +49,8 @@ const BUILDS: &[&[&str]] = &[
 impl Bench {
     /// Builds the binaries and writes the cache.
     pub(crate) fn new(quick: bool, soak: Duration) -> Result<Self> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         for build in BUILDS {
-            let mut command = Command::new(&cargo);
-            command.args(*build).args(["--release", "--locked"]).current_dir(&root);
-            if !command.status()?.success() {
+            if !cargo().args(*build).arg("--release").status()?.success() {
                 return Err(format!("cargo {} failed", build.join(" ")).into());
             }
         }
@@ -92,22 +89,11 @@ impl Bench {
     pub(crate) fn serve_cache(&self, cache: &Path, options: &[&str]) -> Result<Server> {
         let mut command = Command::new(&self.js5d);
         let admin = self.dir.join(format!("{}.sock", fastrand::u64(..)));
-        self.start(&mut command, cache, &admin, "127.0.0.1:0", options)
+        self.serve_by(&mut command, cache, &admin, "127.0.0.1:0", options)
     }
 
     /// The same by another command, as one that runs js5d somewhere else.
     pub(crate) fn serve_by(
-        &self,
-        command: &mut Command,
-        cache: &Path,
-        admin: &Path,
-        listen: &str,
-        options: &[&str],
-    ) -> Result<Server> {
-        self.start(command, cache, admin, listen, options)
-    }
-
-    fn start(
         &self,
         command: &mut Command,
         cache: &Path,

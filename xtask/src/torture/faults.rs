@@ -4,9 +4,9 @@ use super::Findings;
 use super::bench::{Bench, Server, has_program, output_within};
 use super::load::{EachClient, Load};
 use crate::compare::Result;
+use crate::workspace::cargo;
 use rustix::process::{Resource, Rlimit, prlimit};
 use std::net::TcpStream;
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -134,11 +134,9 @@ pub(super) fn ring(bench: &Bench, findings: &mut Findings) -> Result<()> {
 /// Results of operations: completions cannot be changed from outside, so a worker inside a test
 /// has a ring that fails on purpose (src/net/driver/faults.rs).
 fn results(findings: &mut Findings) -> Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
-    command.args(["test", "--release", "--locked", "--package", "js5d", "--lib", "--"]);
-    command.arg("a_ring_that_fails_in_passing").current_dir(root);
+    let mut command = cargo();
+    command.args(["test", "--release", "--package", "js5d", "--lib", "--"]);
+    command.arg("a_ring_that_fails_in_passing");
     let (is_well, text) = output_within(command.stderr(Stdio::null()), TIME_MAX)?;
     let count = text.lines().filter(|line| line.ends_with(" ... ok")).count();
     let (value, bound) = (format!("{count} test passed"), "each byte right, nobody cut");

@@ -3,8 +3,7 @@
 use super::Findings;
 use super::bench::{Bench, output_within};
 use crate::compare::Result;
-use std::path::Path;
-use std::process::Command;
+use crate::workspace::cargo;
 use std::time::Duration;
 
 /// How long a row may take, its build included.
@@ -12,23 +11,12 @@ const TIME_MAX: Duration = Duration::from_secs(600);
 
 /// Runs a row of the example: the line that it prints is `name value bound PASS|FAIL`.
 fn run(bench: &Bench, findings: &mut Findings, row: &str, quick: &str) -> Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
-    command.args([
-        "run",
-        "--quiet",
-        "--release",
-        "--locked",
-        "--example",
-        "reliability",
-        "--",
-        row,
-    ]);
+    let mut command = cargo();
+    command.args(["run", "--quiet", "--release", "--example", "reliability", "--", row]);
     if bench.quick {
         command.args(["--cases", quick]);
     }
-    let (is_well, text) = output_within(command.current_dir(root), TIME_MAX)?;
+    let (is_well, text) = output_within(&mut command, TIME_MAX)?;
     for line in text.lines() {
         let words: Vec<_> = line.split(' ').collect();
         if let [name, value, bound, verdict] = words[..] {

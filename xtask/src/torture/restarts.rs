@@ -4,8 +4,8 @@ use super::Findings;
 use super::bench::{Bench, CLIENTS, output_within};
 use super::load::{EachClient, Load};
 use crate::compare::Result;
+use crate::workspace::cargo;
 use rustix::process::Signal;
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,20 +16,9 @@ const TIME_MAX: Duration = Duration::from_secs(900);
 /// Runs feature tests whose name contains `name`, of full size. What they print in their last
 /// lines is the value.
 fn feature(findings: &mut Findings, promise: &str, name: &str, bound: &str) -> Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
-    command.args([
-        "test",
-        "--release",
-        "--locked",
-        "--package",
-        "js5d",
-        "--test",
-        "features",
-        "--",
-    ]);
-    command.args(["--include-ignored", "--nocapture", name]).current_dir(root);
+    let mut command = cargo();
+    command.args(["test", "--release", "--package", "js5d", "--test", "features", "--"]);
+    command.args(["--include-ignored", "--nocapture", name]);
     let (is_well, text) = output_within(command.stderr(Stdio::null()), TIME_MAX)?;
     let passed = text.lines().find_map(|line| line.strip_prefix("test result: ok. "));
     let count = passed.and_then(|rest| rest.split(' ').next()?.parse::<u64>().ok()).unwrap_or(0);
