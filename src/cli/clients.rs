@@ -20,7 +20,8 @@ pub const PROFILE_KEY: &str = "profile";
 #[command(next_help_heading = "Clients")]
 pub struct ClientArgs {
     /// Builds to serve: one (550), a range (1..=399), several of these (530,634), oldschool,
-    /// nxt, or 'any': every build that a profile describes. Other clients read status 6, out of date
+    /// nxt, or 'any': every build that a profile describes. Other clients read status 6, out of
+    /// date
     #[arg(long, value_name = "BUILDS", default_value = "550")]
     pub build: Vec<BuildArg>,
 

@@ -573,7 +573,7 @@ impl<T: Copy> ClientSession<T> {
         let Head { id, key, .. } = *head;
         let by_bit = self.matching == Matching::ByPrefetchBit;
         let mut fault = Fault::Unasked { id };
-        // Without the bit it may answer either class: the one for which fewer keys were passed over.
+        // Without the bit it may answer either class: the one that passes over fewer keys.
         let mut best: Option<(usize, Class, usize)> = None;
         for class in [first, second] {
             let queue = self.class_mut(class);
