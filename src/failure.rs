@@ -119,10 +119,7 @@ impl From<LoadError> for Failure {
                 Self::new(Exit::Config, error, remedy)
             }
             LoadError::Corrupt(ref report) => {
-                let remedy = match report.can_serve() {
-                    true => "mend it or fetch it again; --skip-corrupt serves the rest",
-                    false => "fetch it again from its source",
-                };
+                let remedy = report.remedy();
                 Self::new(Exit::CorruptCache, error, remedy)
             }
         }

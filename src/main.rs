@@ -2,11 +2,12 @@
 //! and an exit code.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use js5d::cli::Command;
 use js5d::command;
 use js5d::failure::{Exit, Failure};
 use js5d::settings::{self, Fault, Parsed, Resolved};
+use std::path::Path;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -53,10 +54,28 @@ fn failed(failure: &Failure, settings: &[Resolved]) -> ExitCode {
 fn usage(error: &clap::Error) -> ExitCode {
     // If this fails, there is no reader.
     let _ = error.print();
+    if let Some(path) = stray_path(error) {
+        eprintln!("\nto name a cache, write --cache {path}");
+    }
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
         _ => Exit::Usage.into(),
     }
+}
+
+/// A path that stands where a command or an option belongs, in a command that takes --cache.
+fn stray_path(error: &clap::Error) -> Option<&str> {
+    let wrong = match error.kind() {
+        ErrorKind::InvalidSubcommand => ContextKind::InvalidSubcommand,
+        ErrorKind::UnknownArgument => {
+            let command = std::env::args_os().nth(1)?;
+            ["serve", "check", "config"].iter().find(|&&name| command == name)?;
+            ContextKind::InvalidArg
+        }
+        _ => return None,
+    };
+    let Some(ContextValue::String(word)) = error.get(wrong) else { return None };
+    Path::new(word).exists().then_some(word)
 }
 
 /// A worker that panics ends the process, in every build profile, so that the process never goes on

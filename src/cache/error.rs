@@ -20,10 +20,15 @@ pub enum StoreError {
         path: PathBuf,
     },
     /// All that is there is a packed store.
-    #[error("{}: no cache in this directory, but a packed one: name that file", path.display())]
+    #[error(
+        "{}: no cache in this directory, but a packed one: name the file {}",
+        dir.display(), file.display()
+    )]
     PackedInside {
+        /// The directory.
+        dir: PathBuf,
         /// The packed file.
-        path: PathBuf,
+        file: PathBuf,
     },
     /// A file of a store in a directory was named.
     #[error("{}: one file of a cache: name the directory that it is in", path.display())]

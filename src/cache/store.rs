@@ -357,7 +357,7 @@ fn look_elsewhere(
         (Some(first), None) => look(&first),
         (Some(first), Some(second)) => Err(StoreError::Several { path: dir.into(), first, second }),
         (None, _) => Err(match (packed, jcache) {
-            (Some(path), _) => StoreError::PackedInside { path },
+            (Some(file), _) => StoreError::PackedInside { dir: dir.into(), file },
             (None, Some(path)) => packed::refuse_sqlite(&path),
             (None, None) => StoreError::NoStore { path: dir.into() },
         }),

@@ -464,6 +464,15 @@ fn remarkable_groups_are_reported_and_served_if_their_index_lists_them() {
 }
 
 #[test]
+fn an_archive_that_was_not_copied_is_named() {
+    let loaded = sound().with((3, 7), Vec::clear).load(false).unwrap();
+    let words = "archive 3: none of the groups that its index lists (1) is stored; was \
+                 main_file_cache.idx3 or the directory 3 left out of the copy?";
+    assert!(loaded.report.to_string().contains(words), "{}", loaded.report);
+    assert_eq!(loaded.report.notices().count(), 1, "{}", loaded.report);
+}
+
+#[test]
 fn a_store_without_any_index_is_refused_even_in_part() {
     let memory = sound();
     let none = memory.with((255, 1), Vec::clear).with((255, 3), Vec::clear);

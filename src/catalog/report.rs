@@ -135,6 +135,9 @@ pub enum NoticeKind {
     Empty,
     /// Groups that the index lists and the store lacks. Not served.
     NotInStore,
+    /// The same, of an archive of which no group at all is stored, as if its file or directory was
+    /// not copied.
+    NoneStored,
     /// Groups that are stored and not listed, so that there is no checksum to check them against,
     /// and clients cannot know of them. Not served, whether they can be read or not.
     NotInIndex,
@@ -161,6 +164,7 @@ impl NoticeKind {
         match self {
             Self::Empty => "empty",
             Self::NotInStore => "not-in-store",
+            Self::NoneStored => "none-stored",
             Self::NotInIndex => "not-in-index",
             Self::BeyondWire => "beyond-wire",
             Self::NoTrailer => "no-trailer",
@@ -183,6 +187,7 @@ impl NoticeKind {
             Self::NoTrailer => "stored without a version, which was not checked",
             Self::BytesCut => "stored with bytes behind the container, which were cut off",
             Self::Empty
+            | Self::NoneStored
             | Self::IndexTrailing
             | Self::IndexFlags
             | Self::IndexRepeated
@@ -210,6 +215,14 @@ impl fmt::Display for Notice {
         let first = examples.first().copied().unwrap_or_default();
         match kind {
             NoticeKind::Empty => return write!(f, "archive {archive}: empty"),
+            NoticeKind::NoneStored => {
+                return write!(
+                    f,
+                    "archive {archive}: none of the groups that its index lists ({count}) is \
+                     stored; was main_file_cache.idx{archive} or the directory {archive} left out \
+                     of the copy?"
+                );
+            }
             NoticeKind::StoredMasterIndex => {
                 return write!(f, "archive 255: a stored master index, which js5d makes itself");
             }
@@ -321,6 +334,15 @@ impl Report {
     #[must_use]
     pub fn can_serve(&self) -> bool {
         !self.archives.is_empty()
+    }
+
+    /// What to do about its problems.
+    #[must_use]
+    pub fn remedy(&self) -> &'static str {
+        match self.can_serve() {
+            true => "mend it or fetch it again; --skip-corrupt serves the rest",
+            false => "fetch it again from its source",
+        }
     }
 
     /// The number of problems and the first of them, in one line.

@@ -165,13 +165,17 @@ fn check_archive(
         report.note(archive, NoticeKind::Empty, 0);
     }
     let (mut served, mut wide) = (0, 0);
+    let absent = match slots.is_empty() {
+        true => NoticeKind::NoneStored,
+        false => NoticeKind::NotInStore,
+    };
     let mut stored = slots.peekable();
     for entry in &index.groups {
         while let Some(number) = stored.next_if(|&number| groups[number].group < entry.id) {
             report.note(archive, NoticeKind::NotInIndex, groups[number].group);
         }
         let Some(number) = stored.next_if(|&number| groups[number].group == entry.id) else {
-            report.note(archive, NoticeKind::NotInStore, entry.id);
+            report.note(archive, absent, entry.id);
             continue;
         };
         let group = groups[number];

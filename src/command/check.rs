@@ -55,9 +55,14 @@ pub fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
     } else {
         let verdict = verdict(snapshot.as_ref(), &report);
         let memory = budget.as_ref().map(memory_text).unwrap_or_default();
+        let remedy = match report.is_sound() {
+            true => String::new(),
+            false => format!("what to do about the cache: {}\n", report.remedy()),
+        };
         let framings = snapshot.as_ref().map(framings_text).unwrap_or_default();
         // The verdict is the last line, which scripts read.
-        print(format!("{report}driver: {driver}\n{framings}{memory}{verdict}\n").as_bytes())?;
+        let text = format!("{report}driver: {driver}\n{framings}{memory}{remedy}{verdict}\n");
+        print(text.as_bytes())?;
     }
     if !report.is_sound() {
         return Ok(Exit::CorruptCache.into());

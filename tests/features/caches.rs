@@ -39,6 +39,39 @@ pub(crate) fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 }
 
 #[test]
+fn a_path_without_its_option_is_told_of_it() {
+    let dir = tempfile::tempdir().expect("a scratch directory");
+    let cache = text(dir.path());
+    let words = format!("to name a cache, write --cache {cache}\n");
+    for arguments in [&[cache][..], &["serve", cache], &["check", cache], &["config", cache]] {
+        let Ended { code, stderr, .. } = js5d(arguments);
+        assert_eq!(code, Some(64), "{stderr}");
+        assert!(stderr.ends_with(&words), "{arguments:?}: {stderr}");
+    }
+    // No path, and a command that takes no cache.
+    for arguments in [&["absent.zip"][..], &["check", "absent.zip"], &["status", cache]] {
+        let Ended { code, stderr, .. } = js5d(arguments);
+        assert_eq!(code, Some(64), "{stderr}");
+        assert!(!stderr.contains("to name a cache"), "{arguments:?}: {stderr}");
+    }
+}
+
+#[test]
+fn a_check_of_a_damaged_cache_says_what_to_do() {
+    let dir = tempfile::tempdir().expect("a scratch directory");
+    Cache::sample().write_flat(dir.path());
+    fs::write(dir.path().join("1/50.dat"), b"cut").expect("a file");
+    let Ended { code, stdout, .. } = js5d(&["check", "--cache", text(dir.path())]);
+    assert_eq!(code, Some(65), "{stdout}");
+    let mut last = stdout.lines().rev();
+    let verdict = last.next().expect("a verdict");
+    assert!(verdict.starts_with("CORRUPT: 1 problem; without them "), "{stdout}");
+    let remedy = "what to do about the cache: mend it or fetch it again; --skip-corrupt serves \
+                  the rest";
+    assert_eq!(last.next(), Some(remedy));
+}
+
+#[test]
 fn a_cache_through_all_forms_and_back_is_the_same_byte_by_byte() {
     let dir = tempfile::tempdir().expect("a scratch directory");
     let path = |name: &str| dir.path().join(name);

@@ -38,7 +38,7 @@ fn a_directory_without_a_store_says_what_to_do() {
         (Image::default(), "absent", "absent: no such file or directory"),
         (nothing, "", "no cache in this directory (neither main_file_cache.dat2, nor"),
         (two, "", "no cache in this directory, and more than one just below it: name "),
-        (Image::default().with("disk.zip", b"PK"), "", "no cache in this directory, but a packed"),
+        (Image::default().with("disk.zip", b"PK"), "", "one: name the file "),
         (Image::default().with("main_file_cache.idx0", []), "main_file_cache.idx0", "name the dir"),
         (Image::default().with("main_file_cache.dat2", []), "main_file_cache.dat2", "name the dir"),
         (Image::default().with("main_file_cache.idx0", []), "", "no main_file_cache.dat2 beside"),
