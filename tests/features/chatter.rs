@@ -46,7 +46,7 @@ fn a_peer_that_sends_a_million_rekeys_is_cut() {
 }
 
 #[test]
-fn a_peer_is_cut_for_it_even_while_it_is_being_sent_to() {
+fn a_peer_that_sends_too_much_chatter_is_cut_even_while_it_is_being_sent_to() {
     let (server, http) = start("2");
     let mut client = Client::connect_slow(&server, 0);
     client.request((0..40).map(|group| (Class::Prefetch, id(2, group))));

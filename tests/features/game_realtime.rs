@@ -75,7 +75,7 @@ fn game_connections_have_real_time_priority_where_it_is_allowed_and_workers_neve
 }
 
 #[test]
-fn switched_off_it_is_not_asked_for() {
+fn real_time_priority_that_is_switched_off_is_not_asked_for() {
     let options = ["--game-realtime", "off", "--admin", "127.0.0.1:0"];
     let server = start(game_server(echo), &options);
     assert_eq!(policies(&server)["game"], ORDINARY);
@@ -84,7 +84,7 @@ fn switched_off_it_is_not_asked_for() {
 }
 
 #[test]
-fn without_a_game_server_nothing_asks_for_it() {
+fn without_a_game_server_nothing_asks_for_real_time_priority() {
     let options = ["--game-realtime", "require", "--admin", "127.0.0.1:0"];
     let server = without_the_right(|command| Server::run(command, &options));
     assert_eq!(note(&server), None);
@@ -92,7 +92,7 @@ fn without_a_game_server_nothing_asks_for_it() {
 }
 
 #[test]
-fn refused_it_is_done_without_and_the_remedies_are_named() {
+fn a_server_that_is_refused_real_time_priority_serves_and_names_the_remedies() {
     let game = game_server(echo).to_string();
     let options = ["--game-server", &game, "--admin", "127.0.0.1:0"];
     let server = without_the_right(|command| Server::run(command, &options));
@@ -109,7 +109,7 @@ fn refused_it_is_done_without_and_the_remedies_are_named() {
 }
 
 #[test]
-fn refused_although_required_it_ends_the_start() {
+fn a_server_that_must_have_real_time_priority_does_not_start_without() {
     let game = game_server(echo).to_string();
     let options = ["--game-server", &game, "--game-realtime", "require"];
     let ended = without_the_right(|mut command| {

@@ -88,7 +88,8 @@ fn a_wrong_value_is_named_with_what_is_wanted() {
         ),
         (
             "build = [550, 'all']",
-            "15: build = 'all': 'all' is no build: write 550, 1..=399, 530,634, or 'any'",
+            "15: build = 'all': 'all' is no build: write 550, 1..=399, 530,634, 'oldschool', \
+             'nxt', or 'any'",
         ),
     ];
     for (text, expected) in cases {
@@ -119,8 +120,10 @@ fn everything_that_is_wrong_is_said_at_once() {
     let expected = format!(
         "js5d: 6 settings are wrong\n\
          \x20 {path}:1:1: 'wrkers' is no setting; did you mean 'workers'?\n\
-         \x20 {path}:2:10: build = 'x': 'x' is no build: write 550, 1..=399, 530,634, or 'any'\n\
-         \x20 {path}:2:15: build = 'y': 'y' is no build: write 550, 1..=399, 530,634, or 'any'\n\
+         \x20 {path}:2:10: build = 'x': 'x' is no build: write 550, 1..=399, 530,634, \
+         'oldschool', 'nxt', or 'any'\n\
+         \x20 {path}:2:15: build = 'y': 'y' is no build: write 550, 1..=399, 530,634, \
+         'oldschool', 'nxt', or 'any'\n\
          \x20 JS5D_CACHE: it is empty; PATH is wanted, or none: unset it\n\
          \x20 JS5D_IDLE_TIMOUT: it is no setting; did you mean 'JS5D_IDLE_TIMEOUT'?\n\
          \x20 JS5D_WORKERS=0: a whole number from 1 to 1024 is wanted\n\
