@@ -241,8 +241,8 @@ pub struct LimitArgs {
     pub generations_memory_max: Option<u64>,
 
     /// Most memory that these settings may take at worst, by the sum that 'js5d check' prints; with
-    /// more, the server does not start [default: no limit; in a container, 'js5d check' compares
-    /// with the container's memory]
+    /// more, the server does not start [default: no limit; in a container, 'js5d check' uses
+    /// the container's limit]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub memory_max: Option<u64>,
 
