@@ -30,9 +30,6 @@ pub fn is_delivered(socket: impl AsFd) -> io::Result<bool> {
 pub struct Delivery {
     /// Bytes that the peer has acknowledged since the connection began.
     pub acknowledged_bytes: u64,
-    /// Bytes that the peer has received beyond those, roughly: packets before them were lost. The
-    /// kernel counts packets, so each is taken for a full one.
-    pub ahead_bytes: u32,
     /// Bytes that were given to the kernel since the connection began.
     pub written_bytes: u64,
     /// Bytes that have not gone onto the line.
@@ -48,13 +45,9 @@ pub struct Delivery {
 pub fn delivery(socket: impl AsFd) -> io::Result<Delivery> {
     let info = tcp_info(socket)?;
     let sent_once = info.tcpi_bytes_sent.saturating_sub(info.tcpi_bytes_retrans);
-    let written = sent_once.saturating_add(info.tcpi_notsent_bytes.into());
-    let under_way = sent_once.saturating_sub(info.tcpi_bytes_acked);
-    let ahead = info.tcpi_sacked.saturating_mul(info.tcpi_snd_mss);
     Ok(Delivery {
-        written_bytes: written,
+        written_bytes: sent_once.saturating_add(info.tcpi_notsent_bytes.into()),
         acknowledged_bytes: info.tcpi_bytes_acked,
-        ahead_bytes: u32::try_from(under_way).unwrap_or(u32::MAX).min(ahead),
         unsent_bytes: info.tcpi_notsent_bytes,
         round_trip_min: Duration::from_micros(info.tcpi_min_rtt.into()),
     })

@@ -280,10 +280,9 @@ impl Machine {
         self.is_held_up || self.pace.is_careful()
     }
 
-    /// How much of the connection's output the kernel may hold, given the peer's round trip and the
-    /// bytes that have arrived ahead of a lost packet.
-    pub(super) fn kernel_bounds(&self, round_trip: Duration, ahead: u32) -> KernelBounds {
-        self.pace.kernel_bounds(round_trip, ahead)
+    /// How much of the connection's output the kernel may hold, given the peer's round trip.
+    pub(super) fn kernel_bounds(&self, round_trip: Duration) -> KernelBounds {
+        self.pace.kernel_bounds(round_trip)
     }
 
     /// Milliseconds since the connection's doing began or its peer last made progress.

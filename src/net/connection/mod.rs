@@ -93,15 +93,15 @@ enum Output {
 struct Delivered {
     /// Given to the kernel.
     written: u32,
-    /// Arrived at the peer: acknowledged, or ahead of a lost packet.
-    arrived: u32,
+    /// Acknowledged by the peer.
+    acknowledged: u32,
 }
 
 impl Delivered {
     fn of(delivery: &Delivery) -> Self {
-        let arrived = delivery.acknowledged_bytes.wrapping_add(delivery.ahead_bytes.into());
-        let [written, arrived] = [delivery.written_bytes, arrived].map(|bytes| bytes as u32);
-        Self { written, arrived }
+        let [written, acknowledged] =
+            [delivery.written_bytes, delivery.acknowledged_bytes].map(|bytes| bytes as u32);
+        Self { written, acknowledged }
     }
 }
 
@@ -355,11 +355,11 @@ impl Connection {
         let now = Instant::now();
         let delivered = Delivered::of(&delivery);
         let (before, since) = self.measured_from.unwrap_or((delivered, now));
-        let bytes = delivered.arrived.wrapping_sub(before.arrived);
+        let bytes = delivered.acknowledged.wrapping_sub(before.acknowledged);
         let sample = Sample {
             bytes: bytes.into(),
             took: now.duration_since(since),
-            is_round: bytes >= before.written.wrapping_sub(before.arrived),
+            is_round: bytes >= before.written.wrapping_sub(before.acknowledged),
             round_trip: delivery.round_trip_min,
         };
         if machine.has_room(sample, shared) {
@@ -398,7 +398,7 @@ impl Connection {
     fn set_kernel_bounds(&mut self, known: Option<Delivery>) {
         let Stage::Serving(machine) = &self.stage else { return };
         let known = known.unwrap_or_else(|| self.delivery());
-        let wanted = machine.kernel_bounds(known.round_trip_min, known.ahead_bytes);
+        let wanted = machine.kernel_bounds(known.round_trip_min);
         if !wanted.is_near(self.kernel_bounds) {
             wanted.replace(self.kernel_bounds, &self.socket);
             self.kernel_bounds = wanted;

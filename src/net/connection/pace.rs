@@ -69,6 +69,11 @@ const UNSENT_MAX: u32 = 32 << 10;
 /// of a slow line, and nothing overtakes bytes that wait there.
 const QUEUE_MS: u64 = 40;
 
+/// Round trips whose bytes may be unacknowledged: one is under way, a second lets TCP's window
+/// double while the line has not shown its rate, and a third goes on while a lost packet is sent
+/// again, until which nothing that was sent after it is acknowledged.
+const ROUND_TRIPS: u64 = 3;
+
 /// The lowest bound on unacknowledged bytes.
 const UNACKNOWLEDGED_MIN: u32 = 3 << 10;
 
@@ -184,18 +189,15 @@ impl Pace {
     }
 
     /// How much output the kernel may hold for the peer. A slow peer's next response is begun when
-    /// the bytes before it are on the line. Unacknowledged may be what the line carries in two
-    /// times `round_trip` and in `QUEUE_MS`: twice what is under way, so that the bound grows as
-    /// fast as TCP's window while the line has not shown its rate. `ahead` are the bytes that have
-    /// arrived after a lost packet: they are not on the line any more, but stay unacknowledged
-    /// until that packet has arrived.
-    pub(in crate::net) fn kernel_bounds(self, round_trip: Duration, ahead: u32) -> KernelBounds {
+    /// the bytes before it are on the line. Unacknowledged may be what the line carries in
+    /// `ROUND_TRIPS` times `round_trip` and in `QUEUE_MS`.
+    pub(in crate::net) fn kernel_bounds(self, round_trip: Duration) -> KernelBounds {
         match (self.kind, self.bytes_a_second()) {
             (Kind::Fast, _) => KernelBounds::FAST,
             (Kind::Slow, Some(bytes_a_second)) => {
                 let round_trip_ms = u64::try_from(round_trip.as_millis()).unwrap_or(u64::MAX);
-                let time_ms = round_trip_ms.saturating_mul(2).saturating_add(QUEUE_MS);
-                let bytes = bytes_a_second.saturating_mul(time_ms) / 1000 + u64::from(ahead);
+                let time_ms = round_trip_ms.saturating_mul(ROUND_TRIPS).saturating_add(QUEUE_MS);
+                let bytes = bytes_a_second.saturating_mul(time_ms) / 1000;
                 let bytes = u32::try_from(bytes).ok().filter(|_| bytes <= UNACKNOWLEDGED_MAX);
                 let bytes = bytes.map(|bytes| bytes.max(UNACKNOWLEDGED_MIN));
                 KernelBounds { unsent_max: 1, unacknowledged_max: bytes.and_then(NonZeroU32::new) }
@@ -389,7 +391,7 @@ mod tests {
         assert!(pace.is_careful());
         assert!(pace.acknowledged(sample(128 << 10, Duration::from_millis(3)), false));
         assert_eq!((pace.is_careful(), pace.send_len_max()), (false, 16 * KB));
-        assert_eq!(pace.kernel_bounds(ms(9), 0), KernelBounds::FAST);
+        assert_eq!(pace.kernel_bounds(ms(9)), KernelBounds::FAST);
     }
 
     #[test]
@@ -404,21 +406,18 @@ mod tests {
 
     #[test]
     fn unacknowledged_bytes_of_a_slow_peer_are_bounded_by_its_rate_and_round_trip() {
-        let held = |bytes_a_second, round_trip_ms| {
-            slow(bytes_a_second).kernel_bounds(ms(round_trip_ms), 0)
-        };
+        let held =
+            |bytes_a_second, round_trip_ms| slow(bytes_a_second).kernel_bounds(ms(round_trip_ms));
         assert_eq!(
             held(500_000, 0),
             KernelBounds { unsent_max: 1, unacknowledged_max: NonZeroU32::new(20_000) }
         );
-        assert_eq!(held(400_000, 200).unacknowledged_max, NonZeroU32::new(176_000));
+        assert_eq!(held(200_000, 200).unacknowledged_max, NonZeroU32::new(128_000));
         assert_eq!(held(7_000, 10).unacknowledged_max, NonZeroU32::new(3 << 10));
         assert_eq!(held(500_000, 300).unacknowledged_max, None, "more than the kernel allows");
-        let behind_a_lost_packet = slow(100_000).kernel_bounds(ms(100), 50_000);
-        assert_eq!(behind_a_lost_packet.unacknowledged_max, NonZeroU32::new(24_000 + 50_000));
         let mut unmeasured = Pace::fast();
         unmeasured.slow_down();
-        assert_eq!(unmeasured.kernel_bounds(ms(0), 0), KernelBounds::UNKNOWN);
+        assert_eq!(unmeasured.kernel_bounds(ms(0)), KernelBounds::UNKNOWN);
     }
 
     #[test]
@@ -431,7 +430,7 @@ mod tests {
         pace.was_sent(100, ms(4), false);
         assert!(!pace.is_slow());
         assert_eq!(
-            (pace.send_len_max(), pace.kernel_bounds(ms(0), 0)),
+            (pace.send_len_max(), pace.kernel_bounds(ms(0))),
             (256 * KB, KernelBounds::FAST)
         );
     }
@@ -581,7 +580,7 @@ mod tests {
                 let sample = Sample { bytes, took, is_round, round_trip };
                 if pace.is_careful() && pace.acknowledged(sample, false) {
                     (before, since_us) = ((line.written, line.acknowledged), line.now_us);
-                    bounds = pace.kernel_bounds(round_trip, 0);
+                    bounds = pace.kernel_bounds(round_trip);
                 }
                 line.write(pace.send_len_max());
             }
