@@ -35,6 +35,10 @@ pub struct CrcsArgs {
     /// How to print them
     #[arg(long, value_name = "FORM", default_value = "text")]
     pub format: CrcsFormat,
+
+    /// Short for --format json
+    #[arg(long, conflicts_with = "format")]
+    pub json: bool,
 }
 
 /// Options of `diff`.

@@ -16,7 +16,8 @@ use std::process::ExitCode;
 pub fn run(args: &CrcsArgs) -> Result<ExitCode, Failure> {
     let loaded = load_cache(&args.cache, LoadOptions::default())?;
     let crcs = Crcs::of(&loaded.snapshot);
-    match args.format {
+    let format = if args.json { CrcsFormat::Json } else { args.format };
+    match format {
         CrcsFormat::Text => print(crcs.to_text().as_bytes())?,
         CrcsFormat::Json => print(format!("{:#}\n", crcs.to_json()).as_bytes())?,
         CrcsFormat::Ints => print(&crcs.to_ints())?,

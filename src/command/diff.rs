@@ -226,11 +226,11 @@ impl Diff {
             archive.write(&mut text);
         }
         let name = |generation: Option<u64>| {
-            generation.map_or("of a server".to_owned(), |generation| format!("{generation:016x}"))
+            generation.map_or("the server's cache".to_owned(), |it| format!("generation {it:016x}"))
         };
         let [a, b] = self.generations.map(name);
         if self.archives.is_empty() {
-            return format!("{text}no difference: generations {a} and {b}\n");
+            return format!("{text}no difference: {a} and {b} are the same\n");
         }
         let Download { responses, bytes, unknown } = self.download;
         let unknown = match unknown {
@@ -240,7 +240,7 @@ impl Diff {
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,
-            "generation {a} to {b}: {} differ; who has A downloads {}, {} on the wire{unknown}",
+            "{a} to {b}: {} differ; who has A downloads {}, {} on the wire{unknown}",
             counted(self.archives.len() as u64, "archive"),
             counted(responses, "response"),
             megabytes(bytes),

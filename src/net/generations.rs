@@ -79,12 +79,12 @@ impl Generations {
         let state = State {
             doing: machine.doing(),
             waited_ms: machine.waited_ms(now_ms),
-            leaves: machine.leaves(),
+            leaves: machine.is_asked_to_leave(),
             ends: machine.ending().is_some(),
         };
         match due(state, age_ms, shared.config.limits.generation_timeout) {
             Due::Stay => return false,
-            Due::Leave => machine.leave(),
+            Due::Leave => machine.ask_to_leave(),
             Due::Cut => machine.cut(Close::Generation),
         }
         self.leaves += 1;

@@ -209,6 +209,8 @@ fn the_checksums_that_a_game_server_compares_are_printed_and_served() {
     let json = js5d(&["crcs", text(dir.path()), "--format", "json"]);
     let json: serde_json::Value = serde_json::from_str(&json.stdout).expect("JSON");
     assert_eq!(json["unsigned"], serde_json::json!(crcs));
+    let long = js5d(&["crcs", text(dir.path()), "--format", "json"]).stdout;
+    assert_eq!(js5d(&["crcs", text(dir.path()), "--json"]).stdout, long);
     let lines = js5d(&["crcs", text(dir.path())]).stdout;
     assert!(lines.contains(&format!("{:11}  {:08x}\n", crcs[5], crcs[5])), "{lines}");
     let ints = Command::new(env!("CARGO_BIN_EXE_js5d"))

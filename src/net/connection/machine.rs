@@ -192,7 +192,7 @@ pub struct Machine {
     /// Set: no further response is begun, and the connection ends when those begun are sent.
     closing: Option<Close>,
     /// The snapshot is old: the connection answers what is queued, then ends in good order.
-    leaves: bool,
+    asked_to_leave: bool,
     /// Set: the connection ends for this reason and sends nothing more.
     ending: Option<Close>,
     /// The connection has left the queues that it waited in, and its end has been counted.
@@ -233,7 +233,7 @@ impl Machine {
             share: Share::default(),
             input_ended: false,
             closing: None,
-            leaves: false,
+            asked_to_leave: false,
             ending: None,
             waits_ended: false,
             logged_in: false,
@@ -409,14 +409,14 @@ impl Machine {
 
     /// Has the connection answer what is queued and then end in good order. Its client reconnects
     /// and is served from the current generation.
-    pub fn leave(&mut self) {
-        self.leaves = true;
+    pub fn ask_to_leave(&mut self) {
+        self.asked_to_leave = true;
     }
 
-    /// Whether [`Self::leave`] was called.
+    /// Whether [`Self::ask_to_leave`] was called.
     #[must_use]
-    pub fn leaves(&self) -> bool {
-        self.leaves
+    pub fn is_asked_to_leave(&self) -> bool {
+        self.asked_to_leave
     }
 
     // What to do.
@@ -526,7 +526,7 @@ impl Machine {
     #[inline]
     fn is_leaving(&self, shared: &Shared) -> bool {
         let is_greeting = self.session.awaits_handshake() && !shared.is_stopping();
-        !is_greeting && (shared.is_draining() || self.leaves)
+        !is_greeting && (shared.is_draining() || self.asked_to_leave)
     }
 
     /// Whether a batch may be filled. If the turn's bytes are used up, a connection with a large

@@ -257,7 +257,7 @@ impl Link {
         let mut acts = false;
         if let Some(generations) = generations {
             acts = generations.check(shared, &mut self.machine);
-            if self.machine.leaves() {
+            if self.machine.is_asked_to_leave() {
                 self.peer.told_to_leave();
             }
             if ending.is_none() && self.machine.ending().is_some() {

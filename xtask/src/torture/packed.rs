@@ -85,7 +85,8 @@ fn mirror(bench: &Bench, findings: &mut Findings, dir: &Path) -> Result<()> {
         child.wait()?;
     }
     findings.holds("mirror: ended before it was killed", early, "none", early == 0);
-    findings.holds("mirror: half is there", to.exists(), "false", !to.exists());
+    let found = if to.exists() { "a directory" } else { "nothing" };
+    findings.holds("mirror: at its place after the kills", found, "nothing", !to.exists());
     let status = fetch().status()?;
     findings.holds("mirror: ends", status, "exit status: 0", status.success());
     let expected = verdict(bench, &bench.cache)?.0;
