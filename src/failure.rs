@@ -68,7 +68,7 @@ impl From<StoreError> for Failure {
             StoreFault::Missing => (
                 Exit::NoCache,
                 "name a directory with main_file_cache.dat2 and idx files, or ARCHIVE/GROUP.dat, \
-                 or a zip or tar.gz of one; 'js5d demo-cache DIR' writes one to try",
+                 or a zip, tar or tar.gz of one; 'js5d demo-cache DIR' writes one to try",
             ),
             StoreFault::Permission => (Exit::Permission, "let the server's user read the cache"),
             StoreFault::Unreadable if error.is_another_kind() => {

@@ -24,7 +24,9 @@ pub fn run(args: &ConfigArgs, settings: &[Resolved]) -> Result<ExitCode, Failure
         let count = settings.len();
         match set {
             0 => format!("the settings are right; all {count} have their defaults\n"),
-            _ => format!("the settings are right; {set} of {count} are set, the others default\n"),
+            _ => format!(
+                "the settings are right; {set} of {count} are set, the others as by default\n"
+            ),
         }
     } else if args.json {
         format!("{:#}\n", settings::json(settings))

@@ -74,7 +74,8 @@ pub(super) const EDITS: &[Edit] = &[
     (
         "no idx file of an archive",
         |image| remove(image, &idx(7)),
-        "archive 7: 2 groups listed by its index, but not stored (4, 5)",
+        "archive 7: none of the groups that its index lists (2) is stored; was \
+         main_file_cache.idx7 or the directory 7 left out of the copy?",
     ),
     (
         "no idx255",
