@@ -10,7 +10,7 @@
 //! The key of a response is found in its length: a container that a store can hold is shorter than
 //! 16 MiB, so the top byte of its length is 0, and XORed with the key it is the key itself. A
 //! response is accepted with the key that was set when it was asked for, or with a later one: a
-//! server takes in messages in their order, and the real client reads with its new key at once.
+//! server takes in messages in their order. The real client sets one key, before its requests.
 //!
 //! A client speaks as its [`Profile`] says. Where each block names its response, blocks of several
 //! may alternate: [`ResponseSink::resume`].
