@@ -184,6 +184,14 @@ struct Key {
     byte: u8,
 }
 
+impl Key {
+    /// Whether it is the key of this number or a later one. By difference, because numbers begin
+    /// anew after 4 billion keys.
+    fn is_since(self, number: u32) -> bool {
+        self.number.wrapping_sub(number) <= u32::MAX / 2
+    }
+}
+
 /// A byte where a marker was due: an urgent response begins with it, or it is wrong.
 #[derive(Clone, Copy, Debug)]
 struct InsteadOfMarker {
@@ -547,12 +555,10 @@ impl<T: Copy> ClientSession<T> {
     /// which the key of this number was sent: the server has read that key before it. The error is
     /// the key that was expected.
     fn key_for(&self, byte: u8, number: u32) -> Result<usize, u8> {
-        // By difference, because numbers begin anew after 4 billion keys.
-        let is_since = |key: &Key| key.number.wrapping_sub(number) <= u32::MAX / 2;
-        if is_since(&self.key) {
+        if self.key.is_since(number) {
             return Ok(0);
         }
-        let since = (1..).zip(&self.keys_pending).filter(|(_, key)| is_since(key));
+        let since = (1..).zip(&self.keys_pending).filter(|(_, key)| key.is_since(number));
         let expected = since.clone().next().map_or(byte, |(_, key)| key.byte);
         let found = since.into_iter().find(|(_, key)| key.byte == byte);
         found.map(|(keys, _)| keys).ok_or(expected)
@@ -572,6 +578,15 @@ impl<T: Copy> ClientSession<T> {
         };
         let Head { id, key, .. } = *head;
         let by_bit = self.matching == Matching::ByPrefetchBit;
+        // Nearly always: the oldest request, under the last key that was seen.
+        let seen = self.key;
+        let queue = self.class_mut(first);
+        if let Some(oldest) = queue.front()
+            && oldest.id == id
+            && seen.is_since(oldest.key_number)
+        {
+            return queue.pop_front().map(|oldest| (first, oldest)).ok_or(Fault::Unasked { id });
+        }
         let mut fault = Fault::Unasked { id };
         // Without the bit it may answer either class: the one that passes over fewer keys.
         let mut best: Option<(usize, Class, usize)> = None;
@@ -589,7 +604,6 @@ impl<T: Copy> ClientSession<T> {
                 Ok(_) => {}
                 Err(expected) => fault = Fault::OldKey { id, key, expected },
             }
-            // Nearly always.
             if by_bit || best.is_some_and(|(keys, ..)| keys == 0) {
                 break;
             }
