@@ -11,6 +11,7 @@ use crate::failure::{Exit, Failure};
 use crate::net::Driver;
 use crate::net::footprint::{self, SOCKET_BYTES};
 use crate::platform::{cpu, limits, memory};
+use crate::protocol::request::MESSAGE_LEN_MAX;
 
 /// Code and data of the program, its main thread, what the allocator holds between uses.
 const PROGRAM_BYTES: u64 = 8_000_000;
@@ -116,11 +117,11 @@ impl Budget {
         let fitting = peers.map_or(0, |peers| limit.saturating_sub(others) / peers.bytes_each);
         let remedy = match fitting {
             0 => format!(
-                "allow more, or lower --generations-max, --workers or --game-connections-max: \
-                 what peers do not take is {} MB",
+                "allow more memory, or lower --generations-max, --workers or \
+                 --game-connections-max: everything besides the peers takes {} MB",
                 megabytes(others)
             ),
-            peers => format!("lower --connections-max to {peers}, or allow more"),
+            peers => format!("lower --connections-max to {peers}, or allow more memory"),
         };
         Err(Failure::new(Exit::Config, cause, remedy))
     }
@@ -142,9 +143,14 @@ fn parts(args: &ServeArgs, driver: Driver, snapshot: &Snapshot) -> Vec<Part> {
     let counted = limits.connections_per_ip_max.map_or(0, |_| footprint::ADDRESS_BYTES);
     let part = |name, count: usize, bytes_each| Part { name, count: count as u64, bytes_each };
     let silent = super::openings_per_ip_max(args).map_or(0, |_| footprint::SILENT_BYTES);
-    let counted = counted + silent;
+    let longest = super::clients(args).map_or(MESSAGE_LEN_MAX, |clients| {
+        let lens = clients.profiles().iter().map(|profile| profile.frame.message_len());
+        lens.max().unwrap_or(MESSAGE_LEN_MAX)
+    });
+    let longer_read = footprint::longer_read_bytes(longest);
+    let counted = counted + silent + longer_read;
     let a_peer = footprint::peer_bytes_max(driver, limits.queue_len_max) + capped + counted;
-    let refused = footprint::connection_bytes(driver) + silent + SOCKET_BYTES;
+    let refused = footprint::connection_bytes(driver) + silent + longer_read + SOCKET_BYTES;
     let mut parts = vec![
         part(PEERS, peers, a_peer),
         part("peers that are refused", limits.refusals_max, refused),

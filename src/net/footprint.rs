@@ -5,7 +5,7 @@
 
 use super::batch::{COPY_LEN_MAX, POOL_LEN_MAX, SCRATCH_KEPT_MAX, Segment};
 use super::connection::SEND_LEN_MAX;
-use super::driver::{Driver, GAME, WORKER};
+use super::driver::{Driver, GAME, READ_LEN, READ_MESSAGES, WORKER};
 use super::game;
 use super::queue_pool::POOL_BYTES as QUEUE_POOL_BYTES;
 
@@ -22,6 +22,12 @@ pub const ADDRESS_BYTES: u64 = 96;
 /// In addition, for a silent connection: its permit, and its address' count. Counted for every
 /// connection, because the table does not shrink.
 pub const SILENT_BYTES: u64 = 48 + ADDRESS_BYTES;
+
+/// In addition, for a client whose messages have so many bytes: the rest of its read buffer.
+#[must_use]
+pub const fn longer_read_bytes(message_len: usize) -> u64 {
+    (READ_MESSAGES * message_len).saturating_sub(READ_LEN) as u64
+}
 
 /// The kernel's memory of a socket without data. Measured: 5,120 to 5,400.
 pub const SOCKET_BYTES: u64 = 5_400;
@@ -102,6 +108,7 @@ mod tests {
 
     #[test]
     fn the_terms_are_those_of_the_documentation() {
+        assert_eq!([4, 6, 10].map(longer_read_bytes), [0, 128, 384]);
         assert_eq!(queues_bytes(200), 2048);
         assert_eq!(queues_bytes(256), 2048);
         assert_eq!(queues_bytes(257), 4096);

@@ -13,7 +13,7 @@ pub const MESSAGE_LEN_MAX: usize = 10;
 pub enum Frame {
     /// Opcode, archive, group of two bytes.
     Four,
-    /// Opcode, archive, group of four bytes: builds 718 to 913.
+    /// Opcode, archive, group of four bytes: builds 701 to 913.
     Six,
     /// The same, then the build as two bytes, and two zeros: from 914 on.
     Ten,

@@ -141,6 +141,14 @@ fn check_computes_the_worst_case_and_refuses_more_than_is_allowed() {
     assert!(ended.stdout.contains(peers), "{ended:?}");
     assert!(ended.stdout.contains("--memory-max allows 1,000.0 MB"), "{ended:?}");
 
+    // The read buffers of clients with longer messages are longer.
+    let ended = check(&["--memory-max", "1GB", "--build", "550,926"]);
+    let peers = match driver() {
+        Driver::Ring => "100 of 88,394 bytes",
+        Driver::Epoll => "100 of 88,994 bytes",
+    };
+    assert!(ended.stdout.contains(peers), "{ended:?}");
+
     let ended = check(&["--memory-max", "1GB", "--json"]);
     let report: serde_json::Value = serde_json::from_str(&ended.stdout).expect("JSON");
     let parts = report["memory"]["parts"].as_array().expect("parts").clone();
@@ -163,7 +171,7 @@ fn check_computes_the_worst_case_and_refuses_more_than_is_allowed() {
     let ended = js5d(&[&check_fewer[..], &followed].concat());
     assert_eq!(ended.code, Some(0), "the remedy is one: {ended:?}");
     let ended = check(&["--memory-max", "1MB"]);
-    assert!(ended.stderr.contains("what peers do not take"), "{ended:?}");
+    assert!(ended.stderr.contains("everything besides the peers takes"), "{ended:?}");
 
     let serve = ["--cache", path, "--listen", "127.0.0.1:0", "--memory-max", &less];
     let ended = js5d(&[&serve, &SMALL[..]].concat());

@@ -11,7 +11,7 @@ use crate::catalog::{Place, View};
 use crate::net::batch::{Cursor, Filling, Sealed, SnapshotRef};
 use crate::net::control::millis;
 use crate::net::count::{Close, NOT_PICKED, PickId, add};
-use crate::net::driver::Key;
+use crate::net::driver::{Key, READ_MESSAGES};
 use crate::net::line::{Credit, Egress, LARGE_FROM, Rank, Share, TurnTicket};
 use crate::net::openings::SilentPermit;
 use crate::net::shared::Shared;
@@ -258,6 +258,13 @@ impl Machine {
     #[must_use]
     pub fn profile_number(&self) -> Option<usize> {
         self.session.profile().map(|_| self.session.profile_number())
+    }
+
+    /// How long the read buffer is to be.
+    #[inline]
+    #[must_use]
+    pub fn read_len(&self) -> usize {
+        READ_MESSAGES * self.session.message_len()
     }
 
     /// Why the connection ends; none while it does not.

@@ -25,7 +25,7 @@ pub(super) use pace::{KernelBounds, SEND_LEN_MAX};
 use super::admission::{Permit, Verdict};
 use super::batch::{COPY_LEN_MAX, Sealed};
 use super::count::{Close, count_errno};
-use super::driver::{self, Key, READ_LEN, ReadBuffer, Receiving, Room, Sending, Socket, wake};
+use super::driver::{self, Buffer, Key, READ_LEN, Receiving, Room, Sending, Socket, wake};
 use super::openings::SilentPermit;
 use super::shared::Shared;
 use crate::platform::socket::{Delivery, acknowledged_bytes, delivery, is_delivered};
@@ -70,12 +70,12 @@ enum Stage {
 /// Where the read buffer is.
 enum Input {
     /// In the connection. The machine has not taken the bytes in the range yet.
-    Here(ReadBuffer, Range<u16>),
+    Here(Buffer, Range<u16>),
     /// In a receive that is under way.
-    UnderWay(Receiving<READ_LEN>),
+    UnderWay(Receiving),
     /// In the connection. The last receive failed with a passing error and is tried again after
     /// the pause.
-    Pauses(ReadBuffer, Pin<Box<Sleep>>),
+    Pauses(Buffer, Pin<Box<Sleep>>),
 }
 
 /// What the connection sends. The instants say when a send of the batch was first started.
@@ -113,7 +113,8 @@ pub(super) struct Connection {
     output: Output,
     /// For a careful peer, the beginning of a measurement of its rate: what had been delivered, and
     /// when. Since then the peer has always had something to take in, or the machine measures on.
-    measured_from: Option<(Delivered, Instant)>,
+    /// Boxed, because it is none for most connections.
+    measured_from: Option<Box<(Delivered, Instant)>>,
     /// Its place among the admitted or refused connections; none while it is an opening.
     permit: Option<Permit>,
     /// The bounds that are set on the socket.
@@ -145,7 +146,7 @@ impl Connection {
         Self {
             stage,
             socket,
-            input: Some(Input::Here(Box::new([0; READ_LEN]), 0..0)),
+            input: Some(Input::Here(vec![0; READ_LEN].into(), 0..0)),
             output: Output::Nothing,
             measured_from: None,
             permit,
@@ -249,7 +250,7 @@ impl Connection {
     }
 
     #[inline]
-    fn received(&mut self, result: io::Result<usize>, buffer: ReadBuffer, shared: &Shared) {
+    fn received(&mut self, result: io::Result<usize>, buffer: Buffer, shared: &Shared) {
         let mut range = 0..0;
         match result {
             _ if self.is_closing => {}
@@ -340,7 +341,8 @@ impl Connection {
     /// no operation is needed.
     fn await_room(&mut self, shared: &Shared) {
         let delivery = self.delivery();
-        self.measured_from.get_or_insert_with(|| (Delivered::of(&delivery), Instant::now()));
+        self.measured_from
+            .get_or_insert_with(|| Box::new((Delivered::of(&delivery), Instant::now())));
         if delivery.unsent_bytes == 0 && self.socket.has_room() {
             self.has_room(delivery, shared);
         } else {
@@ -354,7 +356,7 @@ impl Connection {
         let Stage::Serving(machine) = &mut self.stage else { return };
         let now = Instant::now();
         let delivered = Delivered::of(&delivery);
-        let (before, since) = self.measured_from.unwrap_or((delivered, now));
+        let (before, since) = self.measured_from.as_deref().copied().unwrap_or((delivered, now));
         let bytes = delivered.acknowledged.wrapping_sub(before.acknowledged);
         let sample = Sample {
             bytes: bytes.into(),
@@ -363,7 +365,7 @@ impl Connection {
             round_trip: delivery.round_trip_min,
         };
         if machine.has_room(sample, shared) {
-            self.measured_from = Some((delivered, now));
+            self.measured_from = Some(Box::new((delivered, now)));
             self.update_kernel_bounds(Some(delivery));
         }
     }
@@ -477,14 +479,14 @@ impl Connection {
         }
     }
 
-    /// Receives once more if the last receive filled the buffer and all of it was taken: the
-    /// requests that the newest clients keep in flight are longer than one buffer, and one batch
-    /// should answer all of them. This is done once in a call of `act`, so that a peer that sends
-    /// without a pause does not delay others.
+    /// Receives once more if the last receive filled the buffer and all of it was taken: clients
+    /// may have more requests in flight than one buffer holds, and one batch should answer more of
+    /// them (14 % less CPU time a response at 200 in flight). This is done once in a call of `act`,
+    /// so that a peer that sends without a pause does not delay others.
     #[inline]
     fn read_on(&mut self, shared: &Shared) {
         let Some(Input::Here(buffer, range)) = &mut self.input else { return };
-        if usize::from(range.start) < READ_LEN {
+        if usize::from(range.start) < buffer.len() {
             return;
         }
         // The end of the stream and errors are reported again by the next receive.
@@ -510,7 +512,12 @@ impl Connection {
         if !matches!(&self.input, Some(Input::Here(_, range)) if range.start >= range.end) {
             return;
         }
-        if let Some(Input::Here(buffer, _)) = self.input.take() {
+        if let Some(Input::Here(mut buffer, _)) = self.input.take() {
+            if let Stage::Serving(machine) = &self.stage
+                && buffer.len() < machine.read_len()
+            {
+                buffer = vec![0; machine.read_len()].into();
+            }
             self.input = Some(Input::UnderWay(self.socket.receive(buffer)));
         }
     }
@@ -631,7 +638,7 @@ fn decided(
 }
 
 #[inline]
-fn bytes_of<'a>(buffer: &'a ReadBuffer, range: &Range<u16>) -> &'a [u8] {
+fn bytes_of<'a>(buffer: &'a Buffer, range: &Range<u16>) -> &'a [u8] {
     buffer.get(usize::from(range.start)..usize::from(range.end)).unwrap_or_default()
 }
 
@@ -652,6 +659,6 @@ mod tests {
     #[test]
     fn the_size_of_a_connection_is_as_recorded() {
         // An idle connection's memory is mostly this; whoever enlarges it changes this figure.
-        assert_eq!(size_of::<Connection>(), 352, "bytes");
+        assert_eq!(size_of::<Connection>(), 344, "bytes");
     }
 }

@@ -83,7 +83,7 @@ impl LogState {
         if let Some(times) = news(&mut self.missing_groups, missing, &gates.missing_groups)
             && let Some(last) = notes.missed.get()
         {
-            info!(times, %last, "asked for groups that the cache does not hold");
+            info!(times, %last, "peers asked for groups that the cache does not hold");
         }
         let failed = counters.accept_errors.get();
         if let Some(times) = news(&mut self.accept_errors, failed, &gates.accept_errors) {

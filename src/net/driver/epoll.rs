@@ -161,10 +161,10 @@ fn poll_until_done(
 }
 
 /// A receive, until it has completed.
-pub(super) struct Receiving<const LEN: usize>(Option<Buffer<LEN>>);
+pub(super) struct Receiving(Option<Buffer>);
 
-impl<const LEN: usize> Receiving<LEN> {
-    pub(super) fn new(buffer: Buffer<LEN>) -> Self {
+impl Receiving {
+    pub(super) fn new(buffer: Buffer) -> Self {
         Self(Some(buffer))
     }
 
@@ -173,14 +173,14 @@ impl<const LEN: usize> Receiving<LEN> {
         &mut self,
         socket: &Socket,
         context: &mut Context<'_>,
-    ) -> Poll<(io::Result<usize>, Buffer<LEN>)> {
+    ) -> Poll<(io::Result<usize>, Buffer)> {
         let Some(mut buffer) = self.0.take() else { return Poll::Pending };
         let polled = poll_until_done(socket, Interest::READABLE, context, |socket| {
             #[cfg(test)]
             if let Some(result) = super::faults::receive_now(socket, &mut buffer[..]) {
                 return Try::Done(result);
             }
-            Try::of(LEN, direct::receive(socket, &mut buffer[..]))
+            Try::of(buffer.len(), direct::receive(socket, &mut buffer[..]))
         });
         match polled {
             Poll::Ready(result) => Poll::Ready((result, buffer)),
@@ -231,10 +231,10 @@ impl Sending {
 }
 
 /// A send of a buffer's range, until it has completed, and how many bytes were sent.
-pub(super) struct SendingBuffer<const LEN: usize>(Option<Buffer<LEN>>, Range<usize>, usize);
+pub(super) struct SendingBuffer(Option<Buffer>, Range<usize>, usize);
 
-impl<const LEN: usize> SendingBuffer<LEN> {
-    pub(super) fn new(buffer: Buffer<LEN>, range: Range<usize>) -> Self {
+impl SendingBuffer {
+    pub(super) fn new(buffer: Buffer, range: Range<usize>) -> Self {
         Self(Some(buffer), range, 0)
     }
 
@@ -242,7 +242,7 @@ impl<const LEN: usize> SendingBuffer<LEN> {
         &mut self,
         socket: &Socket,
         context: &mut Context<'_>,
-    ) -> Poll<(io::Result<usize>, Buffer<LEN>)> {
+    ) -> Poll<(io::Result<usize>, Buffer)> {
         let Self(Some(buffer), rest, sent) = self else { return Poll::Pending };
         let result = loop {
             let bytes = buffer.get(rest.clone()).unwrap_or_default();
@@ -349,7 +349,7 @@ mod tests {
                 assert!(with_registered(&socket, |registered| registered.is_some()));
                 theirs.write_all(b"js5d").unwrap();
                 let (result, buffer) = receiving.done(&socket).await;
-                assert_eq!((result.unwrap(), &*buffer), (4, b"js5d"));
+                assert_eq!((result.unwrap(), &*buffer), (4, &b"js5d"[..]));
                 if is_passed_on {
                     drop(socket.into_descriptor());
                 }

@@ -4,7 +4,7 @@
 //! changed to an error, or by an operation on fewer bytes. A direct system call is left out, or
 //! made for fewer bytes. A result therefore always reports exactly the bytes that were moved.
 
-use super::{ReadBuffer, Sealed, direct};
+use super::{Buffer, Sealed, direct};
 use io_uring::{opcode, squeue, types};
 use std::any::Any;
 use std::cell::RefCell;
@@ -132,7 +132,7 @@ fn not_blocked(result: io::Result<usize>) -> Option<io::Result<usize>> {
 
 /// The result to report for a completed operation on `data`, given the ring's `result`.
 pub(super) fn result(data: &dyn Any, result: i32) -> i32 {
-    let place = match (data.downcast_ref::<ReadBuffer>(), data.downcast_ref::<Sealed>()) {
+    let place = match (data.downcast_ref::<Buffer>(), data.downcast_ref::<Sealed>()) {
         (Some(buffer), _) => buffer.as_ptr().addr(),
         (_, Some(batch)) => place_of(batch),
         _ => return result,

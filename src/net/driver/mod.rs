@@ -122,19 +122,18 @@ pub(super) fn spawn<T: 'static>(task: impl Future<Output = T> + 'static) -> Join
 /// Milliseconds between two times that a thread checks its deadlines and publishes its counters.
 pub(super) const HEARTBEAT_MS: u64 = 100;
 
-/// Bytes of a receive: 64 requests of build 550, or 25 of the newest clients, for which a
-/// connection receives a second time at once. 64 bytes cost 2.2 times as much CPU time a request
-/// at 40 in flight, and 1,024 save nothing (docs/decisions/0002).
-pub(super) const READ_LEN: usize = 256;
+/// Messages that a receive has room for: 16 cost 2.2 times as much CPU time a request at 40 in
+/// flight, and 256 save nothing (docs/decisions/0002).
+pub(super) const READ_MESSAGES: usize = 64;
+
+/// Bytes of a receive before the client is known, and for clients with the shortest messages.
+pub(super) const READ_LEN: usize = READ_MESSAGES * MESSAGE_LEN;
 
 // A connection counts messages after each read; a message may have begun in the read before.
-const _: () = assert!(READ_LEN.div_ceil(MESSAGE_LEN) <= Received::MESSAGES_MAX);
+const _: () = assert!(READ_MESSAGES < Received::MESSAGES_MAX);
 
-/// Memory that a receive writes to.
-pub(super) type Buffer<const LEN: usize> = Box<[u8; LEN]>;
-
-/// A JS5 connection's read buffer.
-pub(super) type ReadBuffer = Buffer<READ_LEN>;
+/// Memory that a receive writes to, all of it.
+pub(super) type Buffer = Box<[u8]>;
 
 /// A connected socket. It must stay on the thread that made it: the epoll driver keeps the
 /// registrations of sockets by thread and descriptor.
@@ -200,7 +199,7 @@ impl Socket {
     /// Starts to receive at least one byte, and more if more has arrived. A result of 0 is the end
     /// of the stream.
     #[inline]
-    pub(super) fn receive<const LEN: usize>(&self, buffer: Buffer<LEN>) -> Receiving<LEN> {
+    pub(super) fn receive(&self, buffer: Buffer) -> Receiving {
         Receiving(match DRIVER.get() {
             Driver::Ring => ByDriver::Ring(ring::receive(self.raw(), buffer)),
             Driver::Epoll => ByDriver::Epoll(epoll::Receiving::new(buffer)),
@@ -217,11 +216,7 @@ impl Socket {
 
     /// Starts to send all of these bytes of `buffer`. The result may be shorter if an error came
     /// after a part.
-    pub(super) fn send_buffer<const LEN: usize>(
-        &self,
-        buffer: Buffer<LEN>,
-        range: Range<usize>,
-    ) -> SendingBuffer<LEN> {
+    pub(super) fn send_buffer(&self, buffer: Buffer, range: Range<usize>) -> SendingBuffer {
         SendingBuffer(match DRIVER.get() {
             Driver::Ring => ByDriver::Ring(ring::send_buffer(self.raw(), buffer, range)),
             Driver::Epoll => ByDriver::Epoll(epoll::SendingBuffer::new(buffer, range)),
@@ -262,18 +257,16 @@ async fn take_turns() {
 }
 
 /// A receive.
-pub(super) struct Receiving<const LEN: usize>(
-    ByDriver<ring::InFlight<Buffer<LEN>>, epoll::Receiving<LEN>>,
-);
+pub(super) struct Receiving(ByDriver<ring::InFlight<Buffer>, epoll::Receiving>);
 
-impl<const LEN: usize> Receiving<LEN> {
+impl Receiving {
     /// The result and the buffer, once it has completed. Not to be polled again after that.
     #[inline]
     pub(super) fn poll(
         &mut self,
         socket: &Socket,
         context: &mut Context<'_>,
-    ) -> Poll<(io::Result<usize>, Buffer<LEN>)> {
+    ) -> Poll<(io::Result<usize>, Buffer)> {
         match &mut self.0 {
             ByDriver::Ring(operation) => ring::poll(operation, context),
             ByDriver::Epoll(operation) => operation.poll(socket, context),
@@ -281,20 +274,18 @@ impl<const LEN: usize> Receiving<LEN> {
     }
 
     /// Waits for the result.
-    pub(super) async fn done(mut self, socket: &Socket) -> (io::Result<usize>, Buffer<LEN>) {
+    pub(super) async fn done(mut self, socket: &Socket) -> (io::Result<usize>, Buffer) {
         take_turns().await;
         poll_fn(|context| self.poll(socket, context)).await
     }
 }
 
 /// A send of a buffer.
-pub(super) struct SendingBuffer<const LEN: usize>(
-    ByDriver<ring::InFlight<Buffer<LEN>>, epoll::SendingBuffer<LEN>>,
-);
+pub(super) struct SendingBuffer(ByDriver<ring::InFlight<Buffer>, epoll::SendingBuffer>);
 
-impl<const LEN: usize> SendingBuffer<LEN> {
+impl SendingBuffer {
     /// Waits for the result.
-    pub(super) async fn done(mut self, socket: &Socket) -> (io::Result<usize>, Buffer<LEN>) {
+    pub(super) async fn done(mut self, socket: &Socket) -> (io::Result<usize>, Buffer) {
         take_turns().await;
         poll_fn(|context| match &mut self.0 {
             ByDriver::Ring(operation) => ring::poll(operation, context),

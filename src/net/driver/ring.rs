@@ -77,11 +77,8 @@ pub(super) fn poll<T: Unpin + 'static>(
 }
 
 #[inline]
-pub(super) fn receive<const LEN: usize>(
-    socket: RawFd,
-    mut buffer: Buffer<LEN>,
-) -> InFlight<Buffer<LEN>> {
-    let len = u32::try_from(LEN).unwrap_or(u32::MAX);
+pub(super) fn receive(socket: RawFd, mut buffer: Buffer) -> InFlight<Buffer> {
+    let len = u32::try_from(buffer.len()).unwrap_or(u32::MAX);
     let entry = opcode::Recv::new(types::Fd(socket), buffer.as_mut_ptr(), len).build();
     #[cfg(test)]
     let entry = super::faults::receive(entry, &mut buffer[..], socket);
@@ -102,11 +99,7 @@ pub(super) fn send(socket: RawFd, batch: Sealed) -> InFlight<Sealed> {
     submit(batch, entry)
 }
 
-pub(super) fn send_buffer<const LEN: usize>(
-    socket: RawFd,
-    buffer: Buffer<LEN>,
-    range: Range<usize>,
-) -> InFlight<Buffer<LEN>> {
+pub(super) fn send_buffer(socket: RawFd, buffer: Buffer, range: Range<usize>) -> InFlight<Buffer> {
     let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
     let bytes = buffer.get(range).unwrap_or_default();
     let len = u32::try_from(bytes.len()).unwrap_or_default();

@@ -5,7 +5,7 @@
 //! direction is passed on and the other goes on, so half-closes work. A reset or a deadline resets
 //! both sides.
 
-use super::{GAME_BUFFER_LEN, Game, GameBuffer, reset};
+use super::{Buffer, GAME_BUFFER_LEN, Game, reset};
 use crate::net::count::{add, is_of_peer};
 use crate::net::driver::{self, Socket as Driven, spawn};
 use crate::proxy::{Endpoints, announce};
@@ -103,7 +103,7 @@ fn end_operations(socket: impl AsFd, is_full: bool) {
 
 /// The bytes that are sent to the server first.
 pub(super) struct First {
-    buffer: GameBuffer,
+    buffer: Buffer,
     range: Range<usize>,
 }
 
@@ -268,7 +268,7 @@ impl Direction {
     }
 
     /// Sends all bytes: directly as far as the socket takes them, the rest by the driver.
-    async fn send(&self, mut buffer: GameBuffer, mut range: Range<usize>) -> GameBuffer {
+    async fn send(&self, mut buffer: Buffer, mut range: Range<usize>) -> Buffer {
         let bytes = buffer.get(range.clone()).unwrap_or_default();
         match rustix::net::send(&*self.to, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
             Ok(sent) => range.start += sent,

@@ -31,9 +31,6 @@ use tracing::{info, warn};
 /// have to wait for each other.
 pub(super) const GAME_BUFFER_LEN: usize = 4096;
 
-/// What is being forwarded in one direction of a game connection.
-type GameBuffer = Buffer<GAME_BUFFER_LEN>;
-
 /// Buffers kept for reuse: 256 KB.
 pub(super) const POOL_LEN_MAX: usize = 64;
 
@@ -102,7 +99,7 @@ struct Game {
     limits: GameLimits,
     counters: Counters,
     pairs: RefCell<Slab<Rc<Pair>>>,
-    buffers: RefCell<Vec<GameBuffer>>,
+    buffers: RefCell<Vec<Buffer>>,
     /// The thread's clock in milliseconds: the sum of its heartbeats.
     now_ms: Cell<u64>,
     /// The workers have ended.
@@ -241,11 +238,11 @@ impl Game {
         add(counter, 1);
     }
 
-    fn take_buffer(&self) -> GameBuffer {
-        self.buffers.borrow_mut().pop().unwrap_or_else(|| Box::new([0; GAME_BUFFER_LEN]))
+    fn take_buffer(&self) -> Buffer {
+        self.buffers.borrow_mut().pop().unwrap_or_else(|| vec![0; GAME_BUFFER_LEN].into())
     }
 
-    fn give_back(&self, buffer: GameBuffer) {
+    fn give_back(&self, buffer: Buffer) {
         let mut buffers = self.buffers.borrow_mut();
         if buffers.len() < POOL_LEN_MAX {
             buffers.push(buffer);

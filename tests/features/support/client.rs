@@ -238,6 +238,14 @@ impl Client {
         heard
     }
 
+    /// How many bytes have arrived and were not read; more than a megabyte is not counted.
+    pub(crate) fn arrived(&mut self) -> usize {
+        self.stream.set_nonblocking(true).expect("a socket");
+        let arrived = self.stream.peek(&mut vec![0; 1 << 20]).unwrap_or(0);
+        self.stream.set_nonblocking(false).expect("a socket");
+        arrived
+    }
+
     /// Closes with a reset.
     pub(crate) fn reset(self) {
         let socket = Socket::from(self.stream);
