@@ -35,15 +35,15 @@ use units::{at_least, duration, size, whole};
 #[command(
     name = "js5d",
     version,
-    about = "Serves a game cache over JS5, at the speed of io_uring",
+    about = "Serves a game cache over JS5, by io_uring or epoll",
     after_help = "Without a command, js5d serves. Without --cache, it serves a demo cache.\n\
                   Each option of serve can also stand in the file that --config names \
                   (idle_timeout = \"60s\"), or in the environment (JS5D_IDLE_TIMEOUT=60s). An \
-                  option beats a variable, and a variable the file; 'js5d config' shows what \
-                  holds, and why.\n\
+                  option beats a variable, and a variable beats the file; 'js5d config' shows each \
+                  value and where it comes from.\n\
                   Exit codes: 0 done; 64 wrong usage; 65 corrupt cache; 66 no cache there; \
-                  69 no io_uring for --driver ring; 71 system; 77 no permission; 78 wrong setting; \
-                  130 and 143 a second SIGINT or SIGTERM.",
+                  69 no io_uring for --driver ring; 71 the system refuses; 77 no permission; \
+                  78 wrong setting; 130 and 143 ended by a second SIGINT or SIGTERM.",
     args_conflicts_with_subcommands = true
 )]
 pub struct Cli {
@@ -108,12 +108,12 @@ pub struct ServeArgs {
     #[arg(value_parser = address)]
     pub listen: Vec<SocketAddr>,
 
-    /// The way to the kernel: ring is io_uring; epoll is for hosts that deny it; auto takes the
-    /// ring where it is allowed, else epoll, and says why
+    /// How the server sends and receives: ring is io_uring; epoll is for hosts that deny io_uring;
+    /// auto uses the ring where it is allowed, else epoll, and logs the reason
     #[arg(long, value_name = "auto|ring|epoll", default_value = "auto")]
     pub driver: DriverArg,
 
-    /// Worker threads, each with a ring, or an epoll set, of its own [default: the cores this
+    /// Worker threads, each with its own ring or epoll set [default: the number of cores that this
     /// process may use]
     #[arg(long, value_name = "N", value_parser = whole(1..=1024_u16))]
     pub workers: Option<u16>,
@@ -168,40 +168,41 @@ pub struct ServeArgs {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Limits")]
 pub struct LimitArgs {
-    /// Most peers that are served at once; further ones read status 7, full. The server lowers it
-    /// to what the descriptors allow
+    /// Maximum number of peers that are served at once; further ones are refused with status 7,
+    /// full. The server lowers this number to what the limit of file descriptors allows
     #[arg(long, value_name = "N", default_value_t = 50_000, value_parser = at_least::<0>)]
     pub connections_max: usize,
 
-    /// Most peers that are served at once from one IPv4 address or IPv6 /64; further ones read
-    /// status 9 [default: no limit]
+    /// Maximum number of peers that are served at once from one IPv4 address or IPv6 /64; further
+    /// ones are refused with status 9 [default: no limit]
     #[arg(long, value_name = "N", value_parser = at_least::<1>)]
     pub connections_per_ip_max: Option<usize>,
 
-    /// Most connections at once from one IPv4 address or IPv6 /64 that have said nothing yet;
-    /// further ones read status 9 at once. If it is not given: 256 with --game-server or
-    /// --listen-proxy, else no limit
+    /// Maximum number of connections from one IPv4 address or IPv6 /64 that are open and have sent
+    /// nothing yet; further ones are refused immediately, with status 9. If it is not given: 256
+    /// with --game-server or --listen-proxy, else no limit
     #[arg(long, value_name = "N", value_parser = at_least::<1>)]
     pub openings_per_ip_max: Option<usize>,
 
-    /// Most refused peers at once that have not ended yet; while there are as many, no connection
-    /// is accepted
+    /// Maximum number of refused peers whose connections have not ended yet; while there are that
+    /// many, no connection is accepted
     #[arg(long, value_name = "N", default_value_t = 900, value_parser = at_least::<1>)]
     pub refusals_max: usize,
 
-    /// Most requests of each class that wait on one connection; while as many wait, the server
-    /// reads nothing more from that peer
+    /// Maximum number of requests of each class (urgent, prefetch) that wait on one connection;
+    /// while that many wait, the server reads nothing more from that peer
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = at_least::<20>)]
     pub queue_len_max: usize,
 
-    /// Messages that ask for nothing (rekeys, state changes, parts of a message) that a peer may
-    /// send each second, and 20 seconds' worth of them at once; a peer that sends more is closed
+    /// How many messages that ask for nothing (rekeys, state changes, parts of a message) a peer
+    /// may send each second; 20 seconds' worth of them may come at once. The connection of a peer
+    /// that sends more is closed
     #[arg(long, value_name = "N", default_value_t = 100)]
     #[arg(value_parser = whole(1..=3000_u32))]
     pub chatter_max: u32,
 
-    /// Most connections that wait to be accepted, for each worker and address; the kernel caps it
-    /// at net.core.somaxconn
+    /// Maximum number of connections that wait to be accepted, for each worker and address; the
+    /// kernel caps it at net.core.somaxconn
     #[arg(long, value_name = "N", default_value_t = 4096)]
     #[arg(value_parser = whole(1..=i32::MAX))]
     pub backlog: i32,
@@ -215,8 +216,8 @@ pub struct LimitArgs {
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
     pub idle_timeout: Duration,
 
-    /// How long a peer may take in nothing of what it is sent; a peer that takes in anything is
-    /// never cut
+    /// How long a peer may read nothing of what it is sent; a peer that reads anything in this time
+    /// is not cut
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
     pub send_timeout: Duration,
 
@@ -225,28 +226,29 @@ pub struct LimitArgs {
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration)]
     pub linger_timeout: Duration,
 
-    /// How long after a reload the quiet connections of an earlier generation are closed, so that
-    /// their clients come back to the current one; busy ones after twice the time; or 'never'
+    /// How long after a reload quiet connections are closed that still use an earlier generation
+    /// of the cache, so that their clients connect again and get the current one; busy connections
+    /// are closed after twice this time. 'never' closes none
     #[arg(long, value_name = "TIME", default_value = "10m")]
     pub generation_timeout: OrNever,
 
-    /// Most generations in memory at once, the one being loaded included; a reload that would
-    /// exceed it is refused
+    /// Maximum number of generations (loaded caches) in memory at once, the one being loaded
+    /// included; a reload that would exceed it is refused
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = at_least::<2>)]
     pub generations_max: usize,
 
-    /// Most memory for all generations together, such as 500MB or 2GiB; a reload that would exceed
-    /// it is refused [default: three quarters of what the machine or container has]
+    /// Maximum memory for all generations together, such as 500MB or 2GiB; a reload that would
+    /// exceed it is refused [default: three quarters of what the machine or container has]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub generations_memory_max: Option<u64>,
 
-    /// Most memory that these settings may take at worst, by the sum that 'js5d check' prints; with
-    /// more, the server does not start [default: no limit; in a container, 'js5d check' uses
-    /// the container's limit]
+    /// Maximum memory that these settings may take in the worst case, by the sum that 'js5d check'
+    /// prints; if the sum is larger, the server does not start [default: no limit; in a
+    /// container, 'js5d check' uses the container's limit]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub memory_max: Option<u64>,
 
-    /// How long after SIGTERM or SIGINT requests that have arrived are still answered; then the
+    /// How long requests that have arrived are still answered after SIGTERM or SIGINT; then the
     /// process ends
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
     pub drain_timeout: Duration,
@@ -281,7 +283,7 @@ pub struct CheckArgs {
 /// Options of `demo-cache`.
 #[derive(Clone, Debug, Args)]
 pub struct DemoCacheArgs {
-    /// Where to write it; a directory that does not exist is made
+    /// Where to write the cache; a directory that does not exist is made
     #[arg(value_name = "DIR")]
     pub dir: PathBuf,
 
@@ -295,7 +297,7 @@ pub struct DemoCacheArgs {
     #[arg(value_parser = whole(0..=u64::MAX))]
     pub seed: u64,
 
-    /// How to store it
+    /// How to store the cache
     #[arg(long, value_name = "FORMAT", default_value = "dat2")]
     pub format: StoreFormat,
 }
@@ -334,7 +336,7 @@ pub enum Switch {
 /// Whether responses are broken off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum BreakOff {
-    /// For clients that know it.
+    /// For clients that accept it.
     Auto,
     /// Never.
     Off,
@@ -345,9 +347,9 @@ pub enum BreakOff {
 pub enum DriverArg {
     /// The ring where it is allowed, else epoll.
     Auto,
-    /// The ring, or none.
+    /// The ring, or the server does not start.
     Ring,
-    /// Epoll, and no look at the ring.
+    /// Epoll, even where the ring is allowed.
     Epoll,
 }
 
@@ -380,7 +382,7 @@ impl std::str::FromStr for OrNever {
 pub enum LogFormat {
     /// For people
     Text,
-    /// One object a line
+    /// One JSON object on each line
     Json,
 }
 

@@ -155,7 +155,10 @@ fn clamp_connections(
     if allowed == 0 {
         return Err(Failure::new(
             Exit::System,
-            format!("{descriptors} descriptors leave none for peers; {others} are needed besides"),
+            format!(
+                "{descriptors} descriptors leave none for peers; {others} are needed for other \
+                 things"
+            ),
             "raise the limit ('ulimit -n 20000'), or lower --refusals-max, --openings-max and \
              --game-connections-max",
         ));

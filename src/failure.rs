@@ -72,7 +72,7 @@ impl From<StoreError> for Failure {
             ),
             StoreFault::Permission => (Exit::Permission, "let the server's user read the cache"),
             StoreFault::Unreadable if error.is_another_kind() => {
-                (Exit::CorruptCache, "docs/caches.md says what is served, and where it comes from")
+                (Exit::CorruptCache, "docs/caches.md says what can be served, and where to get it")
             }
             StoreFault::Unreadable => (Exit::CorruptCache, "fetch the cache again from its source"),
             StoreFault::Other => (Exit::System, "look at the directory and the disk"),
@@ -83,7 +83,8 @@ impl From<StoreError> for Failure {
 
 impl From<RingMissing> for Failure {
     fn from(error: RingMissing) -> Self {
-        let remedy = format!("{}; or leave --driver at auto: epoll serves, too", error.remedy());
+        let remedy =
+            format!("{}; or leave --driver at auto, which serves by epoll", error.remedy());
         Self::new(Exit::NoRing, &error, remedy)
     }
 }
@@ -115,7 +116,7 @@ impl From<LoadError> for Failure {
             }
             LoadError::Master(error) => {
                 let remedy = "give --master-index the group 255/255 of this very cache, or leave \
-                              it out: js5d makes one";
+                              the option out: js5d then makes that group";
                 Self::new(Exit::Config, error, remedy)
             }
             LoadError::Corrupt(ref report) => {

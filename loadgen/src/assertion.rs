@@ -343,7 +343,7 @@ impl Statistic {
                 let needed = (P999_SAMPLES_MIN as f64 * 0.001 / (1.0 - quantile)).ceil();
                 if quantile > 0.99 && quantile < 1.0 && (times.count() as f64) < needed {
                     return Err(format!(
-                        "{} samples are too few; it takes {}",
+                        "{} samples are too few; {} are needed",
                         units::count(times.count()),
                         units::count(needed as u64)
                     ));

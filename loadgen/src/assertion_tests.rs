@@ -49,7 +49,7 @@ fn a_condition_holds_if_the_arithmetic_says_so() {
         assert_eq!(judged.holds, holds, "{text}: measured {}", judged.measured);
     }
     let few = "urgent.response.p999<1s".parse::<Assertion>().unwrap().judge(&result);
-    assert_eq!(few.measured, "1,000 samples are too few; it takes 10,000");
+    assert_eq!(few.measured, "1,000 samples are too few; 10,000 are needed");
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn errors_name_the_bad_part_and_the_nearest_right_name() {
         ("connect.p99<20", "\"20\" is not a time with its unit"),
         ("errors<1ms", "\"1ms\" is not a number"),
         ("throughput>1Gb", "write 1Gbit/s for bits or 1GB/s for bytes"),
-        ("throughput>100", "100/s of what? write it as"),
+        ("throughput>100", "100/s lacks its unit; write it as"),
         ("errors.share<", "\"\" is not a share"),
     ];
     for (text, expected) in cases {

@@ -135,7 +135,7 @@ pub(crate) struct CompareArgs {
     /// Process id of B.
     #[arg(long, value_name = "PID", requires = "b")]
     pub(crate) pid_b: Option<u32>,
-    /// How many rounds; an interval of 99 % needs eight or more [default: 12].
+    /// How many rounds; a confidence interval of 99 % needs eight or more [default: 12].
     #[arg(long, default_value_t = 12, value_name = "N", hide_default_value = true)]
     pub(crate) rounds: u32,
     /// How long each interval is [default: 1s].
@@ -223,7 +223,7 @@ pub(crate) struct FindMaxArgs {
     /// How many rates the first pass tries, in shuffled order [default: 6].
     #[arg(long, default_value_t = 6, value_name = "N", hide_default_value = true)]
     pub(crate) steps: u32,
-    /// Stop when the two bounds differ by less than this part [default: 0.05].
+    /// Stop when the two bounds differ by less than this fraction [default: 0.05].
     #[arg(long, default_value_t = 0.05, value_name = "PART", hide_default_value = true)]
     pub(crate) precision: f64,
     /// The load; --assert says what must hold.
@@ -289,7 +289,8 @@ pub(crate) struct NullServerArgs {
     /// Bytes of each response on the wire.
     #[arg(long, default_value_t = 300, value_name = "BYTES")]
     pub(crate) size: u32,
-    /// Most responses a second, so that the server has a known limit [default: no limit].
+    /// Maximum number of responses a second, so that the server has a known limit [default: no
+    /// limit].
     #[arg(long, value_name = "N")]
     pub(crate) rate: Option<Quantity>,
     /// Core to run on.

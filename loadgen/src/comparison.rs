@@ -312,8 +312,8 @@ impl Comparison {
         if rows > 1 {
             let chance = (1.0 - CONFIDENCE.powi(rows as i32)) * 100.0;
             said.push(format!(
-                "rows that are compared at once: {rows}, each with 99 %; that one of them shows a \
-                 difference where there is none has a chance of up to {chance:.0} %"
+                "rows that are compared at once: {rows}, each with 99 %; the chance that one of \
+                 them shows a difference where there is none is up to {chance:.0} %"
             ));
         }
         said
@@ -366,7 +366,7 @@ fn said_of_priority(row: &Row, ratio: Ratio) -> String {
     } else if ratio.is_different() {
         format!("{name}: {median:.2} times as {word} with a full prefetch window, {interval}")
     } else {
-        format!("{name}: a full prefetch window does not show, {interval}")
+        format!("{name}: no difference is shown with a full prefetch window, {interval}")
     }
 }
 

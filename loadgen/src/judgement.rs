@@ -54,8 +54,8 @@ impl Judged {
         if assertions.len() > 1 {
             let count = units::count(assertions.len() as u64);
             self.verdict.notes.push(format!(
-                "conditions that were tested at once: {count}; each may be missed by chance, so \
-                 that one of many is missed more often than a single one"
+                "conditions that were tested at once: {count}; the chance that one of them is \
+                 missed by accident is larger than for a single one"
             ));
         }
         self.set_exit(self.exit_of());

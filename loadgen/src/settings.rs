@@ -64,8 +64,8 @@ pub(crate) fn overlay(given: LoadOptions, file: LoadOptions) -> Result<LoadOptio
 }
 
 /// What is there is not what was looked for.
-const JS5_WANTED: &str = "Give the HOST:PORT of a JS5 server; one that listens for a balancer's \
-                          clients wants --proxy-header.";
+const JS5_WANTED: &str = "Give the HOST:PORT of a JS5 server; one that expects a PROXY header, as \
+                          behind a balancer, wants --proxy-header.";
 
 /// The options as a scenario file.
 pub(crate) fn to_file(options: &LoadOptions) -> Result<String, Failure> {
@@ -122,7 +122,7 @@ impl Settings {
         }
         if options.open_rate.is_some() && options.connections.is_some_and(|c| c.from != c.to) {
             let cause =
-                "--open-rate with a ramp of --connections: the ramp sets the rate; give one";
+                "--open-rate with a ramp of --connections: each sets a rate; give one of the two";
             return Err(usage(cause.to_owned()));
         }
         if options.connections.is_some_and(|count| count.from.max(count.to) < 1.0) {
@@ -308,13 +308,13 @@ impl Settings {
             }
             LearnError::Refused { status: Status::OutOfDate, .. } => Failure::setup(
                 error,
-                "Give a client that the server serves with --client, as in --client 718.",
+                "Use --client to name a client that the server serves, as in --client 718.",
             ),
             LearnError::Refused { status: Status::SessionExpired, .. } => {
-                Failure::setup(error, "Give the token that the server wants with --token.")
+                Failure::setup(error, "Use --token to give the token that the server wants.")
             }
             LearnError::Refused { .. } => {
-                Failure::setup(error, "Wait for a place, or raise the server's limits.")
+                Failure::setup(error, "Wait until the server has room, or raise its limits.")
             }
             LearnError::Silent { .. } => Failure::wrong(
                 error,
@@ -327,7 +327,7 @@ impl Settings {
             ),
             LearnError::Breach { .. } => Failure::wrong(
                 error,
-                "Clients of this --client cannot read its answers. Is it a server for another one?",
+                "Is the server for other clients? Use --client to name one that it serves.",
             ),
         })
     }
@@ -344,7 +344,7 @@ impl Settings {
         let Some(id) = unlisted else { return Ok(()) };
         let name = &self.speech.profile.name;
         let cause = format!("--diff: the server lists no {id} that a client of {name} can ask for");
-        Err(Failure::setup(cause, "It must serve NEW of: js5d diff OLD NEW --json."))
+        Err(Failure::setup(cause, "It must serve the cache NEW of js5d diff OLD NEW --json."))
     }
 
     /// The plan of a process's part in the run.

@@ -137,15 +137,16 @@ impl Evidence {
         }
         match self.sent_share {
             None => {
-                let reason =
-                    "closed loop: the server and the windows set the pace, the generator had room";
+                let reason = "closed loop: the server and the windows set the pace, and the \
+                              generator had time to spare";
                 (Limit::Valid, reason.to_owned())
             }
             Some(sent) if sent < SENT_SHARE_MIN => {
                 let sent = units::percent(sent);
                 let reason = format!(
-                    "the rate was not reached, and the server is the reason: full windows and \
-                     lost connections let {sent} of it through, and the generator had room"
+                    "the rate was not reached, and the server is the reason: because of full \
+                     windows and lost connections only {sent} of the requests could be sent, and \
+                     the generator had time to spare"
                 );
                 (Limit::ServerLimited, reason)
             }
@@ -163,7 +164,7 @@ impl Evidence {
         if lag >= LAG_P99_MIN_US && lag >= LAG_SHARE_MAX * self.response_p99_us {
             let (lag, response) = (units::us(lag), units::us(self.response_p99_us));
             return Some(format!(
-                "the generator was late: its lag has p99 {lag}, beside a response p99 of \
+                "the generator was late: the p99 of its lag is {lag}, and that of the responses \
                  {response}"
             ));
         }

@@ -23,7 +23,7 @@ pub struct Readers {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MasterError {
     /// It is of no format that a client reads.
-    #[error("the stored master index is none that these clients read ({format}): {cause}")]
+    #[error("the stored master index cannot be read by these clients ({format}): {cause}")]
     Unreadable {
         /// The richest that one reads.
         format: MasterFormat,
@@ -32,8 +32,8 @@ pub enum MasterError {
     },
     /// It is another cache's.
     #[error(
-        "the stored master index ({format}) is not this cache's: of archive {archive} it has \
-         {what} {stored}, the cache {found}"
+        "the stored master index ({format}) is of another cache: for archive {archive} it has \
+         {what} {stored}, and this cache has {found}"
     )]
     Differs {
         /// As which it was read.

@@ -69,7 +69,7 @@ pub enum Cause {
     NoRoom,
     /// It cannot be read or is no sound container, and so are so many others that the reason was
     /// not kept.
-    #[error("not sound; of this many groups that are not, only the first {PROBLEMS_MAX} say why")]
+    #[error("not sound; the reason is known only of the first {PROBLEMS_MAX} such groups")]
     NotKept,
     /// The store is of the time before JS5.
     #[error(
@@ -224,7 +224,7 @@ impl fmt::Display for Notice {
                 );
             }
             NoticeKind::StoredMasterIndex => {
-                return write!(f, "archive 255: a stored master index, which js5d makes itself");
+                return write!(f, "archive 255: a stored master index; js5d makes its own");
             }
             NoticeKind::IndexTrailing => {
                 return write!(
@@ -340,7 +340,7 @@ impl Report {
     #[must_use]
     pub fn remedy(&self) -> &'static str {
         match self.can_serve() {
-            true => "mend it or fetch it again; --skip-corrupt serves the rest",
+            true => "repair it or fetch it again; --skip-corrupt serves the rest",
             false => "fetch it again from its source",
         }
     }

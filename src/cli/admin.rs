@@ -15,26 +15,27 @@ pub struct AdminArgs {
     #[arg(long, value_name = "ADDR:PORT")]
     pub admin: Vec<Address>,
 
-    /// Host name under which a browser may ask for a reload, beside addresses and the machine's
+    /// Host name under which a browser may ask for a reload, besides IP addresses and the machine's
     /// own name; several may be given [default: none]
     #[arg(long, value_name = "NAME")]
     pub admin_host: Vec<String>,
 
-    /// Most connections to the admin addresses at once; the next is answered 503
+    /// Maximum number of connections to the admin addresses at once; a further one is answered
+    /// with 503
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = at_least::<1>)]
     pub admin_connections_max: usize,
 
-    /// How long a request to the admin address may take to arrive, and the next one on the same
-    /// connection to begin
+    /// How long a request to the admin address may take to arrive, and how long the next one on
+    /// the same connection may take to begin
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
     pub admin_timeout: Duration,
 
-    /// How old a worker's last heartbeat may be before /livez fails; a worker has one each 100ms
+    /// How old a worker's last heartbeat may be before /livez fails; a worker has one every 100ms
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
     pub heartbeat_age_max: Duration,
 
-    /// Generation that must be served for /readyz to succeed, as the ready line prints it
-    /// [default: any]
+    /// Generation that must be served for /readyz to succeed, as the ready line of the log
+    /// ('serving ...') prints it [default: any]
     #[arg(long, value_name = "GENERATION", value_parser = generation)]
     pub expect_generation: Option<u64>,
 }
@@ -52,5 +53,6 @@ impl AdminArgs {
 fn generation(text: &str) -> Result<u64, String> {
     let is_one = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     let number = is_one.then(|| u64::from_str_radix(text, 16).ok()).flatten();
-    number.ok_or_else(|| "16 hexadecimal digits are wanted, as the ready line prints them".into())
+    let wanted = "16 hexadecimal digits are wanted, as the ready line of the log prints them";
+    number.ok_or_else(|| wanted.into())
 }

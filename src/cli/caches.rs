@@ -32,7 +32,7 @@ pub struct CrcsArgs {
     #[arg(value_name = "CACHE")]
     pub cache: PathBuf,
 
-    /// How to print them
+    /// How to print the checksums
     #[arg(long, value_name = "FORM", default_value = "text")]
     pub format: CrcsFormat,
 
@@ -110,7 +110,7 @@ pub struct FetchArgs {
     #[command(flatten)]
     pub asking: AskingArgs,
 
-    /// Most requests that wait for their answers at once; a game client has 20
+    /// Maximum number of requests that wait for their answers at once; a game client has 20
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = whole(1..=500_u16))]
     pub window: u16,
 

@@ -20,8 +20,8 @@ pub const PROFILE_KEY: &str = "profile";
 #[command(next_help_heading = "Clients")]
 pub struct ClientArgs {
     /// Builds to serve: one (550), a range (1..=399), several of these (530,634), oldschool,
-    /// nxt, or 'any': every build that a profile describes. Other clients read status 6, out of
-    /// date
+    /// nxt, or 'any': every build that a profile describes. Clients of other builds are refused
+    /// with status 6, out of date
     #[arg(long, value_name = "BUILDS", default_value = "550")]
     pub build: Vec<BuildArg>,
 
@@ -29,18 +29,19 @@ pub struct ClientArgs {
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     pub prefetch_bit: PrefetchBit,
 
-    /// Field of a profile to change, such as rs2-718.ints=0; in the file, [profile.NAME] tables. A
-    /// name that no profile has makes a new one (docs/clients.md) [default: none is changed]
+    /// Field of a profile to change, such as rs2-718.ints=0. A profile says what the clients of
+    /// some builds speak; a name that no profile has makes a new one (docs/clients.md). In the
+    /// file, write [profile.NAME] tables [default: none is changed]
     #[arg(long, value_name = "NAME.FIELD=VALUE")]
     pub profile: Vec<ProfileArg>,
 
     /// Token that clients of a build must send (742=TOKEN, or a range of builds); clients with
-    /// another one are refused [default: any token is accepted]
+    /// another token are refused [default: any token is accepted]
     #[arg(long, value_name = "BUILDS=TOKEN")]
     pub token: Vec<TokenArg>,
 
     /// File with the RSA key that signs master indexes of builds from 633 on: PEM, or modulus and
-    /// private exponent, a line each, decimal or hexadecimal [default: nothing is signed]
+    /// private exponent, each on its own line, decimal or hexadecimal [default: nothing is signed]
     #[arg(long, value_name = "FILE")]
     pub rsa_key: Option<PathBuf>,
 

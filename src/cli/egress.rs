@@ -9,16 +9,16 @@ use std::str::FromStr;
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Bandwidth")]
 pub struct EgressArgs {
-    /// Most response bytes that the whole server sends, such as 10MB/s or 80Mbit/s; urgent
+    /// Maximum rate at which the whole server sends responses, such as 10MB/s or 80Mbit/s; urgent
     /// requests and logged-in players go first [default: no cap]
     #[arg(long, value_name = "RATE")]
     pub egress_max: Option<Rate>,
 
-    /// Most response bytes that one connection is sent, as a rate [default: no cap]
+    /// Maximum rate at which one connection is sent responses [default: no cap]
     #[arg(long, value_name = "RATE")]
     pub egress_max_per_connection: Option<Rate>,
 
-    /// Most bytes of responses to prefetch requests that the whole server sends, as a rate
+    /// Maximum rate at which the whole server sends responses to prefetch requests
     /// [default: no cap]
     #[arg(long, value_name = "RATE")]
     pub prefetch_egress_max: Option<Rate>,

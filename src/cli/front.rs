@@ -27,9 +27,9 @@ pub struct ProxyArgs {
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
     pub proxy_timeout: Duration,
 
-    /// Most connections at once that have not shown yet whose or what they are: that lack their
-    /// PROXY header or, with --game-server, their first byte. While there are as many, no
-    /// connection is accepted
+    /// Maximum number of open connections whose PROXY header or, with --game-server, whose first
+    /// byte has not arrived, so that their client or their protocol is not known yet. While there
+    /// are that many, no connection is accepted
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = at_least::<1>)]
     pub openings_max: usize,
 }
@@ -46,12 +46,12 @@ pub struct GameArgs {
     #[arg(long, value_name = "ON|OFF", default_value = "off")]
     pub game_server_proxy: Switch,
 
-    /// Most connections to the game server at once; further ones are closed
+    /// Maximum number of connections to the game server at once; further ones are closed
     #[arg(long, value_name = "N", default_value_t = 2000, value_parser = at_least::<1>)]
     pub game_connections_max: usize,
 
-    /// Most connections to the game server at once from one IPv4 address or IPv6 /64; further
-    /// ones are closed [default: no limit]
+    /// Maximum number of connections to the game server at once from one IPv4 address or IPv6 /64;
+    /// further ones are closed [default: no limit]
     #[arg(long, value_name = "N", value_parser = at_least::<1>)]
     pub game_connections_per_ip_max: Option<usize>,
 
@@ -68,7 +68,7 @@ pub struct GameArgs {
     pub game_drain_timeout: Duration,
 
     /// Whether the thread that forwards game connections has real-time priority, so that a packet
-    /// does not wait for milliseconds while JS5 has every core
+    /// does not wait for milliseconds while JS5 uses every core
     #[arg(long, value_name = "WHETHER", default_value = "best-effort")]
     pub game_realtime: RealtimeArg,
 }

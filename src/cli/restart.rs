@@ -16,8 +16,9 @@ const PATH_LEN_MAX: usize = 107;
 #[command(next_help_heading = "Restart and sandbox")]
 pub struct RestartArgs {
     /// Descriptor of a listening socket that the process inherits, such as 3, js5-proxy=4 or
-    /// admin=5; several may be given. With it, --listen and --listen-proxy (or --admin) bind
-    /// nothing. Sockets from systemd need no option [default: none]
+    /// admin=5; several may be given. With a socket for JS5, --listen and --listen-proxy bind
+    /// nothing; with one for admin, --admin binds nothing. Sockets that systemd passes need no
+    /// option [default: none]
     #[arg(long, value_name = "[ROLE=]FD")]
     pub inherit_fds: Vec<InheritedFd>,
 

@@ -7,12 +7,12 @@ use std::path::PathBuf;
 /// Options of `config`.
 #[derive(Clone, Debug, Args)]
 pub struct ConfigArgs {
-    /// Print them as JSON
+    /// Print the settings as JSON
     #[arg(long, help_heading = "What to print", conflicts_with_all = ["check", "example"])]
     pub json: bool,
 
-    /// Print no settings; exit with 0 if they are right, together and for this machine, else with
-    /// 78 and what is wrong
+    /// Print no settings, but check them, alone, together and for this machine; exit with 0 if they
+    /// are right, else print what is wrong and exit with 78
     #[arg(long, help_heading = "What to print", conflicts_with = "example")]
     pub check: bool,
 
@@ -33,7 +33,7 @@ pub struct ConfigArgs {
 /// Options of `man`.
 #[derive(Clone, Debug, Args)]
 pub struct ManArgs {
-    /// Directory to write a page for each command to, instead of js5d(1) to stdout
+    /// Directory to write a page for each command to; without it, js5d(1) is printed
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
 }
@@ -41,7 +41,7 @@ pub struct ManArgs {
 /// Options of `completions`.
 #[derive(Clone, Debug, Args)]
 pub struct CompletionsArgs {
-    /// The shell to write it for
+    /// The shell to write the script for
     #[arg(value_name = "SHELL")]
     pub shell: clap_complete::Shell,
 }

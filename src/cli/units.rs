@@ -34,11 +34,11 @@ const DIGITS_MAX: usize = 6;
 pub fn duration(text: &str) -> Result<Duration, String> {
     const HOW: &str = "write it as 500ms, 30s or 2m";
     if is_number(text) {
-        return Err(format!("{text} of what? {HOW}"));
+        return Err(format!("{text} lacks its unit; {HOW}"));
     }
     let duration = humantime::parse_duration(text).map_err(|error| format!("{error}; {HOW}"))?;
     if duration < Duration::from_millis(100) {
-        return Err("deadlines are looked at every 100ms; less is not possible".into());
+        return Err("deadlines are checked every 100ms; a shorter one is not possible".into());
     }
     Ok(duration)
 }
@@ -62,7 +62,7 @@ pub fn rate(text: &str) -> Result<u64, String> {
     const HOW: &str = "write it as 500kB/s, 10MB/s or 100Mbit/s";
     let Some(amount) = text.strip_suffix("/s") else {
         return Err(match is_number(text) {
-            true => format!("{text} of what? {HOW}"),
+            true => format!("{text} lacks its unit; {HOW}"),
             false => format!("'{text}' is no rate; {HOW}"),
         });
     };
@@ -143,7 +143,7 @@ fn quantity(
     }
     let parts: u64 = fraction.parse().map_err(|_| wrong())?;
     if unit.is_empty() {
-        return Err(format!("{text} of what? {how}"));
+        return Err(format!("{text} lacks its unit; {how}"));
     }
     let factor = factor_of(unit).ok_or_else(|| format!("'{unit}' is no unit; {how}"))?;
     let (factor, parts) = (u128::from(factor), u128::from(parts));
@@ -212,7 +212,10 @@ mod tests {
     #[test]
     fn a_wrong_quantity_is_told_how_to_be_right() {
         let cases: &[(Result<u64, String>, &str)] = &[
-            (size("64"), "64 of what? write it as 64KB (64,000 bytes), 64KiB (65,536) or 2GB"),
+            (
+                size("64"),
+                "64 lacks its unit; write it as 64KB (64,000 bytes), 64KiB (65,536) or 2GB",
+            ),
             (size("64Mb"), "'Mb' is no unit; "),
             (size("MB"), "'MB' has no number in front of its unit; "),
             (size("1.2.3MB"), "'1.2.3MB' has no number in front of its unit; "),
@@ -220,13 +223,13 @@ mod tests {
             (size("1.0000001MB"), "'1.0000001MB' has more than 6 digits behind the point"),
             (size("18446744073709551615KB"), "'18446744073709551615KB' is too much"),
             (rate("10MB"), "'10MB' is no rate; write it as 500kB/s, 10MB/s or 100Mbit/s"),
-            (rate("10"), "10 of what? "),
+            (rate("10"), "10 lacks its unit; "),
             (rate("10MB/h"), "'10MB/h' is no rate; "),
             (rate("10apples/s"), "'apples' is no unit; "),
             (rate("10Mbits/s"), "'Mbits' is no unit; "),
             (rate("MB/s"), "'MB/s' has no number in front of its unit; "),
-            (duration("30").map(|_| 0), "30 of what? write it as 500ms, 30s or 2m"),
-            (duration("99ms").map(|_| 0), "deadlines are looked at every 100ms; "),
+            (duration("30").map(|_| 0), "30 lacks its unit; write it as 500ms, 30s or 2m"),
+            (duration("99ms").map(|_| 0), "deadlines are checked every 100ms; "),
             (at_least::<20>("19").map(|_| 0), "at least 20 is wanted"),
             (at_least::<20>("-1").map(|_| 0), "a whole number is wanted"),
             (whole(1..=9)("many"), "a whole number from 1 to 9 is wanted"),

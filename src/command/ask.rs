@@ -25,7 +25,8 @@ pub fn status(args: &StatusArgs) -> Result<ExitCode, Failure> {
     let answer = ask(&args.admin, Method::GET, WITHOUT_HISTORY, Some(STATUS_TIMEOUT))?;
     let parsed = serde_json::from_str(&answer.text).ok().filter(|_| answer.status == 200);
     let status: Json = parsed.ok_or_else(|| {
-        let cause = format!("{} answers {} without a status", args.admin, answer.status);
+        let (admin, code) = (&args.admin, answer.status);
+        let cause = format!("{admin} answers with HTTP status {code}, not with a js5d's state");
         Failure::new(Exit::System, cause, "name the admin address of a js5d with --admin")
     })?;
     if args.json {
@@ -49,7 +50,7 @@ pub fn reload(args: &ReloadArgs) -> Result<ExitCode, Failure> {
             return Ok(ExitCode::SUCCESS);
         }
         422 => {
-            (Exit::CorruptCache, "the old cache is still served; mend the new one and try again")
+            (Exit::CorruptCache, "the old cache is still served; repair the new one and try again")
         }
         409 => (Exit::System, "wait for it to end"),
         _ => (Exit::System, "look at the server's log"),

@@ -100,7 +100,7 @@ fn framings_text(snapshot: &Snapshot) -> String {
     let lines: Vec<_> = snapshot.framings().map(line).collect();
     match lines.len() {
         0 | 1 => String::new(),
-        _ => format!("a generation, by framing of its responses:\n{}", lines.concat()),
+        _ => format!("memory of a generation, by framing of its responses:\n{}", lines.concat()),
     }
 }
 

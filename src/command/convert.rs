@@ -104,12 +104,12 @@ pub(super) fn unwritten(error: StoreError) -> Failure {
         StoreError::AlreadyAStore { .. } => {
             (Exit::Usage, "name another place, or remove what is there")
         }
-        StoreError::Busy { .. } => (Exit::System, "wait for it, or name another place"),
+        StoreError::Busy { .. } => (Exit::System, "wait until it has ended, or name another place"),
         StoreError::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
             (Exit::Permission, "name a place that can be written")
         }
         StoreError::CannotPut { .. } => {
-            (Exit::CorruptCache, "write another form, or mend the cache")
+            (Exit::CorruptCache, "write another form, or repair the cache")
         }
         _ => (Exit::System, "name a place that can be written, with room for the cache"),
     };

@@ -240,7 +240,7 @@ impl Diff {
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,
-            "{a} to {b}: {} differ; who has A downloads {}, {} on the wire{unknown}",
+            "{a} to {b}: {} differ; a player who has A downloads {}, {} on the wire{unknown}",
             counted(self.archives.len() as u64, "archive"),
             counted(responses, "response"),
             megabytes(bytes),

@@ -32,16 +32,18 @@ pub fn profiles(args: &ClientArgs) -> Result<Vec<Profile>, Failure> {
                 set(profile, &setting.field, &setting.value)?;
                 continue;
             }
-            let cause = format!("--profile {}.like: the profile is there already", setting.name);
-            return Err(failure(cause, "say what it is like before anything else of it"));
+            let cause = format!("--profile {}.like: the profile exists already", setting.name);
+            let remedy = "set 'like' of a new profile only, before its other fields";
+            return Err(failure(cause, remedy));
         }
         let base = match setting.field == LIKE {
             true => known.iter().chain(&own).find(|profile| profile.name == setting.value),
             false => known.iter().find(|profile| profile.builds.contains(&550)),
         };
         let Some(base) = base.cloned() else {
-            let cause = format!("--profile {}.like: there is no '{}'", setting.name, setting.value);
-            return Err(failure(cause, "'js5d config --profiles' lists them"));
+            let (name, value) = (&setting.name, &setting.value);
+            let cause = format!("--profile {name}.like: there is no profile '{value}'");
+            return Err(failure(cause, "'js5d config --profiles' lists all profiles"));
         };
         // Its builds must be said, or it would take those of the one that it is like.
         #[allow(
@@ -190,7 +192,7 @@ fn in_config(error: ProfileError) -> Failure {
              builds (docs/clients.md)"
         }
         ProfileError::Contradiction { .. } => "'js5d config --profiles' prints every field",
-        ProfileError::TooMany { .. } => "leave some out",
+        ProfileError::TooMany { .. } => "serve fewer builds, or define fewer profiles",
     };
     failure(error, remedy)
 }
@@ -236,10 +238,10 @@ mod tests {
             (&["--build", "800"], "no profile says what builds 800 to 800 speak"),
             (&["--build", "0..=3"], "no profile says what builds 0 to 0 speak"),
             (&["--profile", "own.ints=3"], "profile own has no builds"),
-            (&["--profile", "own.like=mine"], "--profile own.like: there is no 'mine'"),
+            (&["--profile", "own.like=mine"], "--profile own.like: there is no profile 'mine'"),
             (
                 &["--profile", "rs2-718.like=osrs"],
-                "--profile rs2-718.like: the profile is there already",
+                "--profile rs2-718.like: the profile exists already",
             ),
             (
                 &["--profile", "rs2-530.answer=multi-512"],

@@ -50,7 +50,7 @@ impl Choice {
     pub fn warning(&self) -> Option<String> {
         self.missing.as_ref().map(|_| {
             format!(
-                "driver: {self}. It serves the same bytes and takes more CPU and memory \
+                "driver: {self}. Epoll serves the same bytes, and takes more CPU and memory \
                  (docs/operations/launch.md, \"Hosts that deny io_uring\")"
             )
         })

@@ -58,7 +58,9 @@ impl RingMissing {
                 "start the container with a seccomp profile that allows io_uring_setup, \
                  io_uring_enter and io_uring_register (docker run --security-opt seccomp=FILE)"
             }
-            Self::NotPermitted => "ask the host's security policy for io_uring, or run elsewhere",
+            Self::NotPermitted => {
+                "allow io_uring in the host's security policy, or run js5d on another host"
+            }
             Self::Memory => "raise the locked-memory limit: 'ulimit -l unlimited'",
             Self::Descriptors => "raise the descriptor limit: 'ulimit -n 20000'",
             Self::Other(_) => "read dmesg, and report it with the kernel's version",

@@ -42,7 +42,7 @@ pub enum Fault {
         compression: u8,
     },
     /// The length's top byte is neither 0 nor a key that was asked for.
-    #[error("a response under key {key:#04x}, which was not asked for, or longer than any group")]
+    #[error("a response longer than any group, or under key {key:#04x}, which was not set")]
     WrongKey {
         /// The key that would explain the length.
         key: u8,

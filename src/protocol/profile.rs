@@ -130,7 +130,7 @@ pub enum ProfileError {
         to: u32,
     },
     /// More profiles than a connection can tell apart.
-    #[error("{count} profiles, of which there may be {PROFILES_MAX}")]
+    #[error("{count} profiles are too many; at most {PROFILES_MAX} can be served")]
     TooMany {
         /// How many.
         count: usize,
@@ -190,18 +190,18 @@ impl Profile {
     pub fn check(&self) -> Result<(), ProfileError> {
         let cause = match (self.framing.is_multi(), self.mark) {
             (true, Mark::TypeBit | Mark::ByFirstOp6) => {
-                "with an answer of multi-* the prefetch bit stands in the group: mark = \
+                "with an answer of multi-* the prefetch bit stands in the group: set mark = \
                  \"group-bit\" or \"never\""
             }
             (false, Mark::GroupBit) => {
-                "with an answer of marked-* the prefetch bit stands in the compression type: mark \
-                 = \"type-bit\", \"by-first-op-6\" or \"never\""
+                "with an answer of marked-* the prefetch bit stands in the compression type: set \
+                 mark = \"type-bit\", \"by-first-op-6\" or \"never\""
             }
             _ if self.framing.is_multi() && self.break_off => {
                 "with an answer of multi-* blocks of several responses alternate, and none is \
-                 broken off: break_off = false"
+                 broken off: set break_off = false"
             }
-            _ if self.builds.is_empty() => "builds are from the lower to the higher one",
+            _ if self.builds.is_empty() => "builds: the lower number stands first, as in 701..=741",
             _ if self.ints.len() > INTS_MAX => "ints: at most 64 of them",
             _ => return Ok(()),
         };

@@ -31,10 +31,10 @@ pub struct RsaKey {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RsaKeyError {
     /// One of the two numbers is not there.
-    #[error("there is no {0}: it takes the modulus and the private exponent, a line each")]
+    #[error("there is no {0}; a key is a modulus and a private exponent, each on its own line")]
     Missing(&'static str),
     /// One of them is there twice.
-    #[error("line {line}: another {what}; it takes one modulus and one private exponent")]
+    #[error("line {line}: another {what}; a key is one modulus and one private exponent")]
     Twice {
         /// From 1.
         line: usize,
@@ -72,8 +72,8 @@ pub enum RsaKeyError {
     },
     /// What is signed does not come out again.
     #[error(
-        "modulus and exponent do not go together: what is signed with them does not come out when \
-         it is raised to 65537, as clients do. The exponent must be the private one"
+        "modulus and exponent do not go together: a client, which raises the signature to 65537, \
+         does not get back what was signed. The exponent must be the private one"
     )]
     NoPair,
     /// A PEM block that is no private key.

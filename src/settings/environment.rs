@@ -33,7 +33,7 @@ pub(super) fn read(
     for (name, value) in variables {
         if name == FILE_VARIABLE {
             if value.is_empty() {
-                let what = "it is empty; name a file, or unset it".to_owned();
+                let what = "it is empty; name a file, or unset the variable".to_owned();
                 said.problems.push(Problem { place: name, what });
             } else {
                 said.file = Some(value.into());
@@ -54,7 +54,8 @@ pub(super) fn read(
         let objection = |value: &OsString| {
             let what = setting.objection(value)?;
             if value.is_empty() {
-                return Some(Problem { place: name.clone(), what: what + ", or none: unset it" });
+                let what = what + ", or unset the variable";
+                return Some(Problem { place: name.clone(), what });
             }
             let place = format!("{name}={}", value.to_string_lossy());
             Some(Problem { place, what })

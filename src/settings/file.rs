@@ -122,7 +122,7 @@ impl Reader<'_> {
             suggestion(if is_known { &joined } else { inner }, keys())
         });
         let meant = meant.unwrap_or_default();
-        format!("'{name}' is a table, and settings stand in none{meant}")
+        format!("'{name}' is a table, but settings are written without tables{meant}")
     }
 
     /// `[profile.NAME]` tables, as the option would have them: a value a field. What is wrong is

@@ -213,7 +213,8 @@ fn read_layers(
         [line] => line.clone(),
         lines => format!("{} settings are wrong\n  {}", lines.len(), lines.join("\n  ")),
     };
-    let remedy = "mend it; 'js5d config --example' prints every setting with its default";
+    let remedy =
+        "correct what is wrong; 'js5d config --example' prints every setting with its default";
     Err(Failure::new(Exit::Config, cause, remedy))
 }
 

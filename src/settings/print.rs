@@ -68,8 +68,8 @@ pub fn example() -> String {
     let mut text = wrapped(
         "Settings of js5d, each with its default. Remove the # in front of a key to set it. \
          The file is used where it is named: js5d --config FILE, or JS5D_CONFIG=FILE. A JS5D_* \
-         variable beats it, and an option beats both; 'js5d config --config FILE' shows what \
-         holds, and why.",
+         variable beats it, and an option beats both; 'js5d config --config FILE' shows each \
+         value and where it comes from.",
     );
     let mut heading = None;
     for setting in all() {

@@ -120,7 +120,7 @@ impl Setting {
             return Some(format!("{} is wanted{near}", self.wanted()));
         }
         // The parser's own words, without those that clap puts around them.
-        Some(error.source().map_or_else(|| "it is no text".to_owned(), ToString::to_string))
+        Some(error.source().map_or_else(|| "it is not UTF-8".to_owned(), ToString::to_string))
     }
 
     /// Whether nothing is wrong for it, as for a path.

@@ -66,7 +66,7 @@ fn a_check_of_a_damaged_cache_says_what_to_do() {
     let mut last = stdout.lines().rev();
     let verdict = last.next().expect("a verdict");
     assert!(verdict.starts_with("CORRUPT: 1 problem; without them "), "{stdout}");
-    let remedy = "what to do about the cache: mend it or fetch it again; --skip-corrupt serves \
+    let remedy = "what to do about the cache: repair it or fetch it again; --skip-corrupt serves \
                   the rest";
     assert_eq!(last.next(), Some(remedy));
 }

@@ -99,7 +99,7 @@ fn a_server_that_does_not_start_takes_nothing() {
     assert_eq!(silent.read(&mut [0; 16]).expect("closed"), 0);
     let mut stranger = UnixStream::connect(site.path("handover.sock")).expect("it listens");
     stranger.write_all(b"GET / HTTP/1.1\r\n").expect("it reads");
-    eventually("something else", || old.log().contains("is no such js5d"));
+    eventually("something else", || old.log().contains("does not speak this version"));
     let mut late = UnixStream::connect(site.path("handover.sock")).expect("it listens");
     late.write_all(b"js5d handover 1 ").expect("it reads");
     let mut words = String::new();

@@ -377,7 +377,7 @@ fn a_server_that_sends_nothing_or_is_not_there_is_named() {
     let ended = fetch(address, &mirror, &patient);
     assert_eq!(ended.code, Some(71), "{ended:?}");
     assert!(
-        ended.stderr.contains("sends nothing: no byte for 1 s, with 20 unanswered"),
+        ended.stderr.contains("sends nothing: no byte for 1 s, with 20 requests unanswered"),
         "{ended:?}"
     );
     let nobody = TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a port");

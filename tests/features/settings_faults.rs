@@ -5,7 +5,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 /// How a failure over settings ends.
-const REMEDY: &str = "mend it; 'js5d config --example' prints every setting with its default";
+const REMEDY: &str =
+    "correct what is wrong; 'js5d config --example' prints every setting with its default";
 
 /// Every command that reads settings must say exactly this of a file.
 fn check(text: &[u8], expected: &[&str]) {
@@ -40,12 +41,13 @@ fn an_unknown_key_is_named_with_the_nearest_right_one() {
     check(b"config = 'x'", &["FILE:1:1: a settings file cannot name another"]);
     check(
         b"\n[limits]\nidle_timeout = '30s'",
-        &["FILE:2:2: 'limits' is a table, and settings stand in none; \
+        &["FILE:2:2: 'limits' is a table, but settings are written without tables; \
          did you mean 'idle_timeout'?"],
     );
     check(
         b"log.level = 'info'",
-        &["FILE:1:1: 'log' is a table, and settings stand in none; did you mean 'log_level'?"],
+        &["FILE:1:1: 'log' is a table, but settings are written without tables; \
+         did you mean 'log_level'?"],
     );
 }
 
@@ -63,10 +65,14 @@ fn a_wrong_value_is_named_with_what_is_wanted() {
         ("queue_len_max = 19", "17: queue_len_max = 19: at least 20 is wanted"),
         ("queue_len_max = 2.5", "17: queue_len_max = 2.5: a whole number is wanted"),
         ("workers = 2_000", "11: workers = 2_000: a whole number from 1 to 1024 is wanted"),
-        ("idle_timeout = 30", "16: idle_timeout = 30: 30 of what? write it as 500ms, 30s or 2m"),
+        (
+            "idle_timeout = 30",
+            "16: idle_timeout = 30: 30 lacks its unit; write it as 500ms, 30s or 2m",
+        ),
         (
             "idle_timeout = '1ms'",
-            "16: idle_timeout = '1ms': deadlines are looked at every 100ms; less is not possible",
+            "16: idle_timeout = '1ms': deadlines are checked every 100ms; a shorter one is not \
+             possible",
         ),
         (
             "missing_group = 'ignor'",
@@ -124,7 +130,7 @@ fn everything_that_is_wrong_is_said_at_once() {
          'oldschool', 'nxt', or 'any'\n\
          \x20 {path}:2:15: build = 'y': 'y' is no build: write 550, 1..=399, 530,634, \
          'oldschool', 'nxt', or 'any'\n\
-         \x20 JS5D_CACHE: it is empty; PATH is wanted, or none: unset it\n\
+         \x20 JS5D_CACHE: it is empty; PATH is wanted, or unset the variable\n\
          \x20 JS5D_IDLE_TIMOUT: it is no setting; did you mean 'JS5D_IDLE_TIMEOUT'?\n\
          \x20 JS5D_WORKERS=0: a whole number from 1 to 1024 is wanted\n\
          \x20     {REMEDY}\n"

@@ -48,7 +48,8 @@ pub(crate) struct Args {
     /// requests which follow the status byte at once.
     #[arg(long, value_name = "NAME=HOST:PORT,pid=N[,urgent-only][,settle=TIME]")]
     peer: Vec<PeerArg>,
-    /// js5d's way to the kernel. With epoll, its bound is 1.05 of plain tokio in every workload.
+    /// js5d's driver, ring (io_uring) or epoll. With epoll, its bound is 1.05 of plain tokio in
+    /// every workload.
     #[arg(long, value_name = "ring|epoll", default_value = RING_DRIVER)]
     #[arg(value_parser = ["ring", "epoll"])]
     driver: String,

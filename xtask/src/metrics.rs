@@ -28,9 +28,10 @@ pub(crate) fn run() -> Result<ExitCode> {
 fn docs() -> String {
     let mut text = String::from(
         "# Metrics\n\n\
-         What `/metrics` of the admin address tells, in Prometheus' text format. Counters begin \
-         at 0 with the process. No label has a value that a peer could choose. What to do about \
-         them: [monitoring](operations/monitoring.md#what-each-metric-means).\n\n\
+         What `/metrics` of the admin address says, in Prometheus' text format. Counters begin \
+         at 0 when the process starts. No label has a value that a peer could choose. How to read \
+         the metrics, and what to do: \
+         [monitoring](operations/monitoring.md#what-each-metric-means).\n\n\
          This page is made of `src/admin/metrics/table.rs` by `cargo xtask metrics`.\n\n\
          | metric | type | labels | |\n|---|---|---|---|\n",
     );

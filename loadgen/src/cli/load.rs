@@ -61,11 +61,12 @@ pub(crate) struct LoadOptions {
     /// 550].
     #[arg(long, value_name = "N")]
     pub(crate) prefetch: Option<u32>,
-    /// XOR key of clients: none; a number, for all; random, one for each connection; changing,
-    /// also while responses arrive.
+    /// XOR key of clients: none; a number, the same for all; random, one for each connection;
+    /// changing, new ones also while responses arrive.
     #[arg(long, value_name = "none|1..255|random|changing")]
     pub(crate) key: Option<String>,
-    /// Clients tell the server that their player is logged in; some servers answer these first.
+    /// Clients tell the server that their player is logged in; some servers answer such clients
+    /// first.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     pub(crate) logged_in: Option<bool>,
     /// Seed; runs with the same one ask for the same groups in the same order [default: 1].
@@ -127,7 +128,7 @@ pub(crate) struct LoadOptions {
     /// and announces the client's own address.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     pub(crate) proxy_header: Option<bool>,
-    /// Most connections to open in a second [default: no limit].
+    /// Maximum number of connections to open in a second [default: no limit].
     #[arg(long, value_name = "N")]
     pub(crate) open_rate: Option<Quantity>,
     /// Check the CRC of one response in N against the archive index; 0 checks none [default: 100].
@@ -148,7 +149,8 @@ pub(crate) struct LoadOptions {
     /// Cores to pin the workers to: 1 or 1,3.
     #[arg(long, value_name = "CORES", value_delimiter = ',')]
     pub(crate) pin: Option<Vec<u32>>,
-    /// Processes that share the load, for more connections than one has descriptors [default: 1].
+    /// Processes that share the load, for more connections than one process has descriptors
+    /// [default: 1].
     #[arg(long, value_name = "N")]
     pub(crate) processes: Option<u32>,
     /// Source addresses of connections [default: on loopback, as many of 127.x.y.z as needed].
@@ -157,7 +159,7 @@ pub(crate) struct LoadOptions {
     /// play: mean time between bursts [default: 2s].
     #[arg(long, value_name = "TIME")]
     pub(crate) think: Option<Span>,
-    /// play: most urgent requests in a burst [default: 8].
+    /// play: maximum number of urgent requests in a burst [default: 8].
     #[arg(long, value_name = "N")]
     pub(crate) burst: Option<u32>,
     /// play: mean time between prefetch requests [default: 100ms].

@@ -69,7 +69,7 @@ pub(crate) fn compare(args: &CompareArgs) -> Result<Exit, Failure> {
     options::refuse("compare", &target, "Name each server with --server NAME=HOST:PORT.")?;
     if (args.rounds as usize) < PAIRS_MIN {
         let cause = format!("--rounds {}: a ratio needs {PAIRS_MIN} or more", args.rounds);
-        return Err(Failure::usage(cause, "An interval of 99 % needs eight or more."));
+        return Err(Failure::usage(cause, "A confidence interval of 99 % needs eight or more."));
     }
     options::check_limits(&settings, &args.run)?;
     let many = settings.connections() > MANY_CONNECTIONS;

@@ -8,7 +8,7 @@ use crate::null_server::NullServer;
 
 /// Serves until interrupted.
 pub(crate) fn run(args: &NullServerArgs) -> Result<Exit, Failure> {
-    let remedy = format!("Is the address another's? {RING_REMEDY}");
+    let remedy = format!("Does another program use the address? {RING_REMEDY}");
     let failed = |e| Failure::setup(format!("the null server at {}: {e}", args.listen), &remedy);
     let rate = args.rate.map(|rate| rate.0);
     if rate.is_some_and(|rate| rate < 1.0) {

@@ -75,6 +75,9 @@ impl Wrong {
 
     pub(crate) fn words(&self) -> String {
         match self {
+            Self::Fault(fault @ Fault::WrongClass { .. }) => {
+                format!("{fault} (if the server never sends the prefetch bit: --no-prefetch-bit)")
+            }
             Self::Fault(fault) => fault.to_string(),
             Self::Duplicate { id } => format!("{id} was answered a second time"),
             Self::Missing { class, id } => {

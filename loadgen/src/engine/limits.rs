@@ -131,7 +131,7 @@ pub(crate) fn text(limits: &[Limit]) -> String {
         let _ = writeln!(out, "limits       {}", words.collect::<Vec<_>>().join("; "));
         return out;
     }
-    let _ = writeln!(out, "{:<20}{:>12}{:>14}", "limits", "needed", "there");
+    let _ = writeln!(out, "{:<20}{:>12}{:>14}", "limits", "needed", "available");
     for limit in limits {
         let mend = if limit.holds() { "" } else { &limit.mend };
         let mark = if limit.holds() { " " } else { "!" };

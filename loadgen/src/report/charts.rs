@@ -248,7 +248,7 @@ fn spectrum(result: &RunResult) -> Option<Card> {
         "Each step to the right is ten times rarer."
     } else {
         "Each step to the right is ten times rarer. Dashed lines count from when a request was \
-         written; where they part from the solid ones, requests waited to be sent."
+         written; where they differ from the solid ones, requests waited to be sent."
     };
     let words = |quantile: f64, name: &str| {
         let each = found.iter().filter(|(.., drawn, _)| *drawn == Drawn::Line);

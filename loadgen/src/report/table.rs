@@ -167,7 +167,7 @@ fn write_numbers(out: &mut String, judged: &Judged, style: Style) -> fmt::Result
     let in_flight = stats.in_flight_at_end;
     if in_flight.sum() > 0 {
         let words = format!(
-            "{} urgent, {} prefetch; counted as at least that slow",
+            "{} urgent, {} prefetch; counted with the time that they had waited",
             units::count(in_flight.urgent),
             units::count(in_flight.prefetch)
         );
@@ -197,7 +197,7 @@ fn sparkline(stats: &Stats) -> String {
 
 /// How connections fared, errors last.
 pub(crate) fn outcomes(stats: &Stats) -> String {
-    let mut words = vec![format!("{} up at most", units::count(stats.connections_max))];
+    let mut words = vec![format!("{} open at most", units::count(stats.connections_max))];
     let (errors, others): (Vec<_>, Vec<_>) =
         stats.outcomes.iter().partition(|(outcome, _)| Outcome::is_error(**outcome));
     words.extend(others.iter().chain(&errors).map(|(o, n)| format!("{} {o}", units::count(**n))));
@@ -226,7 +226,7 @@ pub(crate) fn generator(judged: &Judged) -> String {
     };
     let lag = result.stats.times(Metric::Lag).map(|lag| units::ns(lag.quantile(0.99)));
     let mut words = format!(
-        "{workers} {} of a core, waited for one {} of the time",
+        "{workers} used {} of a core, waited for a core {} of the time",
         units::percent(evidence.cpu_share_max),
         units::percent(evidence.run_queue_share_max),
     );

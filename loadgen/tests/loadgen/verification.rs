@@ -71,7 +71,7 @@ fn before_a_run_the_fault_is_named_that_the_server_has() {
         (
             Misbehaviour::OddCompression,
             " breaks the protocol: 255/255: compression 4 does not exist",
-            "Clients of this --client",
+            "Is the server for other clients?",
         ),
         (
             Misbehaviour::WrongVersion,

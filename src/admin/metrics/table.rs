@@ -12,8 +12,8 @@ pub const METRICS: &[Metric] = &[
         &["state"],
         "Open connections. opening: the PROXY header or the first byte has not arrived; \
          handshake: the handshake is not complete; refusing: the peer will be refused; idle: \
-         nothing is being sent; sending: the ring sends to the peer; slow: the same, to a peer \
-         that takes it in slowly; credit: a cap on bandwidth makes the connection wait; \
+         nothing is being sent; sending: a send to the peer is under way; slow: the same, and the \
+         peer reads slowly; credit: a cap on bandwidth makes the connection wait; \
          lingering: our side has ended, and the peer may still read.",
         |s, out| {
             out.labelled("opening", s.totals.connections_opening);
@@ -32,7 +32,7 @@ pub const METRICS: &[Metric] = &[
     gauge(
         "js5d_connections_max",
         &[],
-        "Peers that are served at once at most: --connections-max, or what descriptors allow.",
+        "Most peers that are served at once: --connections-max, or what descriptors allow.",
         |s, out| out.value(s.bounds.connections_max),
     ),
     gauge(
@@ -44,7 +44,7 @@ pub const METRICS: &[Metric] = &[
     gauge(
         "js5d_connections_outdated",
         &[],
-        "Open connections that serve from an earlier generation.",
+        "Open connections that are served from an earlier generation.",
         |s, out| out.value(s.totals.connections_outdated),
     ),
     gauge(
@@ -62,10 +62,10 @@ pub const METRICS: &[Metric] = &[
     counter(
         "js5d_refused_total",
         &["reason"],
-        "Handshakes answered with a status that refuses. out_of_date: the build is not served; \
-         server_full: --connections-max, a late handshake, or the server stops; \
-         too_many_connections: --connections-per-ip-max, or --openings-per-ip-max, which refuses \
-         before there is a handshake.",
+        "Handshakes answered with a status that refuses. out_of_date: the build is not served, \
+         or its token is wrong; server_full: --connections-max, a late handshake, or the server \
+         stops; too_many_connections: --connections-per-ip-max, or --openings-per-ip-max, which \
+         refuses before there is a handshake.",
         |s, out| {
             out.labelled("out_of_date", s.totals.refused_out_of_date);
             out.labelled("server_full", s.totals.refused_server_full);
@@ -75,7 +75,8 @@ pub const METRICS: &[Metric] = &[
     counter(
         "js5d_handshakes_total",
         &["status"],
-        "Handshakes answered, by the status byte: 0, 6, 7 and 9.",
+        "Handshakes answered, by the status byte. ok: 0; out_of_date: 6 or 48; server_full: 7; \
+         too_many_connections: 9.",
         |s, out| {
             out.labelled("ok", s.totals.handshakes_ok);
             out.labelled("out_of_date", s.totals.refused_out_of_date);
@@ -118,13 +119,13 @@ pub const METRICS: &[Metric] = &[
         "js5d_violations_total",
         &["kind"],
         "Breaches of the protocol. not_js5: the connection opened with another service's opcode; \
-         unknown_opcode: a message that the protocol does not know.",
+         unknown_opcode: a message that the protocol does not know, or a malformed handshake.",
         |s, out| {
             out.labelled("not_js5", s.totals.closed_not_js5);
             out.labelled("unknown_opcode", s.totals.closed_violation);
         },
     ),
-    counter("js5d_requests_total", &["class"], "Requests taken in.", |s, out| {
+    counter("js5d_requests_total", &["class"], "Requests received.", |s, out| {
         out.labelled("urgent", s.totals.requests_urgent);
         out.labelled("prefetch", s.totals.requests_prefetch);
     }),
@@ -203,9 +204,9 @@ pub const METRICS: &[Metric] = &[
         "js5d_request_seconds",
         &["class"],
         "From reading a request until the kernel has taken the send that its response begins in. \
-         A sample: about 1,000 requests a second and worker are timed, picked by chance, and each \
+         A sample: about 1,000 requests a second and worker, picked by chance, are timed, and each \
          stands for all that arrived since the one before. Requests whose connection ends before \
-         that are left out.",
+         the kernel has taken that send are left out.",
         |s, out| {
             out.latency("urgent", &s.totals.latency_urgent);
             out.latency("prefetch", &s.totals.latency_prefetch);
@@ -245,7 +246,7 @@ pub const METRICS: &[Metric] = &[
     counter(
         "js5d_wasted_bytes_total",
         &[],
-        "Bytes of responses that were broken off: sent in vain.",
+        "Bytes sent in vain: those of responses that were broken off afterwards.",
         |s, out| out.value(s.totals.wasted_bytes),
     ),
     counter(
@@ -278,8 +279,8 @@ pub const METRICS: &[Metric] = &[
     counter(
         "js5d_proxy_headers_total",
         &["kind"],
-        "PROXY headers taken. announced: with the client's address; local: without, from the \
-         balancer itself.",
+        "PROXY headers received. announced: with the client's address; local: without one, from \
+         the balancer itself.",
         |s, out| {
             out.labelled("announced", s.totals.proxy_headers);
             out.labelled("local", s.totals.proxy_headers_local);
@@ -301,7 +302,8 @@ pub const METRICS: &[Metric] = &[
         "js5d_game_closed_total",
         &["reason"],
         "Game connections ended. ended: both sides did, in good order; reset: a side was reset; \
-         refused: a limit of game connections; unreachable: the game server did not accept it.",
+         refused: a limit of game connections was reached; unreachable: the game server did not \
+         accept the connection.",
         |s, out| {
             out.labelled("ended", s.totals.game_closed);
             out.labelled("reset", s.totals.game_closed_reset);
@@ -346,7 +348,7 @@ pub const METRICS: &[Metric] = &[
     gauge(
         "js5d_worker_busy_ratio",
         &["worker"],
-        "CPU time of a worker's thread over time, during the last second. At 1 its core is full.",
+        "Share of the last second in which a worker's thread used the CPU. At 1 its core is full.",
         |s, out| {
             for (number, worker) in s.workers.iter().enumerate() {
                 out.labelled_number(number, worker.busy_ratio);
@@ -390,9 +392,14 @@ pub const METRICS: &[Metric] = &[
         "Snapshots in memory: the current one, and earlier ones that connections still hold.",
         |s, out| out.value(s.facts.generations_alive),
     ),
-    gauge("js5d_draining", &[], "1 from the stop signal, or the hand-over, on.", |s, out| {
-        out.value(s.draining.into());
-    }),
+    gauge(
+        "js5d_draining",
+        &[],
+        "1 after the stop signal or a hand-over, otherwise 0.",
+        |s, out| {
+            out.value(s.draining.into());
+        },
+    ),
     gauge(
         "js5d_build_info",
         &["version"],

@@ -61,8 +61,8 @@ pub enum PackedFault {
     },
     /// It unpacks to more than its length allows.
     #[error(
-        "unpacks to more than {bytes_max} bytes, {} times the packed file and 64 MiB: no cache \
-         does",
+        "unpacks to more than {bytes_max} bytes ({} times the packed file, and 64 MiB more), \
+         which no cache does",
         super::RATIO_MAX
     )]
     Bomb {

@@ -240,7 +240,7 @@ impl Central {
         }
         let is_deflated = method == DEFLATE;
         if !is_deflated && packed_len != len_bytes {
-            return Err(PackedFault::Damaged("stored, but of two lengths".into()));
+            return Err(PackedFault::Damaged("stored, but its two lengths differ".into()));
         }
         let end = at.checked_add(LOCAL_LEN_U64).and_then(|start| start.checked_add(packed_len));
         if end.is_none_or(|end| end > directory.start) {

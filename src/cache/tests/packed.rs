@@ -275,7 +275,7 @@ fn hostile_zips_are_named_with_the_place() {
     for (bytes, expected) in [
         (lie(0, |said| said.flags = 1), second("encrypted; pack the cache without a password")),
         (lie(12, |_| {}), second("packed by zip method 12; stored (0) and deflate (8) are read")),
-        (lie(0, |said| said.packed = 9999), second("damaged: stored, but of two lengths")),
+        (lie(0, |said| said.packed = 9999), second("damaged: stored, but its two lengths differ")),
         (lie(8, |said| said.packed = 9999), second("cut short: the file ends too early")),
         (lie(0, |said| said.at = 0), second("").replace(&at.to_string(), "0")),
         (bomb, second("unpacks to more than ")),

@@ -191,7 +191,7 @@ impl Mirror {
             Ended::Failed(Failure::new(Exit::CorruptCache, cause, remedy))
         };
         let readings = readings(&master, &formats_from(self.server.profile.master))
-            .map_err(|error| lies(&format!("its master index is none: {error}")))?;
+            .map_err(|error| lies(&format!("its master index cannot be read: {error}")))?;
         let mut wrong = None;
         for archives in readings {
             match (self.read_indexes(remote, &archives), &wrong) {

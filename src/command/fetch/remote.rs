@@ -42,10 +42,10 @@ pub(in crate::command) enum RemoteError {
     #[error("{server} refuses the connection: {status}")]
     Refused { server: String, status: Status },
     /// It sent nothing for as long as is waited.
-    #[error("{server} sends nothing: no byte for {seconds} s, with {waiting} unanswered")]
+    #[error("{server} sends nothing: no byte for {seconds} s, with {waiting} requests unanswered")]
     Stalled { server: String, seconds: u64, waiting: usize },
     /// It ended the connection.
-    #[error("{server} ended the connection with {waiting} unanswered")]
+    #[error("{server} ended the connection with {waiting} requests unanswered")]
     Closed { server: String, waiting: usize },
     /// It breaks the protocol.
     #[error("{server} breaks the protocol: {fault}")]
@@ -66,10 +66,10 @@ impl From<RemoteError> for Failure {
     fn from(error: RemoteError) -> Self {
         let remedy = match &error {
             RemoteError::Refused { status: Status::OutOfDate, .. } => {
-                "name a client that it serves with --client, or the build alone with --build"
+                "use --client to name a client that it serves, or --build for the build alone"
             }
             RemoteError::Refused { status: Status::SessionExpired, .. } => {
-                "name the token that it wants with --token"
+                "use --token to give the token that the server wants"
             }
             RemoteError::Refused { .. } => "try again later",
             RemoteError::Fault { .. } => "is it a JS5 server for clients of this --client?",
@@ -92,11 +92,13 @@ impl Server {
         let Some((profile, build)) = named else {
             let cause = match (&args.client, args.build) {
                 (None, Some(build)) => format!("what clients of build {build} speak is not known"),
-                (client, _) => format!("no client is '{}'", client.as_deref().unwrap_or_default()),
+                (client, _) => {
+                    format!("there is no client '{}'", client.as_deref().unwrap_or_default())
+                }
             };
             let remedy = format!(
-                "name one with --client: a build, or {names}; or one of the server's own, whose \
-                 settings file --profiles reads"
+                "name one with --client: a build, or {names}; for one of the server's own, give \
+                 the server's settings file with --profiles"
             );
             return Err(usage(cause, remedy));
         };
@@ -104,7 +106,7 @@ impl Server {
         let has_token = matches!(profile.handshake, Handshake::Prefixed(_));
         if args.token.is_some() && !(has_token && is_token(&token)) {
             let cause = format!("--token: clients of {} do not send this", profile.name);
-            let remedy = "a token has 1 to 64 bytes, and goes with a --client of 718 or younger";
+            let remedy = "a token has 1 to 64 bytes, and goes with a --client of 718 or later";
             return Err(usage(cause, remedy.to_owned()));
         }
         let (build, timeout) = (args.build.unwrap_or(build), args.timeout);

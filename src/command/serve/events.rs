@@ -104,7 +104,7 @@ impl Life {
                     }
                 }
                 Event::Signal(signal) if signals > 0 => {
-                    warn!("a second signal: leaving at once");
+                    warn!("a second signal: ending at once");
                     return Ok(ExitCode::from(
                         128_u8.saturating_add(u8::try_from(signal).unwrap_or(0)),
                     ));
@@ -117,8 +117,8 @@ impl Life {
                 Event::HandOver(HandOver::Done) => {
                     self.hand_over();
                     info!(
-                        "handed over: the other process accepts; requests that have arrived here \
-                         are still answered"
+                        "handed over: the other process accepts connections; requests that have \
+                         arrived here are still answered"
                     );
                 }
                 Event::HandOver(HandOver::GivenUp) if self.stop_by.is_some() => self.stop(),

@@ -124,12 +124,12 @@ fn fetch(socket: &UnixStream) -> io::Result<Vec<Socket>> {
             _ => {
                 return Err(io::Error::new(
                     ErrorKind::InvalidData,
-                    "the process at the other end is no js5d",
+                    "the process at the other end is not a js5d",
                 ));
             }
         }
     }
-    Err(io::Error::new(ErrorKind::InvalidData, "the list of sockets has no end"))
+    Err(io::Error::new(ErrorKind::InvalidData, "the list of sockets is too long"))
 }
 
 /// What became of a hand-over.
@@ -231,7 +231,8 @@ fn give_to(
 ) -> io::Result<()> {
     talk_to(socket, timeout)?;
     if hear(socket)?.0 != GREETING {
-        return Err(io::Error::new(ErrorKind::InvalidData, "the other process is no such js5d"));
+        let why = "the other process does not speak this version of the hand-over";
+        return Err(io::Error::new(ErrorKind::InvalidData, why));
     }
     if !control.offer() {
         say(socket, DRAINING)?;
@@ -264,7 +265,10 @@ fn pass_all(socket: &UnixStream, sockets: &Mutex<Vec<Socket>>) -> io::Result<()>
 fn await_ready(socket: &UnixStream) -> io::Result<()> {
     match hear(socket) {
         Ok((word, _)) if word == READY => Ok(()),
-        Ok(_) => Err(ErrorKind::InvalidData.into()),
+        Ok((word, _)) => {
+            let why = format!("the other process said '{word}' instead of '{READY}'");
+            Err(io::Error::new(ErrorKind::InvalidData, why))
+        }
         Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
             Err(io::Error::new(error.kind(), "the other process did not start"))
         }

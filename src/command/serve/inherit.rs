@@ -35,7 +35,7 @@ fn role(name: &str) -> Result<Role, Failure> {
         None if name == "unknown" || name.is_empty() || name.ends_with(".socket") => Ok(Role::Js5),
         None => {
             let cause =
-                format!("the supervisor passes a socket named '{name}', which means nothing");
+                format!("the supervisor passes a socket named '{name}', which js5d does not know");
             let remedy = "write FileDescriptorName=js5, js5-proxy or admin";
             Err(Failure::new(Exit::Config, cause, remedy))
         }

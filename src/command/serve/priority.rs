@@ -37,7 +37,7 @@ fn settle(wanted: RealtimeArg, entered: io::Result<()>) -> Result<String, Failur
         Err(error) => {
             warn!(
                 "game connections: ordinary priority, so packets wait while JS5 uses every core: \
-                 real-time priority is refused: {error}; {REMEDY}, or say --game-realtime off"
+                 real-time priority is refused: {error}; {REMEDY}, or use --game-realtime off"
             );
             Ok(format!("ordinary: real-time priority is refused: {error}"))
         }

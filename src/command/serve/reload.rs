@@ -87,7 +87,7 @@ impl ReloadSteps for Steps {
                     match &self.readable {
                         Some(places) if exit == Exit::Permission => ReloadError::new(
                             cause,
-                            format!("{remedy}; the sandbox (--sandbox) shows it {places} only"),
+                            format!("{remedy}; the sandbox (--sandbox) allows {places} only"),
                         ),
                         _ => ReloadError::new(cause, remedy),
                     }

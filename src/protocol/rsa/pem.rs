@@ -11,7 +11,7 @@ const SEQUENCE: u8 = 0x30;
 /// Modulus and private exponent of the first PEM block.
 pub(super) fn numbers(text: &str) -> Result<(Vec<u8>, Vec<u8>), RsaKeyError> {
     let damaged = RsaKeyError::Pem;
-    let (_, rest) = text.split_once("-----BEGIN ").ok_or(damaged("it does not begin"))?;
+    let (_, rest) = text.split_once("-----BEGIN ").ok_or(damaged("'-----BEGIN ' is missing"))?;
     let (label, rest) = rest.split_once("-----").ok_or(damaged("its first line has no end"))?;
     let end = format!("-----END {label}-----");
     let (body, _) = rest.split_once(&end).ok_or(damaged("its last line is missing"))?;
