@@ -287,7 +287,8 @@ pub struct DemoCacheArgs {
     #[arg(value_name = "DIR")]
     pub dir: PathBuf,
 
-    /// How many groups, archive indexes included; 71273 is the size of a build 550 cache, 75 MB
+    /// How many groups, with archive indexes and without the master index; 71273 is the size of
+    /// a build 550 cache, 75 MB
     #[arg(long, value_name = "N", default_value_t = crate::catalog::DEMO_GROUPS)]
     #[arg(value_parser = at_least::<0>)]
     pub groups: usize,

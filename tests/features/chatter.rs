@@ -47,7 +47,7 @@ fn a_peer_that_sends_a_million_rekeys_is_cut() {
 
 #[test]
 fn a_peer_that_sends_too_much_chatter_is_cut_even_while_it_is_being_sent_to() {
-    let (server, http) = start("2");
+    let (mut server, http) = start("2");
     let mut client = Client::connect_slow(&server, 0);
     client.request((0..40).map(|group| (Class::Prefetch, id(2, group))));
     let slow = "js5d_connections{state=\"slow\"}";
@@ -57,6 +57,7 @@ fn a_peer_that_sends_too_much_chatter_is_cut_even_while_it_is_being_sent_to() {
     client.stream.write_all(&rekeys).expect("js5d reads beside a send");
     eventually("it is cut", || closed_for_it(http) == 1.0);
     eventually("it is gone", || http.metrics().value("js5d_connections_open") == 0.0);
+    assert!(server.stop().contains("chatter=1"));
 }
 
 #[test]

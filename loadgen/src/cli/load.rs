@@ -62,7 +62,8 @@ pub(crate) struct LoadOptions {
     #[arg(long, value_name = "N")]
     pub(crate) prefetch: Option<u32>,
     /// XOR key of clients: none; a number, the same for all; random, one for each connection;
-    /// changing, new ones also while responses arrive.
+    /// changing, a new one after each 50 requests, at most 50 a second, also while responses
+    /// arrive.
     #[arg(long, value_name = "none|1..255|random|changing")]
     pub(crate) key: Option<String>,
     /// Clients tell the server that their player is logged in; some servers answer such clients

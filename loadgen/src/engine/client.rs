@@ -25,6 +25,10 @@ use std::io;
 /// A client of changing keys changes it about this often.
 const REKEY_EVERY_REQUESTS: u32 = 50;
 
+/// But no sooner than after this time: js5d, for one, closes peers that change it 100 times a
+/// second (`--chatter-max`).
+const REKEY_GAP_NS: u64 = 20_000_000;
+
 /// How often a slow reader reads, and thus the grain of its rate.
 const SLOW_READS_PER_S: u64 = 20;
 
@@ -102,6 +106,8 @@ pub(crate) struct Client {
     /// A slow reader reads again at this time.
     next_read_ns: u64,
     requests_sent: u32,
+    /// When the key was last changed.
+    rekeyed_ns: u64,
     /// Since when each class's window has had room.
     room_since_ns: [u64; 2],
     /// Whether the pace knows that it may call, for each class.
@@ -130,6 +136,7 @@ impl Client {
             quiet_longest: Quiet::default(),
             next_read_ns: 0,
             requests_sent: 0,
+            rekeyed_ns: 0,
             room_since_ns: [0; 2],
             is_ready: [false; 2],
             rests: false,
@@ -481,12 +488,16 @@ impl Client {
             self.progress_ns = core.awake_ns();
         }
         self.requests_sent = self.requests_sent.wrapping_add(1);
-        let is_time = self.requests_sent.is_multiple_of(REKEY_EVERY_REQUESTS);
-        if plan.key == KeyPolicy::Changing && is_time {
-            let key = self.visit.rng().u8(..);
-            self.checker.rekey(key, self.connection.out());
-        }
         let now = core.now_ns;
+        let is_turn = self.requests_sent.is_multiple_of(REKEY_EVERY_REQUESTS);
+        if plan.key == KeyPolicy::Changing && is_turn {
+            // Drawn even if it is not used: what is asked for does not depend on the time.
+            let key = self.visit.rng().u8(..);
+            if now >= self.rekeyed_ns + REKEY_GAP_NS {
+                self.rekeyed_ns = now;
+                self.checker.rekey(key, self.connection.out());
+            }
+        }
         let token = Token { intended_ns, written_ns: now };
         self.checker.request(class, id, token, self.connection.out());
         core.tally.recorder.request(class, now);

@@ -10,7 +10,7 @@ use js5d::protocol::session::{Response, Step};
 use js5d::protocol::{
     ARCHIVE_INDEXES, Builds, Class, Clients, GroupId, MASTER_INDEX, ServerSession, Status,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -35,6 +35,9 @@ pub(crate) enum Misbehaviour {
     Twice,
     /// The keys that a client sets have no effect.
     IgnoresKeys,
+    /// The end of a connection whose key has changed more than 100 times within a second: no fault,
+    /// servers limit messages that ask for nothing.
+    LimitsKeys,
     /// A compression that does not exist, from the first response on.
     OddCompression,
     /// The master index gives another version of an archive than its index.
@@ -170,7 +173,7 @@ fn serve(
     };
     let refusal = (misbehaviour == Misbehaviour::Refuses).then_some(Status::ServerFull);
     let mut session = ServerSession::new(Arc::new(clients), refusal);
-    let mut answers = 0;
+    let (mut answers, mut keys) = (0, Keys::new(misbehaviour));
     let mut buffer = [0; 4096];
     let mut pending = Vec::new();
     loop {
@@ -198,6 +201,9 @@ fn serve(
                         break;
                     }
                     answers += 1;
+                    if keys.are_too_many_with(response.key()) {
+                        return Ok(());
+                    }
                     if let Some(container) = containers.get(&response.id()) {
                         out.extend(answer(&response, container, answers, misbehaviour));
                     }
@@ -226,6 +232,33 @@ fn serve(
         // Less than all is taken if a queue is full; the loop has made room by then.
         let Ok(taken) = session.receive(&pending) else { return Ok(()) };
         pending.drain(..taken);
+    }
+}
+
+/// The keys under which a connection's answers went out.
+struct Keys {
+    are_limited: bool,
+    last: u8,
+    /// The last 100 changes of it.
+    changes: VecDeque<Instant>,
+}
+
+impl Keys {
+    fn new(misbehaviour: Misbehaviour) -> Self {
+        let are_limited = misbehaviour == Misbehaviour::LimitsKeys;
+        Self { are_limited, last: 0, changes: VecDeque::new() }
+    }
+
+    /// Takes the next answer's. True if they are limited and there were more than 100 changes
+    /// within a second.
+    fn are_too_many_with(&mut self, key: u8) -> bool {
+        if !self.are_limited || key == self.last {
+            return false;
+        }
+        self.last = key;
+        self.changes.push_back(Instant::now());
+        let first = (self.changes.len() > 100).then(|| self.changes.pop_front()).flatten();
+        first.is_some_and(|first| first.elapsed() < Duration::from_secs(1))
     }
 }
 

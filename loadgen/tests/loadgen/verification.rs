@@ -57,6 +57,16 @@ fn a_server_that_knows_no_keys_is_right_until_a_client_sets_one() {
 }
 
 #[test]
+fn a_server_that_limits_changes_of_the_key_is_not_called_wrong() {
+    let server = ReferenceServer::start(Misbehaviour::LimitsKeys);
+    let address = server.address.to_string();
+    let result = run_json(&["run", &address, "-c", "1", "-d", "2s", "--key", "changing"], 0);
+    let responses = result["stats"]["responses"]["urgent"].as_u64();
+    assert!(responses > Some(10_500), "too few for the limit: {responses:?}");
+    assert_eq!(result["stats"]["faults"], serde_json::json!({}));
+}
+
+#[test]
 fn a_master_index_that_goes_on_behind_its_entries_is_as_clients_read_it() {
     let server = ReferenceServer::start(Misbehaviour::LongMaster);
     for more in [&[][..], &["--client", "550"]] {

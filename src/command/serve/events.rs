@@ -233,6 +233,7 @@ fn say_goodbye(published: &[Arc<Published>]) {
         refused,
         missing_groups = totals.missing_groups,
         violations = totals.closed_violation + totals.closed_not_js5,
+        chatter = totals.closed_chatter,
         timeouts = totals.closed_handshake_timeout
             + totals.closed_idle_timeout
             + totals.closed_send_timeout,

@@ -220,16 +220,20 @@ impl Pace {
         self.len_log2 = self.len_log2.min(log2(SEND_LEN_FAST));
     }
 
-    /// The socket of a fast peer was full; the driver `took` this time to send `sent` bytes. If the
-    /// worker is `busy`, the worker may have caused the time: thousands of peers would then count
-    /// as slow, and the short sends of slow peers would keep the worker busy.
+    /// The socket of a fast peer was full; the driver `took` this time to send `sent` bytes. These
+    /// show a rate if they are at least as many as the kernel held before them: a peer that reads
+    /// nothing for 12 ms is no slower for the 700 bytes that waited then. If the worker is `busy`,
+    /// the worker may have caused the time: thousands of peers would then count as slow, and the
+    /// short sends of slow peers would keep the worker busy.
     pub(in crate::net) fn was_sent(&mut self, sent: usize, took: Duration, busy: bool) {
         let rate = bytes_a_second(sent as u64, took);
         let is_peers = !busy || took >= BUSY_TOOK_MAX;
         if is_peers && took >= SLOW_TOOK_MIN && rate < SLOW_BELOW * 1000 {
             self.slow_down();
-            self.measure(rate, took >= MEASURED_LONG);
-            self.fit(rate);
+            if sent >= UNSENT_MAX as usize {
+                self.measure(rate, took >= MEASURED_LONG);
+                self.fit(rate);
+            }
         } else if sent >= self.send_len_max() {
             self.grow();
         }
@@ -511,6 +515,15 @@ mod tests {
         pace.was_sent(256 * KB, Duration::from_secs(9), false);
         assert_eq!((pace.send_len_max(), pace.is_slow()), (4 * KB, true));
         assert_eq!(pace.bytes_a_second(), Some(29_127));
+    }
+
+    #[test]
+    fn a_short_send_to_a_peer_that_paused_shows_no_rate() {
+        let mut pace = Pace::fast();
+        pace.was_sent(736, ms(6), false);
+        assert_eq!((pace.is_slow(), pace.bytes_a_second()), (true, None));
+        pace.acknowledged(sample(2_000_000, ms(25)), false);
+        assert!(!pace.is_careful(), "what it acknowledges shows that it is fast");
     }
 
     /// A line, the sender's kernel at one end of it, and what is on the way.
