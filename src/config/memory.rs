@@ -11,7 +11,6 @@ use crate::failure::{Exit, Failure};
 use crate::net::Driver;
 use crate::net::footprint::{self, SOCKET_BYTES};
 use crate::platform::{cpu, limits, memory};
-use crate::protocol::request::MESSAGE_LEN_MAX;
 
 /// Code and data of the program, its main thread, what the allocator holds between uses.
 const PROGRAM_BYTES: u64 = 8_000_000;
@@ -143,14 +142,9 @@ fn parts(args: &ServeArgs, driver: Driver, snapshot: &Snapshot) -> Vec<Part> {
     let counted = limits.connections_per_ip_max.map_or(0, |_| footprint::ADDRESS_BYTES);
     let part = |name, count: usize, bytes_each| Part { name, count: count as u64, bytes_each };
     let silent = super::openings_per_ip_max(args).map_or(0, |_| footprint::SILENT_BYTES);
-    let longest = super::clients(args).map_or(MESSAGE_LEN_MAX, |clients| {
-        let lens = clients.profiles().iter().map(|profile| profile.frame.message_len());
-        lens.max().unwrap_or(MESSAGE_LEN_MAX)
-    });
-    let longer_read = footprint::longer_read_bytes(longest);
-    let counted = counted + silent + longer_read;
+    let counted = counted + silent;
     let a_peer = footprint::peer_bytes_max(driver, limits.queue_len_max) + capped + counted;
-    let refused = footprint::connection_bytes(driver) + silent + longer_read + SOCKET_BYTES;
+    let refused = footprint::connection_bytes_max(driver) + silent + SOCKET_BYTES;
     let mut parts = vec![
         part(PEERS, peers, a_peer),
         part("peers that are refused", limits.refusals_max, refused),
@@ -159,7 +153,7 @@ fn parts(args: &ServeArgs, driver: Driver, snapshot: &Snapshot) -> Vec<Part> {
     parts.extend(generations(args, snapshot));
     let game = &args.game;
     if game.game_server.is_some() || !args.proxy.listen_proxy.is_empty() {
-        let opening = footprint::opening_bytes(driver) + silent + SOCKET_BYTES;
+        let opening = footprint::OPENING_BYTES + silent + SOCKET_BYTES;
         parts.push(part("openings", args.proxy.openings_max, opening));
     }
     if game.game_server.is_some() {

@@ -157,11 +157,12 @@ fn take_in(
         }
     };
     let socket = Socket::new(socket);
-    connections.insert(if front.is_needed(proxy) {
+    let connection = if front.is_needed(proxy) {
         Connection::opening(socket, Opening::new(address, proxy, silent, shared))
     } else {
         Connection::new(socket, shared.decide(address), silent, shared)
-    });
+    };
+    connections.insert(connection, shared);
 }
 
 /// Ends the waits of the tasks that accept, which then find that the worker drains and close their

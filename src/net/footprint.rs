@@ -5,12 +5,12 @@
 
 use super::batch::{COPY_LEN_MAX, POOL_LEN_MAX, SCRATCH_KEPT_MAX, Segment};
 use super::connection::SEND_LEN_MAX;
-use super::driver::{Driver, GAME, READ_LEN, READ_MESSAGES, WORKER};
+use super::driver::{Driver, GAME, READ_LEN, READINESS_BYTES, WORKER};
 use super::game;
 use super::queue_pool::POOL_BYTES as QUEUE_POOL_BYTES;
 
-/// A connection in any state: machine, read buffer, entries in tables. Measured.
-const CONNECTION_BYTES: u64 = 650;
+/// A connection: itself with its machine, entries in tables. Measured.
+pub const CONNECTION_BYTES: u64 = 380;
 
 /// In addition, under a cap on bandwidth: its share, and a tree's entry while it waits.
 pub const CAPPED_BYTES: u64 = 170;
@@ -22,12 +22,6 @@ pub const ADDRESS_BYTES: u64 = 96;
 /// In addition, for a silent connection: its permit, and its address' count. Counted for every
 /// connection, because the table does not shrink.
 pub const SILENT_BYTES: u64 = 48 + ADDRESS_BYTES;
-
-/// In addition, for a client whose messages have so many bytes: the rest of its read buffer.
-#[must_use]
-pub const fn longer_read_bytes(message_len: usize) -> u64 {
-    (READ_MESSAGES * message_len).saturating_sub(READ_LEN) as u64
-}
 
 /// The kernel's memory of a socket without data. Measured: 5,120 to 5,400.
 pub const SOCKET_BYTES: u64 = 5_400;
@@ -43,9 +37,9 @@ pub const OUTPUT_SEGMENTS_BYTES: u64 = {
     (segments * (size_of::<Segment>() + size_of::<libc::iovec>())) as u64
 };
 
-/// An opening, without its socket: state and buffer, measured, and the part of a PROXY header that
-/// has arrived.
-const OPENING_BYTES: u64 = 1_400 + 4_096;
+/// An opening, without its socket: its state, measured, and the part of a PROXY header that has
+/// arrived. The driver sends nothing to it.
+pub const OPENING_BYTES: u64 = 640 + 4_096;
 
 /// A game connection, without its two sockets: a buffer each way, and its task.
 const GAME_CONNECTION_BYTES: u64 = 2 * game::GAME_BUFFER_LEN as u64 + 1_060;
@@ -59,16 +53,11 @@ pub const fn queues_bytes(queue_len_max: usize) -> u64 {
     2 * 4 * queue_len_max.next_power_of_two() as u64
 }
 
-/// A connection in any state, without the kernel's memory.
+/// A connection that holds nothing of its peer's, without the kernel's memory. The driver may have
+/// waited to send to it.
 #[must_use]
-pub const fn connection_bytes(driver: Driver) -> u64 {
+pub const fn connection_bytes_max(driver: Driver) -> u64 {
     CONNECTION_BYTES + driver.socket_bytes()
-}
-
-/// An opening, without the kernel's memory.
-#[must_use]
-pub const fn opening_bytes(driver: Driver) -> u64 {
-    OPENING_BYTES + driver.socket_bytes()
 }
 
 /// A game connection, without the kernel's memory of its two sockets.
@@ -77,11 +66,12 @@ pub const fn game_connection_bytes(driver: Driver) -> u64 {
     GAME_CONNECTION_BYTES + 2 * driver.socket_bytes()
 }
 
-/// The most memory that one peer can cause to be used: it has filled its queues and a batch, and
-/// reads nothing.
+/// The most memory that one peer can cause to be used: it has filled its queues and a batch, what
+/// it has sent in addition is unread, and it reads nothing.
 #[must_use]
 pub const fn peer_bytes_max(driver: Driver, queue_len_max: usize) -> u64 {
-    connection_bytes(driver)
+    connection_bytes_max(driver)
+        + READ_LEN as u64
         + queues_bytes(queue_len_max)
         + OUTPUT_COPIED_BYTES
         + OUTPUT_SEGMENTS_BYTES
@@ -92,7 +82,7 @@ pub const fn peer_bytes_max(driver: Driver, queue_len_max: usize) -> u64 {
 #[must_use]
 pub const fn worker_bytes(driver: Driver) -> u64 {
     let pool = POOL_LEN_MAX as u64 * (OUTPUT_COPIED_BYTES + OUTPUT_SEGMENTS_BYTES);
-    driver.thread_bytes(WORKER) + THREAD_BYTES + pool + QUEUE_POOL_BYTES
+    driver.thread_bytes(WORKER) + READINESS_BYTES + THREAD_BYTES + pool + QUEUE_POOL_BYTES
 }
 
 /// The game's thread: its driver, and buffers kept for reuse.
@@ -108,13 +98,12 @@ mod tests {
 
     #[test]
     fn the_terms_are_those_of_the_documentation() {
-        assert_eq!([4, 6, 10].map(longer_read_bytes), [0, 128, 384]);
         assert_eq!(queues_bytes(200), 2048);
         assert_eq!(queues_bytes(256), 2048);
         assert_eq!(queues_bytes(257), 4096);
         assert_eq!(OUTPUT_COPIED_BYTES, 68 << 10);
         assert_eq!(OUTPUT_SEGMENTS_BYTES, 257 * 40);
-        assert_eq!(peer_bytes_max(Driver::Ring, 200), 88_010);
+        assert_eq!(peer_bytes_max(Driver::Ring, 200), 88_740);
         assert_eq!(Driver::Ring.thread_bytes(WORKER), 784 << 10);
         assert_eq!(Driver::Ring.thread_bytes(GAME), 324 << 10);
     }

@@ -8,6 +8,7 @@ use super::batch::{BatchPool, SnapshotRef};
 use super::config::ServeConfig;
 use super::control::Course;
 use super::count::{Close, Counters, Notes, Sampler, count_errno, is_of_peer};
+use super::driver::READ_LEN;
 use super::line::{Egress, Turns};
 use super::queue_pool::QueuePool;
 use crate::catalog::Place;
@@ -29,6 +30,10 @@ pub struct Shared {
     pub(super) queues: RefCell<QueuePool>,
     /// Scratch: the places of the next responses of the connection that fills a batch.
     pub(super) ahead: RefCell<Vec<Place>>,
+    /// Scratch: what has arrived for the connection that receives.
+    pub(super) read_buffer: RefCell<[u8; READ_LEN]>,
+    /// Sends given to the driver since it was last left to try them.
+    pub(super) driven: Cell<u32>,
     /// Gives connections credit under the caps; none without a cap.
     pub(super) egress: Option<Rc<Egress>>,
     /// Has large batches wait for a turn of the ring.
@@ -64,6 +69,8 @@ impl Shared {
             batches: RefCell::default(),
             queues: RefCell::default(),
             ahead: RefCell::default(),
+            read_buffer: RefCell::new([0; READ_LEN]),
+            driven: Cell::new(0),
             turns: Rc::default(),
             course: Cell::new(Course::Serving),
             drain_timed_out: Cell::new(false),

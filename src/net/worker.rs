@@ -10,7 +10,7 @@ use super::connections::Connections;
 use super::control::{Control, millis};
 use super::count::{Close, LogState, Published, add};
 use super::crowd::Crowd;
-use super::driver::{HEARTBEAT_MS, Runtime, WORKER, spawn};
+use super::driver::{HEARTBEAT_MS, Readiness, Runtime, WORKER, spawn};
 use super::listener::Listener;
 use super::shared::Shared;
 use super::sweep::sweep;
@@ -53,12 +53,13 @@ pub fn run(
     });
     let listeners: Vec<_> = listeners.into_iter().map(Rc::new).collect();
     runtime.block_on(async move {
+        spawn(Readiness::new()?.wake_readable());
         worker.start(&listeners, &published);
         ready();
         worker.beat(listeners, &control, &published).await;
         published.pulse.end();
-    });
-    Ok(())
+        Ok(())
+    })
 }
 
 impl Worker {

@@ -11,7 +11,7 @@ use crate::catalog::{Place, View};
 use crate::net::batch::{Cursor, Filling, Sealed, SnapshotRef};
 use crate::net::control::millis;
 use crate::net::count::{Close, NOT_PICKED, PickId, add};
-use crate::net::driver::{Key, READ_MESSAGES};
+use crate::net::driver::Key;
 use crate::net::line::{Credit, Egress, LARGE_FROM, Rank, Share, TurnTicket};
 use crate::net::openings::SilentPermit;
 use crate::net::shared::Shared;
@@ -260,13 +260,6 @@ impl Machine {
         self.session.profile().map(|_| self.session.profile_number())
     }
 
-    /// How long the read buffer is to be.
-    #[inline]
-    #[must_use]
-    pub fn read_len(&self) -> usize {
-        READ_MESSAGES * self.session.message_len()
-    }
-
     /// Why the connection ends; none while it does not.
     #[must_use]
     pub fn ending(&self) -> Option<Close> {
@@ -337,6 +330,13 @@ impl Machine {
     /// The peer has ended its side.
     pub fn receive_end(&mut self) {
         self.input_ended = true;
+    }
+
+    /// Whether the peer has ended its side, so that there is nothing left to receive.
+    #[inline]
+    #[must_use]
+    pub fn has_input_ended(&self) -> bool {
+        self.input_ended
     }
 
     /// A direct send took a part of a batch or nothing; the driver sends the rest.

@@ -7,10 +7,12 @@
 //! whose rate is not known, is the exception: it gets small sends, and the connection receives
 //! during a send, so that an urgent request goes before what is queued.
 //!
-//! A connection is not a task. It is stepped when one of its operations has completed or when it
-//! was woken. A step collects the results of completed operations, asks the machine for the next
-//! action, and starts that. At most one receive and one send are under way. A connection may be
-//! dropped only while neither is.
+//! A connection is not a task. It is stepped when it was woken: because its socket can be read, its
+//! send has completed, or something that it waits for has come. A step collects the result of a
+//! completed send, asks the machine for the next action, and carries that out. A receive is a
+//! system call that does not wait, into a buffer of the worker; a send may be an operation that is
+//! under way for a while. There is one at most, and a connection may be dropped only while there is
+//! none.
 
 mod chatter;
 mod machine;
@@ -25,7 +27,7 @@ pub(super) use pace::{KernelBounds, SEND_LEN_MAX};
 use super::admission::{Permit, Verdict};
 use super::batch::{COPY_LEN_MAX, Sealed};
 use super::count::{Close, count_errno};
-use super::driver::{self, Buffer, Key, READ_LEN, Receiving, Room, Sending, Socket, wake};
+use super::driver::{self, Key, READ_LEN, Room, Sending, Socket, is_readable, wake};
 use super::openings::SilentPermit;
 use super::shared::Shared;
 use crate::platform::socket::{Delivery, acknowledged_bytes, delivery, is_delivered};
@@ -33,16 +35,19 @@ use crate::protocol::Status;
 use opening::Opened;
 use pace::DIRECT_LEN_MAX;
 use std::io;
-use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::time::Sleep;
 
 /// Rounds of one step at most, so that other connections have their turn. The ring completes
-/// nothing while a connection is stepped, so only the epoll driver, whose operations may complete
-/// at once, reaches this bound.
+/// nothing while a connection is stepped, so only the epoll driver, whose sends may complete at
+/// once, reaches this bound.
 const ROUNDS_MAX: usize = 16;
+
+/// Times that a connection receives in one round at most, so that a peer that sends without a pause
+/// does not delay others.
+const RECEIVES_MAX: usize = 16;
 
 /// How long to wait before an operation is tried again whose failure says nothing about the socket
 /// ([`driver::is_passing`]).
@@ -65,17 +70,6 @@ enum Stage {
     Opening(Box<Opening>),
     /// It is a JS5 connection.
     Serving(Machine),
-}
-
-/// Where the read buffer is.
-enum Input {
-    /// In the connection. The machine has not taken the bytes in the range yet.
-    Here(Buffer, Range<u16>),
-    /// In a receive that is under way.
-    UnderWay(Receiving),
-    /// In the connection. The last receive failed with a passing error and is tried again after
-    /// the pause.
-    Pauses(Buffer, Pin<Box<Sleep>>),
 }
 
 /// What the connection sends. The instants say when a send of the batch was first started.
@@ -109,7 +103,10 @@ impl Delivered {
 pub(super) struct Connection {
     stage: Stage,
     socket: Socket,
-    input: Option<Input>,
+    /// Received bytes that the machine or the opening has not taken.
+    unread: Vec<u8>,
+    /// The last receive failed with a passing error and is tried again after the pause.
+    receive_pause: Option<Pin<Box<Sleep>>>,
     output: Output,
     /// For a careful peer, the beginning of a measurement of its rate: what had been delivered, and
     /// when. Since then the peer has always had something to take in, or the machine measures on.
@@ -146,7 +143,8 @@ impl Connection {
         Self {
             stage,
             socket,
-            input: Some(Input::Here(vec![0; READ_LEN].into(), 0..0)),
+            unread: Vec::new(),
+            receive_pause: None,
             output: Output::Nothing,
             measured_from: None,
             permit,
@@ -191,27 +189,32 @@ impl Connection {
 
     /// What the game's thread gets: the socket, the bytes received and not taken, and the opening.
     pub(super) fn into_parts(self) -> (Socket, Vec<u8>, Option<Opening>) {
-        let read = match &self.input {
-            Some(Input::Here(buffer, range)) => bytes_of(buffer, range).to_vec(),
-            _ => Vec::new(),
-        };
         let opening = match self.stage {
             Stage::Opening(opening) => Some(*opening),
             Stage::Serving(_) => None,
         };
-        (self.socket, read, opening)
+        (self.socket, self.unread, opening)
+    }
+
+    /// Has the connection be woken whenever its socket can be read. To be called once, before its
+    /// first step.
+    pub(super) fn watch(&mut self, key: Key, shared: &Shared) {
+        if let Err(error) = driver::watch(&self.socket, key) {
+            self.fail(&error, shared);
+        }
     }
 
     /// Collects results and starts operations until the connection waits or has ended.
     pub(super) fn step(&mut self, key: Key, shared: &Shared) -> Flow {
         let waker = key.waker();
         let mut context = Context::from_waker(&waker);
-        self.poll(&mut context, shared);
+        let mut has_sent = self.poll(&mut context, shared);
         for _ in 0..ROUNDS_MAX {
-            if let Some(flow) = self.act(key, shared) {
+            if let Some(flow) = self.act(key, has_sent, shared) {
                 return flow;
             }
-            if !self.poll(&mut context, shared) {
+            has_sent = self.poll(&mut context, shared);
+            if !has_sent {
                 return Flow::Waits;
             }
         }
@@ -221,53 +224,17 @@ impl Connection {
 
     // What has completed.
 
-    /// Passes the results of completed operations to the machine; false if none has completed.
+    /// Passes the result of a completed operation to the machine; false if none has completed.
     #[inline]
     fn poll(&mut self, context: &mut Context<'_>, shared: &Shared) -> bool {
+        let has_paused = self.receive_pause.is_some() && self.poll_receive_pause(context);
         let has_sent = !matches!(self.output, Output::Nothing) && self.poll_output(context, shared);
-        self.poll_input(context, shared) | has_sent
+        has_paused | has_sent
     }
 
-    #[inline]
-    fn poll_input(&mut self, context: &mut Context<'_>, shared: &Shared) -> bool {
-        match &mut self.input {
-            Some(Input::UnderWay(receiving)) => {
-                let Poll::Ready((result, buffer)) = receiving.poll(&self.socket, context) else {
-                    return false;
-                };
-                self.received(result, buffer, shared);
-                true
-            }
-            Some(Input::Pauses(_, pause)) => {
-                let is_over = pause.as_mut().poll(context).is_ready();
-                if is_over && let Some(Input::Pauses(buffer, _)) = self.input.take() {
-                    self.input = Some(Input::Here(buffer, 0..0));
-                }
-                is_over
-            }
-            _ => false,
-        }
-    }
-
-    #[inline]
-    fn received(&mut self, result: io::Result<usize>, buffer: Buffer, shared: &Shared) {
-        let mut range = 0..0;
-        match result {
-            _ if self.is_closing => {}
-            Ok(0) => match &mut self.stage {
-                Stage::Serving(machine) => machine.receive_end(),
-                Stage::Opening(opening) => opening.cut(Close::ByPeer),
-            },
-            Ok(len) => range.end = u16::try_from(len).unwrap_or(0),
-            Err(error) if driver::is_passing(&error) => {
-                count_errno(&shared.counters.ring_errnos, &error);
-                let pause = Box::pin(tokio::time::sleep(RETRY_PAUSE));
-                self.input = Some(Input::Pauses(buffer, pause));
-                return;
-            }
-            Err(error) => self.fail(&error, shared),
-        }
-        self.input = Some(Input::Here(buffer, range));
+    #[cold]
+    fn poll_receive_pause(&mut self, context: &mut Context<'_>) -> bool {
+        self.receive_pause.take_if(|pause| pause.as_mut().poll(context).is_ready()).is_some()
     }
 
     fn poll_output(&mut self, context: &mut Context<'_>, shared: &Shared) -> bool {
@@ -407,47 +374,54 @@ impl Connection {
         }
     }
 
-    // Starting operations.
+    // What is done next.
 
     /// Carries out the machine's actions until the connection waits, which returns none, or has
-    /// ended.
+    /// ended. If it `has_sent` by an operation, what the peer asks for meanwhile is gathered.
     #[inline]
-    fn act(&mut self, key: Key, shared: &Shared) -> Option<Flow> {
+    fn act(&mut self, key: Key, has_sent: bool, shared: &Shared) -> Option<Flow> {
         if self.is_closing {
             return self.has_nothing_under_way().then_some(Flow::Ended);
         }
         if let Stage::Opening(_) = self.stage {
             return self.act_opening(key, shared);
         }
-        let mut may_read_on = true;
+        let mut gathers = has_sent;
+        let mut receives = 0;
         loop {
-            let Stage::Serving(machine) = &mut self.stage else { return None };
-            if !matches!(self.output, Output::Nothing) && machine.ending().is_none() {
-                if machine.reads_beside_send(shared) {
-                    self.feed(shared);
-                    if self.machine().is_some_and(|machine| machine.ending().is_some()) {
-                        // Cut because of what it sent. The send is not waited for, as the peer may
-                        // never take it in.
-                        continue;
-                    }
-                    self.receive();
-                }
+            if receives == RECEIVES_MAX {
+                wake(key);
                 return None;
             }
             self.feed(shared);
-            if std::mem::take(&mut may_read_on) {
-                self.read_on(shared);
-            }
             let Stage::Serving(machine) = &mut self.stage else { return None };
+            if !matches!(self.output, Output::Nothing) && machine.ending().is_none() {
+                if machine.reads_beside_send(shared) && self.receive(key, shared) {
+                    // It may have been cut because of what it sent. Then the send is not waited
+                    // for, as the peer may never take it in.
+                    receives += 1;
+                    continue;
+                }
+                return None;
+            }
             match machine.next(key, shared) {
                 Action::Send(batch) => self.send(batch, shared),
-                Action::Receive if self.has_input() => {
+                Action::Receive if !self.unread.is_empty() => {
                     // A queue was full and has room again: the loop feeds the rest of the input.
                 }
                 Action::Receive | Action::AwaitCredit => {
-                    self.pause_measurement();
-                    self.receive();
-                    return None;
+                    if std::mem::take(&mut gathers) && is_readable(key) {
+                        // The peer goes on asking as it takes in what was sent. Its requests are
+                        // read after the other connections were stepped, so that a batch answers
+                        // more of them.
+                        wake(key);
+                        return None;
+                    }
+                    if !self.receive(key, shared) {
+                        self.pause_measurement();
+                        return None;
+                    }
+                    receives += 1;
                 }
                 Action::AwaitTurn => {
                     self.pause_measurement();
@@ -458,67 +432,82 @@ impl Connection {
                     if !std::mem::replace(&mut self.output_ended, true) {
                         self.socket.end_output();
                     }
-                    self.discard_input();
-                    self.receive();
-                    return None;
+                    self.unread = Vec::new();
+                    if !self.receive(key, shared) {
+                        return None;
+                    }
+                    receives += 1;
                 }
                 Action::Close(reason) => return self.close(reason),
             }
         }
     }
 
-    /// Gives the machine the received bytes, as many as it takes.
+    /// Gives the machine received bytes that it has not taken, as many as it takes.
     #[inline]
     fn feed(&mut self, shared: &Shared) {
-        if let Some(Input::Here(buffer, range)) = &mut self.input
+        if !self.unread.is_empty()
             && let Stage::Serving(machine) = &mut self.stage
-            && range.start < range.end
         {
-            let taken = machine.receive(bytes_of(buffer, range), shared);
-            range.start += u16::try_from(taken).unwrap_or(0);
-        }
-    }
-
-    /// Receives once more if the last receive filled the buffer and all of it was taken: clients
-    /// may have more requests in flight than one buffer holds, and one batch should answer more of
-    /// them (14 % less CPU time a response at 200 in flight). This is done once in a call of `act`,
-    /// so that a peer that sends without a pause does not delay others.
-    #[inline]
-    fn read_on(&mut self, shared: &Shared) {
-        let Some(Input::Here(buffer, range)) = &mut self.input else { return };
-        if usize::from(range.start) < buffer.len() {
-            return;
-        }
-        // The end of the stream and errors are reported again by the next receive.
-        let len = self.socket.receive_now(&mut buffer[..]).unwrap_or(0);
-        *range = 0..u16::try_from(len).unwrap_or(0);
-        self.feed(shared);
-    }
-
-    #[inline]
-    fn has_input(&self) -> bool {
-        matches!(&self.input, Some(Input::Here(_, range)) if range.start < range.end)
-    }
-
-    fn discard_input(&mut self) {
-        if let Some(Input::Here(_, range)) = &mut self.input {
-            *range = 0..0;
-        }
-    }
-
-    /// Starts a receive, unless one is under way or received bytes have not been taken.
-    #[inline]
-    fn receive(&mut self) {
-        if !matches!(&self.input, Some(Input::Here(_, range)) if range.start >= range.end) {
-            return;
-        }
-        if let Some(Input::Here(mut buffer, _)) = self.input.take() {
-            if let Stage::Serving(machine) = &self.stage
-                && buffer.len() < machine.read_len()
-            {
-                buffer = vec![0; machine.read_len()].into();
+            let taken = machine.receive(&self.unread, shared);
+            self.unread.drain(..taken);
+            if self.unread.is_empty() {
+                self.unread = Vec::new();
             }
-            self.input = Some(Input::UnderWay(self.socket.receive(buffer)));
+        }
+    }
+
+    /// Receives what has arrived, and gives it to the machine; what an opening receives is left
+    /// unread. False if nothing has arrived: the connection is woken when something has. Also false
+    /// if the peer has ended its side, if there are unread bytes, or during a pause.
+    ///
+    /// A read that fills the buffer is followed by another, because clients may have more requests
+    /// in flight than the buffer holds, and one batch should answer more of them.
+    #[inline]
+    fn receive(&mut self, key: Key, shared: &Shared) -> bool {
+        if self.machine().is_some_and(Machine::has_input_ended) {
+            return false;
+        }
+        let mut buffer = shared.read_buffer.borrow_mut();
+        let mut has_received = false;
+        for _ in 0..2 {
+            if !self.unread.is_empty() || self.receive_pause.is_some() {
+                break;
+            }
+            let Some(result) = self.socket.receive_now(key, &mut buffer[..]) else { break };
+            has_received = true;
+            let bytes = match result {
+                Ok(len @ 1..) => buffer.get(..len).unwrap_or_default(),
+                _ => {
+                    self.received_no_bytes(result, shared);
+                    break;
+                }
+            };
+            let taken = match &mut self.stage {
+                Stage::Serving(machine) => machine.receive(bytes, shared),
+                Stage::Opening(_) => 0,
+            };
+            self.unread.extend_from_slice(bytes.get(taken..).unwrap_or_default());
+            if bytes.len() < READ_LEN {
+                break;
+            }
+        }
+        has_received
+    }
+
+    /// The stream has ended, or a receive has failed.
+    #[cold]
+    fn received_no_bytes(&mut self, result: io::Result<usize>, shared: &Shared) {
+        match result {
+            Ok(_) => match &mut self.stage {
+                Stage::Serving(machine) => machine.receive_end(),
+                Stage::Opening(opening) => opening.cut(Close::ByPeer),
+            },
+            Err(error) if driver::is_passing(&error) => {
+                count_errno(&shared.counters.ring_errnos, &error);
+                self.receive_pause = Some(Box::pin(tokio::time::sleep(RETRY_PAUSE)));
+            }
+            Err(error) => self.fail(&error, shared),
         }
     }
 
@@ -550,6 +539,7 @@ impl Connection {
             }
         }
         machine.sends_on(shared);
+        shared.driven.set(shared.driven.get() + 1);
         self.output = Output::Sends(self.socket.send(batch), Instant::now());
     }
 
@@ -564,19 +554,19 @@ impl Connection {
     }
 
     fn has_nothing_under_way(&self) -> bool {
-        !matches!(self.input, Some(Input::UnderWay(_)))
-            && !matches!(self.output, Output::Sends(..) | Output::AwaitsRoom(_))
+        !matches!(self.output, Output::Sends(..) | Output::AwaitsRoom(_))
     }
 
     // Openings.
 
     fn act_opening(&mut self, key: Key, shared: &Shared) -> Option<Flow> {
-        let Stage::Opening(opening) = &mut self.stage else { return None };
-        if let (None, Some(Input::Here(buffer, range))) = (opening.ending(), &mut self.input)
-            && range.start < range.end
-        {
-            let opened = opening.receive(bytes_of(buffer, range), &self.socket, shared);
-            range.start = (range.start + opened.taken()).min(range.end);
+        while self.receive(key, shared) {
+            let Stage::Opening(opening) = &mut self.stage else { return None };
+            if opening.ending().is_some() || self.unread.is_empty() {
+                break;
+            }
+            let opened = opening.receive(&self.unread, &self.socket, shared);
+            self.unread.drain(..usize::from(opened.taken()).min(self.unread.len()));
             match opened {
                 Opened::Partial { .. } => {}
                 Opened::Js5 { .. } => return self.serve_js5(key, shared),
@@ -593,7 +583,6 @@ impl Connection {
             tracing::debug!(address = %opening.address(), ?reason, "connection closed");
             return self.close(reason);
         }
-        self.receive();
         None
     }
 
@@ -615,7 +604,7 @@ impl Connection {
                 let (machine, permit) = decided(verdict, silent, shared, since_ms);
                 self.stage = Stage::Serving(machine);
                 self.permit = Some(permit);
-                self.act(key, shared)
+                self.act(key, false, shared)
             }
         }
     }
@@ -637,11 +626,6 @@ fn decided(
     (Machine::new(shared, refusal, silent, since_ms), permit)
 }
 
-#[inline]
-fn bytes_of<'a>(buffer: &'a Buffer, range: &Range<u16>) -> &'a [u8] {
-    buffer.get(usize::from(range.start)..usize::from(range.end)).unwrap_or_default()
-}
-
 impl KernelProgress for Socket {
     fn acknowledged_bytes(&self) -> u64 {
         acknowledged_bytes(self).unwrap_or(0)
@@ -659,6 +643,6 @@ mod tests {
     #[test]
     fn the_size_of_a_connection_is_as_recorded() {
         // An idle connection's memory is mostly this; whoever enlarges it changes this figure.
-        assert_eq!(size_of::<Connection>(), 344, "bytes");
+        assert_eq!(size_of::<Connection>(), 336, "bytes");
     }
 }

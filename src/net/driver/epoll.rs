@@ -11,7 +11,7 @@ use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
     timerfd_settime,
 };
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::ops::Range;
@@ -56,11 +56,21 @@ thread_local! {
     static REGISTERED: RefCell<Vec<Option<AsyncFd<RawFd>>>> = const { RefCell::new(Vec::new()) };
 }
 
+thread_local! {
+    /// What this thread's sockets are registered for.
+    static INTEREST: Cell<Interest> =
+        const { Cell::new(Interest::READABLE.add(Interest::WRITABLE)) };
+}
+
+/// Sockets of this thread are watched otherwise for what there is to read.
+pub(super) fn register_for_sends_only() {
+    INTEREST.set(Interest::WRITABLE);
+}
+
 /// A descriptor registered with the reactor. To be dropped before the descriptor is closed.
-fn register(descriptor: RawFd) -> io::Result<AsyncFd<RawFd>> {
-    let both = Interest::READABLE | Interest::WRITABLE;
+pub(super) fn register(descriptor: RawFd, interest: Interest) -> io::Result<AsyncFd<RawFd>> {
     // SAFETY: the descriptor is open, and stays so: whoever has it drops this before.
-    unsafe { AsyncFd::register_with_interest(descriptor, both) }.map_err(io::Error::from)
+    unsafe { AsyncFd::register_with_interest(descriptor, interest) }.map_err(io::Error::from)
 }
 
 /// Calls a function with a socket's registration, which is none before the socket is registered.
@@ -72,7 +82,7 @@ fn with_registered<T>(socket: &Socket, act: impl FnOnce(Option<&AsyncFd<RawFd>>)
 
 /// Registers a socket that is not registered.
 fn register_socket(socket: &Socket) -> io::Result<()> {
-    let registration = register(socket.raw())?;
+    let registration = register(socket.raw(), INTEREST.get())?;
     let place = usize::try_from(socket.raw()).map_err(io::Error::other)?;
     REGISTERED.with_borrow_mut(|all| {
         if all.len() <= place {
@@ -176,10 +186,6 @@ impl Receiving {
     ) -> Poll<(io::Result<usize>, Buffer)> {
         let Some(mut buffer) = self.0.take() else { return Poll::Pending };
         let polled = poll_until_done(socket, Interest::READABLE, context, |socket| {
-            #[cfg(test)]
-            if let Some(result) = super::faults::receive_now(socket, &mut buffer[..]) {
-                return Try::Done(result);
-            }
             Try::of(buffer.len(), direct::receive(socket, &mut buffer[..]))
         });
         match polled {
@@ -289,7 +295,7 @@ thread_local! {
 pub(super) async fn acceptable(listening: BorrowedFd<'_>) -> io::Result<()> {
     let given_up = GIVEN_UP.with(Rc::clone);
     let mut given_up = pin!(given_up.notified());
-    let listening = register(listening.as_raw_fd())?;
+    let listening = register(listening.as_raw_fd(), Interest::READABLE)?;
     poll_fn(|context| {
         if given_up.as_mut().poll(context).is_ready() {
             return Poll::Ready(Ok(()));
@@ -322,7 +328,7 @@ async fn wait_for_timer(time: Duration) -> io::Result<()> {
     let it_value = Timespec::try_from(time).map_err(io::Error::other)?;
     let once = Itimerspec { it_interval: Timespec::default(), it_value };
     timerfd_settime(&timer, TimerfdTimerFlags::empty(), &once)?;
-    register(timer.as_raw_fd())?.readable().await.map(drop)
+    register(timer.as_raw_fd(), Interest::READABLE)?.readable().await.map(drop)
 }
 
 #[cfg(test)]

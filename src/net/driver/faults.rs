@@ -4,7 +4,7 @@
 //! changed to an error, or by an operation on fewer bytes. A direct system call is left out, or
 //! made for fewer bytes. A result therefore always reports exactly the bytes that were moved.
 
-use super::{Buffer, Sealed, direct};
+use super::{Sealed, direct};
 use io_uring::{opcode, squeue, types};
 use std::any::Any;
 use std::cell::RefCell;
@@ -72,21 +72,6 @@ fn with<T>(act: impl FnOnce(&mut Faults) -> Option<T>) -> Option<T> {
     FAULTS.with_borrow_mut(|slot| act(slot.as_mut()?))
 }
 
-/// The receive that takes the place of `entry`.
-pub(super) fn receive(entry: squeue::Entry, buffer: &mut [u8], socket: RawFd) -> squeue::Entry {
-    let at = buffer.as_ptr().addr();
-    let other = with(|faults| match faults.fate("receive", buffer.len())? {
-        Fate::Error(errno) => {
-            faults.due.insert(at, -errno);
-            Some(opcode::Nop::new().build())
-        }
-        Fate::Short(len) => {
-            Some(opcode::Recv::new(types::Fd(socket), buffer.as_mut_ptr(), len).build())
-        }
-    });
-    other.unwrap_or(entry)
-}
-
 /// The send that takes the place of `entry`.
 pub(super) fn send(entry: squeue::Entry, batch: &Sealed, socket: RawFd) -> squeue::Entry {
     let first = batch.first_piece();
@@ -132,11 +117,7 @@ fn not_blocked(result: io::Result<usize>) -> Option<io::Result<usize>> {
 
 /// The result to report for a completed operation on `data`, given the ring's `result`.
 pub(super) fn result(data: &dyn Any, result: i32) -> i32 {
-    let place = match (data.downcast_ref::<Buffer>(), data.downcast_ref::<Sealed>()) {
-        (Some(buffer), _) => buffer.as_ptr().addr(),
-        (_, Some(batch)) => place_of(batch),
-        _ => return result,
-    };
+    let Some(place) = data.downcast_ref::<Sealed>().map(place_of) else { return result };
     with(|faults| faults.due.remove(&place)).unwrap_or(result)
 }
 

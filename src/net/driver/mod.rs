@@ -12,11 +12,13 @@ mod direct;
 mod epoll;
 #[cfg(test)]
 mod faults;
+mod readiness;
 mod ready;
 mod ring;
 
 #[cfg(test)]
 pub(super) use faults::{begin as begin_faults, end as end_faults};
+pub(super) use readiness::{BYTES as READINESS_BYTES, Readiness, is_readable, watch};
 pub use ready::Key;
 pub(super) use ready::{ReadyList, wake};
 pub(super) use ring::{GAME, RingSize, WORKER};
@@ -55,7 +57,7 @@ impl Driver {
         }
     }
 
-    /// Bytes that the driver needs for each socket.
+    /// Bytes that the driver needs for a socket that it sends to, or receives from.
     pub(super) const fn socket_bytes(self) -> u64 {
         match self {
             Self::Ring => 0,
@@ -122,15 +124,10 @@ pub(super) fn spawn<T: 'static>(task: impl Future<Output = T> + 'static) -> Join
 /// Milliseconds between two times that a thread checks its deadlines and publishes its counters.
 pub(super) const HEARTBEAT_MS: u64 = 100;
 
-/// Messages that a receive has room for: 16 cost 2.2 times as much CPU time a request at 40 in
-/// flight, and 256 save nothing (docs/decisions/0002).
-pub(super) const READ_MESSAGES: usize = 64;
-
-/// Bytes of a receive before the client is known, and for clients with the shortest messages.
-pub(super) const READ_LEN: usize = READ_MESSAGES * MESSAGE_LEN;
-
-// A connection counts messages after each read; a message may have begun in the read before.
-const _: () = assert!(READ_MESSAGES < Received::MESSAGES_MAX);
+/// Bytes of a read, and messages of the shortest form in them. A connection counts messages after
+/// each read, and a message may have begun in the read before.
+pub(super) const READ_LEN: usize = 1000;
+const _: () = assert!(READ_LEN / MESSAGE_LEN < Received::MESSAGES_MAX);
 
 /// Memory that a receive writes to, all of it.
 pub(super) type Buffer = Box<[u8]>;
@@ -152,6 +149,7 @@ impl Socket {
     #[allow(unsafe_code, reason = "a descriptor taken out of what forgets it when dropped")]
     pub(super) fn into_descriptor(self) -> OwnedFd {
         self.forget();
+        readiness::unwatch(&self);
         let socket = ManuallyDrop::new(self);
         // SAFETY: the descriptor is read once and has no other owner from here on, as what it is
         // read from is never dropped.
@@ -191,9 +189,12 @@ impl Socket {
         direct::send(self.as_fd(), batch)
     }
 
-    /// Receives what has arrived, by a system call. `WouldBlock` if nothing has.
-    pub(super) fn receive_now(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        direct::receive(self.as_fd(), buffer)
+    /// Receives what has arrived on the socket of a connection that is watched; 0 is the end of the
+    /// stream. If nothing has arrived, this returns none, and the connection is woken when
+    /// something has.
+    #[inline]
+    pub(super) fn receive_now(&self, key: Key, buffer: &mut [u8]) -> Option<io::Result<usize>> {
+        readiness::receive(self.as_fd(), key, buffer)
     }
 
     /// Starts to receive at least one byte, and more if more has arrived. A result of 0 is the end

@@ -77,9 +77,9 @@ pub(in crate::net) struct ReadyList {
 }
 
 impl ReadyList {
-    /// The keys of connections that were woken since the last call, at least one, in the order of
-    /// their wakes. Pending if there is none; then the next wake wakes the walker.
-    pub(in crate::net) fn poll_take(&mut self, context: &Context<'_>) -> Poll<&[Key]> {
+    /// Takes the keys of connections that were woken since the last call, at least one, in the
+    /// order of their wakes. Pending if there is none; then the next wake wakes the walker.
+    pub(in crate::net) fn poll_take(&mut self, context: &Context<'_>) -> Poll<()> {
         self.taken.clear();
         READY.with(|list| {
             std::mem::swap(&mut *list.keys.borrow_mut(), &mut self.taken);
@@ -87,20 +87,18 @@ impl ReadyList {
                 list.walker.set(Some(context.waker().clone()));
                 return Poll::Pending;
             }
-            Poll::Ready(&self.taken[..])
+            Poll::Ready(())
         })
     }
 
-    /// Whether connections were woken since the last call of [`Self::poll_take`]. If not, the next
-    /// wake wakes the walker.
-    pub(in crate::net) fn poll_again(&self, context: &Context<'_>) -> bool {
-        READY.with(|list| {
-            let some = !list.keys.borrow().is_empty();
-            if !some {
-                list.walker.set(Some(context.waker().clone()));
-            }
-            some
-        })
+    /// The keys that were taken last.
+    pub(in crate::net) fn keys(&self) -> &[Key] {
+        &self.taken
+    }
+
+    /// Whether connections of this thread were woken since the last call of [`Self::poll_take`].
+    pub(in crate::net) fn has_more() -> bool {
+        READY.with(|list| !list.keys.borrow().is_empty())
     }
 }
 
@@ -119,7 +117,9 @@ mod tests {
         wake(Key::new(9));
         Waker::clone(&waker).wake_by_ref();
         let keys = [Key::new(7), Key::new(9), Key::new(7)];
-        assert_eq!(list.poll_take(&Context::from_waker(walker)), Poll::Ready(&keys[..]));
+        assert!(ReadyList::has_more());
+        assert!(list.poll_take(&Context::from_waker(walker)).is_ready());
+        assert!(list.keys() == keys && !ReadyList::has_more());
         assert!(list.poll_take(&context).is_pending());
     }
 }

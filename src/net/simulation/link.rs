@@ -14,7 +14,7 @@ use crate::net::connection::{
 };
 use crate::net::control::millis;
 use crate::net::count::Close;
-use crate::net::driver::{HEARTBEAT_MS, Key, wake};
+use crate::net::driver::{HEARTBEAT_MS, Key, READ_LEN, wake};
 use crate::net::generations::Generations;
 use crate::net::{Course, Shared};
 use std::time::Duration;
@@ -183,7 +183,7 @@ impl Link {
     /// Completes the receive with at most `len_max` bytes.
     pub(super) fn deliver(&mut self, len_max: usize) {
         if self.is_readable() {
-            let len = self.peer.upstream.len().min(len_max).min(self.machine.read_len());
+            let len = self.peer.upstream.len().min(len_max).min(READ_LEN);
             let bytes = self.peer.upstream.drain(..len).collect();
             self.input = Input::UnderWay(Some(Ok(bytes)));
             wake(self.key);

@@ -25,7 +25,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 /// Connections of a run at a time.
@@ -332,8 +332,10 @@ impl World {
     fn step_ready(&mut self) -> Result<(), Fault> {
         let context = Context::from_waker(Waker::noop());
         for _ in 0..ROUNDS_MAX {
-            let Poll::Ready(keys) = self.ready.poll_take(&context) else { return Ok(()) };
-            let keys = keys.to_vec();
+            if self.ready.poll_take(&context).is_pending() {
+                return Ok(());
+            }
+            let keys = self.ready.keys().to_vec();
             for key in keys {
                 self.step(key)?;
             }
