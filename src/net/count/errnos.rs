@@ -5,13 +5,14 @@ use std::cell::Cell;
 use std::io;
 
 /// What accepting and the ring are known to fail with.
-const KNOWN: [(i32, &str); 15] = [
+const KNOWN: [(i32, &str); 16] = [
     (libc::EINTR, "EINTR"),
     (libc::EAGAIN, "EAGAIN"),
     (libc::ENOMEM, "ENOMEM"),
     (libc::ENOBUFS, "ENOBUFS"),
     (libc::EMFILE, "EMFILE"),
     (libc::ENFILE, "ENFILE"),
+    (libc::ENOSPC, "ENOSPC"),
     (libc::EBUSY, "EBUSY"),
     (libc::ECANCELED, "ECANCELED"),
     (libc::EPERM, "EPERM"),

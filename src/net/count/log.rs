@@ -92,7 +92,15 @@ impl LogState {
         let errors = counters.closed_error.get();
         if let Some(times) = news(&mut self.errors, errors, &gates.errors) {
             let last = io::Error::from_raw_os_error(notes.last_errno.get());
-            warn!(times, %last, "connections ended by a failure; check memory and dmesg");
+            match last.raw_os_error() {
+                // Watching a socket fails so; nothing of a connection is on a disk.
+                Some(libc::ENOSPC) => warn!(
+                    times,
+                    "connections ended: the user's watched sockets are used up; raise \
+                     fs.epoll.max_user_watches",
+                ),
+                _ => warn!(times, %last, "connections ended by a failure; check memory and dmesg"),
+            }
         }
         let openings = counters.closed_openings.get();
         if let Some(times) = news(&mut self.openings, openings, &gates.openings)
