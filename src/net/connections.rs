@@ -23,9 +23,9 @@ use tracing::debug;
 /// How many connections ahead of the one that is stepped memory is fetched.
 const FETCHED_AHEAD: usize = 2;
 
-/// Sends that are given to the driver before it tries them. What was copied for more of them would
-/// have left the core's cache by then: without this bound a response of the mix cost 1.12 of the
-/// build before, with it 0.99 (docs/performance.md).
+/// Sends that are given to the driver before it is left to try them. What was copied for more of
+/// them would have left the core's cache by then; with a thousand at once the mix costs a tenth
+/// more (docs/performance.md).
 const DRIVEN_MAX: u32 = 64;
 
 /// All connections of a worker.
@@ -101,6 +101,7 @@ impl Connections {
                     break;
                 }
                 driver::everything_tried().await;
+                shared.driven.set(0);
             }
             // These steps may have woken others. They are stepped after the other tasks of this
             // thread have run.
@@ -130,7 +131,6 @@ impl Connections {
     /// not to the end if so many sends were given to the driver that it should try these first.
     fn step_some(&self, keys: &[Key], from: usize, shared: &Shared) -> usize {
         let mut all = self.all.borrow_mut();
-        shared.driven.set(0);
         for (at, &key) in keys.iter().enumerate().skip(from) {
             if shared.driven.get() >= DRIVEN_MAX {
                 return at;

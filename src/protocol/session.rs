@@ -266,13 +266,6 @@ impl ServerSession {
         self.speech.dialect
     }
 
-    /// How long its messages are, in bytes.
-    #[inline]
-    #[must_use]
-    pub fn message_len(&self) -> usize {
-        self.speech.frame.message_len()
-    }
-
     /// Whether the handshake is still to come.
     #[must_use]
     pub fn awaits_handshake(&self) -> bool {

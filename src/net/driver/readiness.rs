@@ -36,10 +36,9 @@ const WATCHED: EventFlags = EventFlags::IN.union(EventFlags::RDHUP).union(EventF
 const LAST: EventFlags = EventFlags::RDHUP.union(EventFlags::HUP).union(EventFlags::ERR);
 
 /// What is known of a connection's socket.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// Empty, and the connection does not want to read.
-    #[default]
     Empty,
     /// Empty, and the connection is to be woken when it can be read.
     Awaited,
@@ -135,11 +134,12 @@ fn with_state<T>(key: Key, act: impl FnOnce(&mut State) -> T) -> Option<T> {
 pub(in crate::net) fn watch(socket: impl AsFd, key: Key) -> io::Result<()> {
     WATCHED_SOCKETS.with_borrow_mut(|watched| {
         let watched = watched.as_mut().ok_or(io::ErrorKind::NotConnected)?;
-        if watched.states.len() <= key.index() {
-            watched.states.resize(key.index() + 1, State::Empty);
-        }
+        let len = watched.states.len().max(key.index() + 1);
+        watched.states.resize(len, State::Empty);
         // An earlier connection may have had the key.
-        watched.states.get_mut(key.index()).into_iter().for_each(|state| *state = State::Empty);
+        if let Some(state) = watched.states.get_mut(key.index()) {
+            *state = State::Empty;
+        }
         epoll::add(&watched.set, socket, EventData::new_u64(key.index() as u64), WATCHED)?;
         Ok(())
     })
