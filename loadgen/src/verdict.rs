@@ -26,6 +26,21 @@ const SENT_SHARE_MIN: f64 = 0.95;
 /// Beyond this share of its ceiling, the generator influences the result.
 const CEILING_SHARE_MAX: f64 = 0.7;
 
+/// A wait for the server that is shorter than this is no stall, however short the measurement.
+const STANDSTILL_SHORT_NS: u64 = 250_000_000;
+/// A wait of this length is a stall where it is most of the measurement: a packet that was lost
+/// twice is sent again after 200 ms and 400 ms more.
+const STANDSTILL_LONG_NS: u64 = 600_000_000;
+
+/// Whether a server stood still that owed answers on a connection and sent nothing for `quiet_ns`
+/// of a measurement of `measured_ns`, whatever the stall timeout.
+pub(crate) fn is_standstill(quiet_ns: u64, measured_ns: u64) -> bool {
+    // Of a short measurement nearly all counts, so that an interval without an answer is found.
+    let nearly_all_ns = measured_ns / 10 * 9;
+    let bound_ns = nearly_all_ns.clamp(STANDSTILL_SHORT_NS, STANDSTILL_LONG_NS);
+    quiet_ns > measured_ns / 2 && quiet_ns >= bound_ns
+}
+
 /// Which side set the limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -271,6 +286,28 @@ mod tests {
             let verdict = Verdict::of(evidence, promises);
             let found = (verdict.limit, verdict.is_valid);
             assert_eq!(found, (limit, is_valid), "{name}: {}", verdict.reason);
+        }
+    }
+
+    #[test]
+    fn a_standstill_is_most_of_a_measurement_and_nearly_all_of_a_short_one() {
+        let ms = |ms: u64| ms * 1_000_000;
+        for (quiet, measured, expected) in [
+            // More than half of it.
+            (2600, 5000, true),
+            (2500, 5000, false),
+            // Two lost packets are no standstill, though they are most of a second.
+            (599, 1000, false),
+            (600, 1000, true),
+            // Nine tenths of less than two thirds of a second.
+            (360, 400, true),
+            (359, 400, false),
+            // A quarter of a second at least.
+            (250, 260, true),
+            (249, 250, false),
+            (100, 100, false),
+        ] {
+            assert_eq!(is_standstill(ms(quiet), ms(measured)), expected, "{quiet} of {measured}");
         }
     }
 

@@ -8,7 +8,6 @@
 use super::handle::{SnapshotHandle, Swap};
 use super::load::Loaded;
 use super::snapshot::SnapshotTotals;
-use std::fmt;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -54,28 +53,6 @@ pub struct ReloadDone {
     pub totals: SnapshotTotals,
     /// How long it took.
     pub took: Duration,
-}
-
-impl fmt::Display for ReloadDone {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { generation, generation_before, totals, took, .. } = self;
-        match self.swap {
-            Swap::Unchanged => {
-                return write!(f, "the cache is unchanged: generation {generation:016x} stays");
-            }
-            Swap::Replaced => {
-                write!(f, "generation {generation:016x} replaces {generation_before:016x}")?;
-            }
-            Swap::Restored => write!(
-                f,
-                "generation {generation:016x} is back in the place of {generation_before:016x}"
-            )?,
-        }
-        let SnapshotTotals { archives, groups, wire_bytes } = totals;
-        let megabytes = *wire_bytes as f64 / 1e6;
-        let seconds = took.as_secs_f64();
-        write!(f, "; {archives} archives, {groups} groups, {megabytes:.1} MB, in {seconds:.2} s")
-    }
 }
 
 /// Why a reload changed nothing.

@@ -15,7 +15,6 @@ use slab::Slab;
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::slice;
-use std::task::Poll;
 use std::time::Duration;
 use tokio::sync::Notify;
 use tracing::debug;
@@ -94,26 +93,15 @@ impl Connections {
         loop {
             poll_fn(|context| ready.poll_take(context)).await;
             let mut stepped = 0;
-            loop {
+            while stepped < ready.keys().len() {
                 stepped = self.step_some(ready.keys(), stepped, shared);
                 self.stepped.notify_one();
-                if stepped == ready.keys().len() {
-                    break;
+                if stepped < ready.keys().len() || ReadyList::has_more() {
+                    // Accepts and sends have their turn before more connections are stepped.
+                    driver::everything_tried().await;
+                    shared.driven.set(0);
                 }
-                driver::everything_tried().await;
-                shared.driven.set(0);
             }
-            // These steps may have woken others. They are stepped after the other tasks of this
-            // thread have run.
-            let mut has_yielded = false;
-            poll_fn(|context| {
-                if std::mem::replace(&mut has_yielded, true) || !ReadyList::has_more() {
-                    return Poll::Ready(());
-                }
-                context.waker().wake_by_ref();
-                Poll::Pending
-            })
-            .await;
         }
     }
 

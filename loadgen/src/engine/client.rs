@@ -17,6 +17,7 @@ use super::visit::{Ask, Next, Room, Visit};
 use crate::scenario::{Kind, Paced, Work};
 use crate::stats::Outcome;
 use crate::trace::Written;
+use crate::verdict;
 use js5_ring::Buffer;
 use js5d::protocol::{Class, GroupId, Status};
 use rustix::net::Shutdown;
@@ -34,13 +35,6 @@ const SLOW_READS_PER_S: u64 = 20;
 
 /// How many requests of a stalled connection the report names.
 const STALL_EXAMPLES: usize = 5;
-
-/// A wait for the server that is shorter than this is no stall, however short the run.
-const STANDSTILL_SHORT_NS: u64 = 250_000_000;
-
-/// A wait of this length is a stall where it is most of the run: a packet that was lost twice is
-/// sent again after 200 ms and 400 ms more.
-const STANDSTILL_LONG_NS: u64 = 600_000_000;
 
 /// Between two connections of a hostile client: tricks that are cut at once would measure the
 /// opening of connections, which login-storm does.
@@ -757,13 +751,9 @@ impl Client {
         self.note_quiet(core);
         let Quiet { since_ns, until_ns } = self.quiet_longest;
         let measured_ns = core.now_ns.saturating_sub(core.plan.warmup_ns);
-        let quiet_ns = until_ns - since_ns;
-        // Of a short run nearly all counts, so that an interval without an answer is found.
-        let nearly_all_ns = measured_ns / 10 * 9;
-        let is_most = quiet_ns > measured_ns / 2
-            && quiet_ns >= nearly_all_ns.clamp(STANDSTILL_SHORT_NS, STANDSTILL_LONG_NS);
+        let stood_still = verdict::is_standstill(until_ns - since_ns, measured_ns);
         // A run that ends with its last answer has waited for that as long as it took.
-        if is_most && core.plan.duration_ns.is_some() {
+        if stood_still && core.plan.duration_ns.is_some() {
             self.report_stall(core, self.quiet_longest);
         }
     }

@@ -63,9 +63,9 @@ pub const METRICS: &[Metric] = &[
         "js5d_refused_total",
         &["reason"],
         "Handshakes answered with a status that refuses. out_of_date: the build is not served, \
-         or its token is wrong; server_full: --connections-max, a late handshake, or the server \
-         stops; too_many_connections: --connections-per-ip-max, or --openings-per-ip-max, which \
-         refuses before there is a handshake.",
+         or its token is wrong; server_full: --connections-max, or the server stops; \
+         too_many_connections: --connections-per-ip-max, or --openings-per-ip-max, which refuses \
+         before there is a handshake.",
         |s, out| {
             out.labelled("out_of_date", s.totals.refused_out_of_date);
             out.labelled("server_full", s.totals.refused_server_full);

@@ -88,7 +88,7 @@ pub fn run(args: &ServeArgs) -> Result<ExitCode, Failure> {
         bounds,
         profiles,
         reload: Arc::new(move || match reloader.reload() {
-            Ok(done) => Ok(done.to_string()),
+            Ok(done) => Ok(reload::what_was_done(&done)),
             Err(error) => Err(ReloadRefused::Failed(error.to_string())),
         }),
         notes: [("sandbox", sandbox.note), ("driver", driver_note)]

@@ -4,10 +4,11 @@ use super::load;
 use super::{spawn, supervisor};
 use crate::cache::Reading;
 use crate::catalog::{
-    LoadError, LoadOptions, Loaded, Readers, ReloadError, ReloadLimits, ReloadResult, ReloadSteps,
-    Reloader, SnapshotHandle,
+    LoadError, LoadOptions, Loaded, Readers, ReloadDone, ReloadError, ReloadLimits, ReloadResult,
+    ReloadSteps, Reloader, SnapshotHandle, SnapshotTotals, Swap,
 };
 use crate::cli::ServeArgs;
+use crate::command::text::{counted, megabytes};
 use crate::config;
 use crate::failure::{Exit, Failure};
 use crate::platform::cpu;
@@ -102,7 +103,7 @@ impl ReloadSteps for Steps {
         let generation = self.snapshots.load().generation();
         let status = match result {
             Ok(done) => {
-                info!("reloaded: {done}");
+                info!("reloaded: {}", what_was_done(done));
                 format!("serving generation {generation:016x}")
             }
             Err(error) => {
@@ -113,4 +114,24 @@ impl ReloadSteps for Steps {
         };
         supervisor::ready(&status, false);
     }
+}
+
+/// What a reload did, as the log and the one who asked for it are told.
+pub(super) fn what_was_done(done: &ReloadDone) -> String {
+    let ReloadDone { swap, generation, generation_before, totals, took } = done;
+    let change = match swap {
+        Swap::Unchanged => {
+            return format!("the cache is unchanged: generation {generation:016x} stays");
+        }
+        Swap::Replaced => {
+            format!("generation {generation:016x} replaces {generation_before:016x}")
+        }
+        Swap::Restored => {
+            format!("generation {generation:016x} is back in the place of {generation_before:016x}")
+        }
+    };
+    let SnapshotTotals { archives, groups, wire_bytes } = *totals;
+    let (archives, groups) = (counted(archives as u64, "archive"), counted(groups as u64, "group"));
+    let (size, seconds) = (megabytes(wire_bytes), took.as_secs_f64());
+    format!("{change}; {archives}, {groups}, {size}, in {seconds:.2} s")
 }
