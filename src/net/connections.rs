@@ -22,6 +22,11 @@ use tracing::debug;
 /// How many connections ahead of the one that is stepped memory is fetched.
 const FETCHED_AHEAD: usize = 2;
 
+/// Connections that are stepped before the driver has its turn. Each step may answer dozens of
+/// requests, and 64 connections are accepted at a time: with thousands of connections that always
+/// have requests, others would wait for half a second to be accepted.
+const STEPS_MAX: usize = 256;
+
 /// Sends that are given to the driver before it is left to try them. What was copied for more of
 /// them would have left the core's cache by then; with a thousand at once the mix costs a tenth
 /// more (docs/performance.md).
@@ -116,11 +121,11 @@ impl Connections {
     }
 
     /// Steps connections that are ready, from a place in the list on. Returns how far it has come:
-    /// not to the end if so many sends were given to the driver that it should try these first.
+    /// not to the end if the driver should have its turn first.
     fn step_some(&self, keys: &[Key], from: usize, shared: &Shared) -> usize {
         let mut all = self.all.borrow_mut();
         for (at, &key) in keys.iter().enumerate().skip(from) {
-            if shared.driven.get() >= DRIVEN_MAX {
+            if at - from == STEPS_MAX || shared.driven.get() >= DRIVEN_MAX {
                 return at;
             }
             if let Some(next) = keys.get(at + FETCHED_AHEAD)
