@@ -18,7 +18,8 @@ use crate::judgement::{Judged, evidence};
 use crate::machine::{Usage, pin_to, resident_bytes};
 use crate::report::live::LiveLine;
 use crate::result::RunResult;
-use crate::stats::{Metric, Times};
+use crate::stats::{Metric, Stats, Times};
+use crate::units;
 use crate::verdict::{Limit, Verdict};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -251,16 +252,12 @@ impl Contender {
                 warmup *= 2;
                 continue;
             }
-            let wrong = result.stats.faults_sum() + result.stats.stalls;
-            let answered = result.stats.responses.sum();
-            if wrong == 0 && answered > 0 {
-                self.side.samples.push(sample(round, &result, watched));
-                self.failures_in_a_row = 0;
-            } else {
-                self.note_failure(match answered {
-                    0 => "no response arrived while measuring".to_owned(),
-                    _ => format!("faults and stalls: {wrong}"),
-                })?;
+            match what_is_wrong(&result.stats) {
+                None => {
+                    self.side.samples.push(sample(round, &result, watched));
+                    self.failures_in_a_row = 0;
+                }
+                Some(wrong) => self.note_failure(wrong)?,
             }
             self.results.push(result);
             return Ok(());
@@ -314,6 +311,26 @@ impl Contender {
         });
         Ok((result, watched))
     }
+}
+
+/// Why an interval does not count, with the first example.
+fn what_is_wrong(stats: &Stats) -> Option<String> {
+    let (faults, stalls) = (stats.faults_sum(), stats.stalls);
+    if faults > 0 {
+        let first = stats.fault_details.first();
+        let first = first.map(|fault| format!("; connection {}: {}", fault.connection, fault.what));
+        return Some(format!("faults: {}{}", units::count(faults), first.unwrap_or_default()));
+    }
+    if stalls > 0 {
+        let first = stats.stall_details.first().map(|stall| {
+            let lasted = units::ms(stall.lasted_ms);
+            let (connection, outstanding) = (stall.connection, &stall.outstanding);
+            format!("; connection {connection}: nothing for {lasted}, outstanding: {outstanding}")
+        });
+        let stalls = units::count(stalls);
+        return Some(format!("connections that stalled: {stalls}{}", first.unwrap_or_default()));
+    }
+    (stats.responses.sum() == 0).then(|| "no response arrived while measuring".to_owned())
 }
 
 /// What a server used while it was measured.
