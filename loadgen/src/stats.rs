@@ -52,6 +52,9 @@ pub(crate) struct Recorder {
     stats: Stats,
     connections: u64,
     warmup_bytes: u64,
+    /// How many responses came, warm-up included, and the sum of their service times.
+    answered: u64,
+    answered_ns: u64,
     /// The last sample of [`Recorder::usage`]: CPU time and run-queue delay.
     usage_ns: Option<(u64, u64)>,
     usage_due: bool,
@@ -73,6 +76,8 @@ impl Recorder {
             stats: Stats::default(),
             connections: 0,
             warmup_bytes: 0,
+            answered: 0,
+            answered_ns: 0,
             usage_ns: None,
             usage_due: true,
             p99_ns: 0,
@@ -116,6 +121,8 @@ impl Recorder {
         done_ns: u64,
         bytes: u64,
     ) {
+        self.answered += 1;
+        self.answered_ns += done_ns.saturating_sub(written_ns);
         if done_ns < self.start_ns {
             self.stats.warmup_responses += 1;
             self.warmup_bytes += bytes;
@@ -133,6 +140,11 @@ impl Recorder {
         self.times[response.index()].record(done_ns.saturating_sub(intended_ns));
         self.times[service.index()].record(done_ns.saturating_sub(written_ns));
         self.times[wait.index()].record(written_ns.saturating_sub(intended_ns));
+    }
+
+    /// How long the server took for an answer on average, warm-up included; 0 if none came.
+    pub(crate) fn answer_ns(&self) -> u64 {
+        self.answered_ns.checked_div(self.answered).unwrap_or(0)
     }
 
     /// A request has no answer at the end: it is recorded as at least as slow as the time that it

@@ -31,14 +31,19 @@ const STANDSTILL_SHORT_NS: u64 = 250_000_000;
 /// A wait of this length is a stall where it is most of the measurement: a packet that was lost
 /// twice is sent again after 200 ms and 400 ms more.
 const STANDSTILL_LONG_NS: u64 = 600_000_000;
+/// A wait is a stall only if it is this many times as long as the server takes on average: the turn
+/// of each of ten thousand connections comes seldom.
+const STANDSTILL_ANSWERS: u64 = 3;
 
 /// Whether a server stood still that owed answers on a connection and sent nothing for `quiet_ns`
-/// of a measurement of `measured_ns`, whatever the stall timeout.
-pub(crate) fn is_standstill(quiet_ns: u64, measured_ns: u64) -> bool {
+/// of a measurement of `measured_ns`, whatever the stall timeout. `answer_ns` is how long an answer
+/// took on average, 0 if there was none.
+pub(crate) fn is_standstill(quiet_ns: u64, measured_ns: u64, answer_ns: u64) -> bool {
     // Of a short measurement nearly all counts, so that an interval without an answer is found.
     let nearly_all_ns = measured_ns / 10 * 9;
     let bound_ns = nearly_all_ns.clamp(STANDSTILL_SHORT_NS, STANDSTILL_LONG_NS);
-    quiet_ns > measured_ns / 2 && quiet_ns >= bound_ns
+    quiet_ns > measured_ns / 2
+        && quiet_ns >= bound_ns.max(answer_ns.saturating_mul(STANDSTILL_ANSWERS))
 }
 
 /// Which side set the limit.
@@ -292,22 +297,27 @@ mod tests {
     #[test]
     fn a_standstill_is_most_of_a_measurement_and_nearly_all_of_a_short_one() {
         let ms = |ms: u64| ms * 1_000_000;
-        for (quiet, measured, expected) in [
+        for (quiet, measured, answer, expected) in [
             // More than half of it.
-            (2600, 5000, true),
-            (2500, 5000, false),
+            (2600, 5000, 20, true),
+            (2500, 5000, 20, false),
             // Two lost packets are no standstill, though they are most of a second.
-            (599, 1000, false),
-            (600, 1000, true),
+            (599, 1000, 20, false),
+            (600, 1000, 20, true),
             // Nine tenths of less than two thirds of a second.
-            (360, 400, true),
-            (359, 400, false),
+            (360, 400, 20, true),
+            (359, 400, 20, false),
             // A quarter of a second at least.
-            (250, 260, true),
-            (249, 250, false),
-            (100, 100, false),
+            (250, 260, 20, true),
+            (249, 250, 20, false),
+            (100, 100, 20, false),
+            // A server that is slow for all of its clients; one that never answered.
+            (900, 1000, 300, true),
+            (899, 1000, 300, false),
+            (900, 1000, 0, true),
         ] {
-            assert_eq!(is_standstill(ms(quiet), ms(measured)), expected, "{quiet} of {measured}");
+            let found = is_standstill(ms(quiet), ms(measured), ms(answer));
+            assert_eq!(found, expected, "{quiet} of {measured}, answers after {answer}");
         }
     }
 

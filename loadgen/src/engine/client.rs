@@ -751,7 +751,8 @@ impl Client {
         self.note_quiet(core);
         let Quiet { since_ns, until_ns } = self.quiet_longest;
         let measured_ns = core.now_ns.saturating_sub(core.plan.warmup_ns);
-        let stood_still = verdict::is_standstill(until_ns - since_ns, measured_ns);
+        let answer_ns = core.tally.recorder.answer_ns();
+        let stood_still = verdict::is_standstill(until_ns - since_ns, measured_ns, answer_ns);
         // A run that ends with its last answer has waited for that as long as it took.
         if stood_still && core.plan.duration_ns.is_some() {
             self.report_stall(core, self.quiet_longest);

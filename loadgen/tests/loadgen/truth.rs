@@ -67,6 +67,15 @@ fn a_server_that_stands_still_is_found_whatever_the_stall_timeout() {
 }
 
 #[test]
+fn a_server_that_is_slow_for_all_of_its_clients_does_not_stand_still() {
+    // Ten answers a second for twenty clients: each waits for two of the three seconds.
+    let server = NullServer::start(&["--rate", "10"]);
+    let load = ["-c", "20", "--urgent", "1", "--prefetch", "0", "-d", "3s"];
+    let (code, result) = run(&[&["run", &server.address][..], &load].concat());
+    assert_eq!((code, &result["stats"]["stalls"]), (Some(0), &0.into()), "{}", result["verdict"]);
+}
+
+#[test]
 fn a_generator_that_was_stopped_accuses_itself() {
     let server = NullServer::start(&[]);
     let open = ["-r", "2000", "-d", "3s"];
