@@ -49,10 +49,6 @@ const ROUNDS_MAX: usize = 16;
 /// does not delay others.
 const RECEIVES_MAX: usize = 16;
 
-/// Batches that the socket took at once in a row, before others have their turn. Only then is it
-/// known that the peer has asked for something urgent meanwhile.
-const SENDS_MAX: usize = 4;
-
 /// How long to wait before an operation is tried again whose failure says nothing about the socket
 /// ([`driver::is_passing`]).
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
@@ -391,9 +387,9 @@ impl Connection {
             return self.act_opening(key, shared);
         }
         let mut gathers = has_sent;
-        let (mut receives, mut sends) = (0, 0);
+        let mut receives = 0;
         loop {
-            if receives == RECEIVES_MAX || sends == SENDS_MAX {
+            if receives == RECEIVES_MAX {
                 wake(key);
                 return None;
             }
@@ -415,10 +411,7 @@ impl Connection {
             }
             let Stage::Serving(machine) = &mut self.stage else { return None };
             match machine.next(key, shared) {
-                Action::Send(batch) => {
-                    self.send(batch, shared);
-                    sends += 1;
-                }
+                Action::Send(batch) => self.send(batch, shared),
                 Action::Receive if !self.unread.is_empty() => {
                     // A queue was full and has room again: the loop feeds the rest of the input.
                 }
