@@ -211,7 +211,8 @@ fn who_waits_for_credit_is_not_cut_and_who_has_gone_is() {
             client.request([(Urgent, id(1, 1))]);
         }
         patient.request([(Urgent, id(2, 2)), (Prefetch, id(2, 3))]);
-        half_closed.request([(Urgent, id(1, 4))]);
+        // A large one, too: a small one goes whenever the first reads late.
+        half_closed.request([(Urgent, id(2, 4))]);
         thread::sleep(SECOND * 5 / 2);
         assert!(patient.arrived() < cache.container(id(2, 2)).len() / 2, "it has no share");
         half_closed.stream.shutdown(Shutdown::Write).unwrap();
