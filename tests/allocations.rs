@@ -1,4 +1,5 @@
-//! A warm connection allocates nothing a request: the pure part of it, sessions and batches.
+//! A warm connection allocates nothing a request: the pure part of it, sessions and batches. And
+//! what reads a cache gives all of its memory back.
 //!
 //! Counted are the test's own thread's allocations; the counting allocator comes with
 //! `allocation-counter`.
@@ -9,9 +10,12 @@ mod fixture;
 
 use allocation_counter::measure;
 use fixture::{LARGE, MEDIUM, ROUND_LEN, SMALL, open_session, requests, serve, snapshot};
+use js5d::cache::block_on;
 use js5d::net::batch::BatchPool;
 use js5d::net::queue_pool::QueuePool;
 use std::hint::black_box;
+use std::thread;
+use testkit::{Denial, deny_ring};
 
 const ROUNDS: usize = 10_000;
 
@@ -71,6 +75,21 @@ fn a_warm_connection_allocates_nothing_a_request() {
             }
         }
     }
+}
+
+#[test]
+fn reading_a_cache_gives_its_memory_back_with_and_without_a_ring() {
+    let kept = || {
+        let read = || block_on(async {});
+        read(); // what each thread has once
+        measure(read).bytes_current
+    };
+    assert_eq!(thread::spawn(kept).join().unwrap(), 0, "as this host allows");
+    let denied = thread::spawn(move || {
+        deny_ring(Denial::NotPermitted).expect("this kernel has seccomp filters");
+        kept()
+    });
+    assert_eq!(denied.join().unwrap(), 0, "where the ring is denied");
 }
 
 #[test]

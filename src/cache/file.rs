@@ -14,6 +14,8 @@ use std::time::Duration;
 use tokio::task::{JoinHandle, LocalSet};
 use tokio_uring::buf::BoundedBuf;
 
+use crate::platform::probe;
+
 /// How files are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reading {
@@ -115,8 +117,11 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
 /// The same, with files read in that way.
 pub fn block_on_by<F: Future>(reading: Reading, future: F) -> F::Output {
     let ring = match reading {
-        Reading::Ring => tokio_uring::Runtime::new(&tokio_uring::builder()).ok(),
-        Reading::Plain => None,
+        // Where there is no ring, tokio-uring keeps the runtime that it built for one.
+        Reading::Ring if probe::ring().is_ok() => {
+            tokio_uring::Runtime::new(&tokio_uring::builder()).ok()
+        }
+        Reading::Ring | Reading::Plain => None,
     };
     READING.set(if ring.is_some() { Reading::Ring } else { Reading::Plain });
     let Some(ring) = ring else {
