@@ -14,8 +14,6 @@ use std::time::Duration;
 use tokio::task::{JoinHandle, LocalSet};
 use tokio_uring::buf::BoundedBuf;
 
-use crate::platform::probe;
-
 /// How files are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reading {
@@ -117,8 +115,8 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
 /// The same, with files read in that way.
 pub fn block_on_by<F: Future>(reading: Reading, future: F) -> F::Output {
     let ring = match reading {
-        // Where there is no ring, tokio-uring keeps the runtime that it built for one.
-        Reading::Ring if probe::ring().is_ok() => {
+        // Tried first, because without a ring tokio-uring never frees the runtime it made for one.
+        Reading::Ring if tokio_uring::uring_builder().build(1).is_ok() => {
             tokio_uring::Runtime::new(&tokio_uring::builder()).ok()
         }
         Reading::Ring | Reading::Plain => None,
