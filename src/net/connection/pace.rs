@@ -606,7 +606,9 @@ mod tests {
     fn a_download_fills_its_line_however_long_the_round_trip() {
         // What is missing is the time until the window is open, of ten seconds.
         let wanted = [(1, 0.95), (30, 0.95), (100, 0.9), (300, 0.65), (600, 0.35)];
-        for bytes_a_second in [7_000, 64_000, 500_000, 1_250_000, 6_000_000] {
+        let lines = [7_000, 64_000, 500_000, 1_250_000, 6_000_000];
+        // The fast ones take Miri minutes: it counts every packet.
+        for bytes_a_second in lines.into_iter().take(if cfg!(miri) { 2 } else { 5 }) {
             for (round_trip_ms, at_least) in wanted {
                 let share = share_of_line(bytes_a_second, round_trip_ms);
                 assert!(share >= at_least, "{bytes_a_second} B/s, {round_trip_ms} ms: {share:.2}");
