@@ -11,6 +11,7 @@ use js5d::protocol::{
     ARCHIVE_INDEXES, Builds, Class, Clients, GroupId, MASTER_INDEX, ServerSession, Status,
 };
 use std::collections::{BTreeMap, VecDeque};
+use std::env;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -454,7 +455,9 @@ fn js5d_program() -> &'static Path {
             None | Some("debug") => "dev",
             Some(name) => name,
         };
-        let target = directory.parent().expect("a target directory");
+        // Under the name of the target that cargo builds for, if the environment says which.
+        let above = 1 + usize::from(env::var_os("CARGO_BUILD_TARGET").is_some());
+        let target = directory.ancestors().nth(above).expect("a target directory");
         let built = Command::new(env!("CARGO"))
             .args(["build", "--quiet", "--locked", "--workspace", "--bin", "js5d"])
             .args(["--profile", profile, "--target-dir"])
